@@ -30,6 +30,10 @@ endif()
 add_compile_options(
   "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion>"
   "$<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>")
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  # Checks the lock annotations, which g++ ignores.
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wthread-safety;-Werror=thread-safety>")
+endif()
 if(KAAS_WERROR)
   add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Werror>")
 endif()
