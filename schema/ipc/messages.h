@@ -1,0 +1,42 @@
+// FlatBuffers at the two ends of a ring or socket: bounded verification, reusable builders.
+// Threads: a MessageBuilder has one owner thread.
+#pragma once
+
+#include <flatbuffers/flatbuffers.h>
+
+#include <cstddef>
+#include <span>
+
+#include "schema/ipc/result.h"
+#include "schema/limits.h"
+
+namespace kaas {
+
+// The root of type T in private bytes, or nullptr if they are not a valid T within our limits.
+// `bytes` must be private memory: what is verified must not change afterwards.
+template <class T>
+[[nodiscard]] const T* verified_root(std::span<const std::byte> bytes) {
+  // The Verifier's constructor asserts on size: bound it first.
+  if (bytes.size() < sizeof(flatbuffers::uoffset_t) || bytes.size() >= FLATBUFFERS_MAX_BUFFER_SIZE) {
+    return nullptr;
+  }
+  const auto* data = reinterpret_cast<const std::uint8_t*>(bytes.data());
+  flatbuffers::Verifier verifier(data, bytes.size(), kVerifierDepthMax, kVerifierTablesMax);
+  return verifier.VerifyBuffer<T>(nullptr) ? flatbuffers::GetRoot<T>(data) : nullptr;
+}
+
+// The finished bytes of a builder. Valid until its next Clear.
+[[nodiscard]] inline std::span<const std::byte> finished(const flatbuffers::FlatBufferBuilder& b) {
+  return {reinterpret_cast<const std::byte*>(b.GetBufferPointer()), b.GetSize()};
+}
+
+// Texts of the schema are never null once read through this.
+[[nodiscard]] inline std::string_view view(const flatbuffers::String* text) {
+  return text == nullptr ? std::string_view() : std::string_view(text->c_str(), text->size());
+}
+template <class T>
+[[nodiscard]] std::size_t count(const flatbuffers::Vector<T>* vector) {
+  return vector == nullptr ? 0 : vector->size();
+}
+
+}  // namespace kaas

@@ -1,0 +1,80 @@
+// Every limit of the protocol, in one place. A limit that an operator can lower is named in
+// daemon/config.h; none can be raised above these.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kaas {
+
+inline constexpr std::uint32_t kProtocolVersion = 1;
+
+// --- Rings -------------------------------------------------------------------------------------
+inline constexpr std::size_t kSlotBytes = 256;
+inline constexpr std::uint32_t kRingSlotsDefault = 256;
+inline constexpr std::uint32_t kRingSlotsMin = 8;
+inline constexpr std::uint32_t kRingSlotsMax = 4096;
+inline constexpr std::uint32_t kWorkRingSlots = 1024;
+// Messages that do not fit a slot lie in the heap behind the slots of the same segment.
+inline constexpr std::uint32_t kRingHeapBytes = 2u << 20;
+inline constexpr std::uint32_t kWorkHeapBytes = 8u << 20;
+// A message is at most half a heap, so that one always fits after the wrap.
+inline constexpr std::uint32_t kMessageBytesMax = kRingHeapBytes / 2;
+static_assert(kMessageBytesMax * 2 <= kRingHeapBytes && kMessageBytesMax * 2 <= kWorkHeapBytes);
+
+// --- Verifier: chosen so that the largest legal request passes (a test holds both sides) --------
+inline constexpr std::uint32_t kVerifierDepthMax = 16;
+inline constexpr std::uint32_t kVerifierTablesMax = 65'536;
+
+// --- Sessions ----------------------------------------------------------------------------------
+inline constexpr std::uint32_t kSessionsMax = 1024;
+inline constexpr std::uint32_t kRingsPerSessionMax = 64;
+inline constexpr std::uint32_t kSegmentsPerSessionMax = 1024;
+inline constexpr std::uint32_t kDonationsPendingMax = 64;
+inline constexpr std::uint32_t kPlansPerSessionMax = 4096;
+inline constexpr std::uint64_t kHelloDeadlineNs = 2'000'000'000;
+inline constexpr std::uint64_t kArenaBytesDefault = 8u << 20;
+inline constexpr std::uint64_t kSegmentBytesMax = std::uint64_t{1} << 40;
+inline constexpr std::size_t kControlMessageBytesMax = 64u << 10;
+inline constexpr std::size_t kDescriptorsPerMessageMax = 8;
+inline constexpr std::size_t kClientNameBytesMax = 128;
+
+// --- Requests ----------------------------------------------------------------------------------
+inline constexpr std::uint32_t kKernelsMax = 4096;
+inline constexpr std::uint32_t kBuffersMax = 8192;
+inline constexpr std::uint32_t kArgumentsPerKernelMax = 64;
+inline constexpr std::uint32_t kLiteralsPerKernelMax = 64;
+inline constexpr std::uint32_t kRawLiteralBytesMax = 4096;
+inline constexpr std::uint32_t kAddressSlotsMax = 64;
+inline constexpr std::uint64_t kIterationsMax = std::uint64_t{1} << 32;
+inline constexpr std::uint64_t kBufferBytesMax = std::uint64_t{1} << 40;
+inline constexpr std::uint32_t kGridXMax = 2'147'483'647u;
+inline constexpr std::uint32_t kGridYzMax = 65'535u;
+inline constexpr std::uint32_t kBlockThreadsMax = 1024;
+inline constexpr std::uint32_t kBlockXyMax = 1024;
+inline constexpr std::uint32_t kBlockZMax = 64;
+inline constexpr std::uint32_t kSharedBytesMax = 227u << 10;
+inline constexpr std::uint32_t kParametersMax = 64;
+inline constexpr std::size_t kExpressionBytesMax = 256;
+inline constexpr std::uint32_t kExpressionDepthMax = 32;
+inline constexpr std::size_t kNameBytesMax = 256;   // Buffer, kernel, parameter and function names.
+inline constexpr std::size_t kKeyBytesMax = 1024;
+inline constexpr std::size_t kPathBytesMax = 4096;
+inline constexpr std::size_t kInlineBytesMax = 64u << 10;  // Each inline buffer, in or out.
+inline constexpr std::size_t kInlineOutputBytesMax = 256u << 10;  // All of one request.
+inline constexpr int kPriorityMin = -100;
+inline constexpr int kPriorityMax = 100;
+
+// --- Store -------------------------------------------------------------------------------------
+inline constexpr std::uint64_t kSlabObjectBytesMax = 64u << 10;  // Larger ones get a memfd.
+inline constexpr std::uint64_t kSlabBytes = 4u << 20;
+inline constexpr std::uint32_t kListLimitMax = 256;              // Objects a list answers with.
+
+// --- Executors ---------------------------------------------------------------------------------
+inline constexpr std::uint64_t kOutboxBytes = 16u << 20;
+inline constexpr std::uint32_t kOutboxSegment = 1;        // The outbox's segment id in every executor.
+inline constexpr std::uint32_t kFirstSegment = 16;        // Of those that kaasd gives out.
+inline constexpr std::uint32_t kStatusMessageBytesMax = 4096;    // Longer texts are cut.
+inline constexpr std::uint32_t kStrikesMax = 2;  // A request that killed its executor so often is out.
+
+}  // namespace kaas
