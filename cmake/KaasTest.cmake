@@ -48,6 +48,9 @@ function(kaas_set_test_properties name label timeout environment)
     "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=${PROJECT_SOURCE_DIR}/cmake/tsan.supp")
   set_tests_properties(${name} PROPERTIES
     LABELS "${label}" TIMEOUT ${timeout} ENVIRONMENT "${settings};${environment}")
+  if(label STREQUAL "bench")
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)  # Nothing beside a measurement.
+  endif()
 endfunction()
 
 function(kaas_add_test name label)
