@@ -1,0 +1,108 @@
+// A request as the user wrote it, in private memory: what intake makes of the wire bytes.
+// Plain values; may still contain expressions over the function's integer parameters.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "schema/kaas_generated.h"
+
+namespace kaas {
+
+// A number, or an expression that replaces it when not empty.
+struct Integer {
+  std::uint64_t value = 0;
+  std::string expression;
+};
+
+struct RawSlot {
+  std::uint32_t offset = 0;  // In the raw literal.
+  std::uint16_t buffer = 0;  // Whose device address goes there.
+};
+
+struct LiteralSpec {
+  wire::LiteralType type = wire::LiteralType::I32;
+  std::uint64_t bits = 0;
+  std::string expression;  // Integer types only.
+  std::vector<std::byte> raw;
+  std::vector<RawSlot> slots;
+};
+
+struct ArgumentSpec {
+  std::uint16_t buffer = 0;
+  wire::Access access = wire::Access::In;
+};
+
+struct KernelSpec {
+  std::string library;  // As the user wrote it: a name on the search path or an absolute path.
+  std::string kernel;
+  std::array<Integer, 3> grid;
+  std::array<Integer, 3> block;
+  std::uint32_t shared_bytes = 0;
+  std::optional<std::array<std::uint32_t, 3>> cluster;
+  bool cooperative = false;
+  std::vector<LiteralSpec> literals;
+  std::vector<ArgumentSpec> arguments;
+  std::vector<std::uint16_t> order;  // Empty: literals, then arguments.
+};
+
+// Where a buffer's bytes are. Equal places with overlapping ranges are the same memory.
+struct Place {
+  wire::Where where = wire::Where::Store;
+  std::string key;             // Store.
+  std::uint32_t segment = 0;   // Segment.
+  std::vector<std::byte> data; // Inline input.
+};
+
+struct BufferSpec {
+  std::string name;
+  Integer bytes;
+  Integer offset;  // In the object or segment.
+  Place place;
+  bool ephemeral = false;
+  bool constant = false;
+  bool zero_fill = false;
+  bool resident = false;
+};
+
+struct RequestSpec {
+  std::vector<KernelSpec> kernels;
+  std::vector<BufferSpec> buffers;
+  Integer n_iter{1, {}};
+  std::optional<std::uint16_t> until;  // Index of a u32 buffer.
+  std::vector<std::string> parameters;
+};
+
+struct RunOptions {
+  int priority = 0;
+  std::uint64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none.
+  std::uint64_t tag = 0;
+  bool profile = false;
+  std::string tenant;
+};
+
+// One rename of a run: what replaces a buffer's place. Absent parts keep the template's.
+struct BindingSpec {
+  std::uint16_t buffer = 0;
+  std::string name;  // Replaces `buffer` when not empty.
+  Place place;
+  std::optional<std::uint64_t> offset;
+};
+
+struct LiteralOverrideSpec {
+  std::uint16_t kernel = 0;
+  std::uint16_t literal = 0;
+  std::uint64_t bits = 0;
+  std::vector<std::byte> raw;
+};
+
+struct ParameterValue {
+  std::string name;
+  std::int64_t value = 0;
+};
+
+}  // namespace kaas
