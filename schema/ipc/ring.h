@@ -71,7 +71,9 @@ struct RingHeader {
   alignas(kPairBytes) std::atomic<std::uint32_t> wake_word;
   // Not zero: this side has closed the ring; a StatusCode of the reason.
   alignas(kPairBytes) std::atomic<std::uint32_t> closed;
-  std::byte reserved_tail[508];
+  // Not zero: this side sleeps in poll on its doorbell rather than on the peer's wake_word.
+  std::atomic<std::uint32_t> sleeps_on_doorbell;
+  std::byte reserved_tail[504];
 };
 static_assert(sizeof(RingHeader) == 1024);
 static_assert(offsetof(RingHeader, consumed) == 128 && offsetof(RingHeader, sleeping) == 256);
