@@ -1,0 +1,64 @@
+// Shared memory that messages name by number: arenas, registered regions, slabs, large objects.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "schema/ipc/handle.h"
+
+namespace kaas {
+
+enum class SegmentKind : std::uint8_t { Arena, Region, Slab, Object };
+
+// One segment. Never changes once it has its number, so all threads may read it.
+struct Segment {
+  std::uint32_t id = 0;   // The daemon's number for it; SegmentRegistry::add sets it.
+  Descriptor descriptor;  // What executors, and clients of an object, are sent.
+  std::uint64_t bytes = 0;
+  SegmentKind kind = SegmentKind::Arena;
+  bool guarded = false;       // Not sealed: may shrink. Copied by pread and pwrite, never mapped.
+  bool writable = false;      // Executors may write it; else `descriptor` is read-only or sealed.
+  uid_t owner_uid = 0;        // Whose bytes it holds. Only executors of that domain may map it,
+                              // unless it is an Object: its readers were checked one by one.
+  std::uint64_t session = 0;  // Arena, Region: the session it belongs to.
+  // Its share of the byte budget; given back after the descriptor is closed. May be null.
+  std::shared_ptr<const void> charge;
+};
+
+// Whoever holds one keeps the segment alive.
+using SegmentRef = std::shared_ptr<const Segment>;
+
+// Gives out segment numbers and tells when a segment's last holder let go.
+// Owns:    nothing but numbers; holders own the segments, which may outlive the registry.
+// Threads: all functions from any thread.
+class SegmentRegistry {
+ public:
+  // `released(id)` is called once for each segment, after its last SegmentRef is gone and its
+  // descriptor closed, on the thread that let go. Executors may still have it attached then: the
+  // dispatcher sends them DetachSegment. It must be safe on any thread, must not throw and must
+  // not wait for a thread that may hold a segment. May be empty.
+  using Released = std::function<void(std::uint32_t id)>;
+
+  explicit SegmentRegistry(Released released);
+  ~SegmentRegistry();
+  SegmentRegistry(const SegmentRegistry&) = delete;
+  SegmentRegistry& operator=(const SegmentRegistry&) = delete;
+
+  // Takes the segment and numbers it, from kFirstSegment up. A number comes again only after all
+  // 2^32 others went by, and never while its segment is alive.
+  [[nodiscard]] SegmentRef add(Segment segment);
+
+  // The living segment of that number; null when there is none.
+  [[nodiscard]] SegmentRef find(std::uint32_t id) const;
+
+  [[nodiscard]] std::size_t alive() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace kaas
