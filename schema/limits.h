@@ -23,8 +23,10 @@ inline constexpr std::uint32_t kMessageBytesMax = kRingHeapBytes / 2;
 static_assert(kMessageBytesMax * 2 <= kRingHeapBytes && kMessageBytesMax * 2 <= kWorkHeapBytes);
 
 // --- Verifier: chosen so that the largest legal request passes (a test holds both sides) --------
+// A table takes 8 bytes or more (its own 4 and the 4 that name it), so no message that names each of
+// its tables once has more; one that names a table many times is refused.
 inline constexpr std::uint32_t kVerifierDepthMax = 16;
-inline constexpr std::uint32_t kVerifierTablesMax = 65'536;
+inline constexpr std::uint32_t kVerifierTablesMax = kMessageBytesMax / 8;
 
 // --- Sessions ----------------------------------------------------------------------------------
 inline constexpr std::uint32_t kSessionsMax = 1024;
@@ -54,6 +56,7 @@ inline constexpr std::uint32_t kBlockThreadsMax = 1024;
 inline constexpr std::uint32_t kBlockXyMax = 1024;
 inline constexpr std::uint32_t kBlockZMax = 64;
 inline constexpr std::uint32_t kSharedBytesMax = 227u << 10;
+inline constexpr std::uint32_t kClusterBlocksMax = 16;
 inline constexpr std::uint32_t kParametersMax = 64;
 inline constexpr std::size_t kExpressionBytesMax = 256;
 inline constexpr std::uint32_t kExpressionDepthMax = 32;
@@ -62,8 +65,17 @@ inline constexpr std::size_t kKeyBytesMax = 1024;
 inline constexpr std::size_t kPathBytesMax = 4096;
 inline constexpr std::size_t kInlineBytesMax = 64u << 10;  // Each inline buffer, in or out.
 inline constexpr std::size_t kInlineOutputBytesMax = 256u << 10;  // All of one request.
+// Raw literals and inline inputs of one request, all together.
+inline constexpr std::size_t kPayloadBytesMax = kMessageBytesMax;
+inline constexpr std::size_t kIpcHandleBytes = 64;
+inline constexpr std::size_t kTenantBytesMax = 128;
 inline constexpr int kPriorityMin = -100;
 inline constexpr int kPriorityMax = 100;
+
+// --- Functions ---------------------------------------------------------------------------------
+inline constexpr std::uint32_t kFunctionsPerOwnerMax = 1024;
+inline constexpr std::uint32_t kVersionsPerFunctionMax = 256;
+inline constexpr std::size_t kFunctionBytesPerOwnerMax = 64u << 20;  // Of decoded requests.
 
 // --- Store -------------------------------------------------------------------------------------
 inline constexpr std::uint64_t kSlabObjectBytesMax = 64u << 10;  // Larger ones get a memfd.

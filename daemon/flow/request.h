@@ -21,7 +21,7 @@ struct Integer {
 
 struct RawSlot {
   std::uint32_t offset = 0;  // In the raw literal.
-  std::uint16_t buffer = 0;  // Whose device address goes there.
+  std::uint16_t buffer = 0;  // Whose device address goes there; an argument of the same kernel.
 };
 
 struct LiteralSpec {
@@ -47,15 +47,21 @@ struct KernelSpec {
   bool cooperative = false;
   std::vector<LiteralSpec> literals;
   std::vector<ArgumentSpec> arguments;
-  std::vector<std::uint16_t> order;  // Empty: literals, then arguments.
+  // Empty: literals, then arguments. Else every literal and argument once; an argument whose buffer
+  // an address slot of this kernel names may be left out (it is reached through the slot alone).
+  std::vector<std::uint16_t> order;
 };
 
-// Where a buffer's bytes are. Equal places with overlapping ranges are the same memory.
+// Where a buffer's bytes are. Two places with the same object (key, segment or IPC handle) and
+// overlapping ranges are the same memory; inline bytes are never those of another buffer.
 struct Place {
   wire::Where where = wire::Where::Store;
-  std::string key;             // Store.
-  std::uint32_t segment = 0;   // Segment.
-  std::vector<std::byte> data; // Inline input.
+  // Store: the object. Segment and Ipc: empty, or the key that the output is stored under as well.
+  std::string key;
+  std::uint32_t segment = 0;          // Segment.
+  std::vector<std::byte> data;        // Inline input.
+  std::vector<std::byte> ipc_handle;  // Ipc: 64 bytes, of an allocation.
+  std::uint64_t ipc_base_offset = 0;  // Ipc: where in the allocation offset 0 lies.
 };
 
 struct BufferSpec {
@@ -85,7 +91,8 @@ struct RunOptions {
   std::string tenant;
 };
 
-// One rename of a run: what replaces a buffer's place. Absent parts keep the template's.
+// One rename of a run: what replaces a buffer's place. An absent offset keeps the template's; so does
+// an empty key where the template's place is in the store too.
 struct BindingSpec {
   std::uint16_t buffer = 0;
   std::string name;  // Replaces `buffer` when not empty.

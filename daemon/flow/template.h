@@ -23,9 +23,14 @@ struct TemplateBuffer {
   Place place;                      // Template's binding; its inline data included.
   std::uint16_t allocation = 0;
   std::uint64_t allocation_offset = 0;
-  bool used = false;                // By any argument, address slot or `until`.
+  bool used = false;                // By any argument or `until`; else it has no allocation.
   bool reads = false;               // Its bytes are fetched before the first kernel.
   bool writes = false;              // Its bytes are an output of the request.
+  bool written = false;             // Some kernel writes it (o, io or t), output or not.
+  // Its bytes are those of `place`: fetched from there, stored there, or the same memory as another
+  // buffer's. False: a temporary of the run, whose place means nothing.
+  bool object = false;
+  bool shared = false;              // Its allocation holds other buffers too.
   bool constant = false;
   bool zero_fill = false;
   bool resident = false;
@@ -46,7 +51,7 @@ struct TemplateKernel {
   bool cooperative = false;
   std::vector<LiteralSpec> literals;  // Expressions evaluated into `bits`.
   std::vector<TemplateArgument> arguments;
-  std::vector<std::uint16_t> order;
+  std::vector<std::uint16_t> order;  // As in KernelSpec: may leave out arguments in slots.
   // Kernels of the same iteration that must have ended: no byte that one writes is touched by the
   // other, unless it is listed here (directly or through others).
   std::vector<std::uint16_t> after;
@@ -63,7 +68,7 @@ struct PlanTemplate {
   std::uint64_t n_iter = 1;
   std::optional<std::uint16_t> until;      // Buffer index.
   std::uint64_t working_set_bytes = 0;     // Sum of allocations.
-  // No output overlaps an input in place (segment or IPC), so a second execution gives the same.
+  // No output overlaps a load in place (segment or IPC), so a second execution gives the same.
   bool idempotent = true;
   // Some buffers share an allocation: a rename may make or end that, so it compiles anew.
   bool has_shared_allocations = false;
