@@ -40,7 +40,8 @@ CUDA_FOLDERS = ("daemon/executor/device/", "kernels/", "client/src/cuda_ipc", "t
 ALLOW = re.compile(r"//\s*tidy:\s*allow\(([\w, -]+)\)\s*(.*)")
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
 NAMESPACE = re.compile(r"^\s*(?:inline\s+)?namespace\s+([\w:]+)\s*\{")
-ALLOWED_NAMESPACES = ("kaas", "kaas::wire")
+# v1 is the inline namespace of the installed client headers.
+ALLOWED_NAMESPACES = ("kaas", "kaas::wire", "v1")
 
 
 class Ban(NamedTuple):

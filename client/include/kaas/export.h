@@ -1,0 +1,4 @@
+// What the shared client library exports.
+#pragma once
+
+#define KAAS_API __attribute__((visibility("default")))
