@@ -129,6 +129,7 @@ class TidyTest(unittest.TestCase):
     def test_there_are_two_namespaces(self):
         self.expect("namespace", "daemon/store/x.h", "#pragma once\nnamespace kaas::detail {\n}\n")
         self.expect_clean("daemon/store/x.h", "#pragma once\nnamespace kaas::wire {\n}\n"
+                          "inline namespace v1 {\n}\n"
                           "namespace {\n}\nnamespace fs = std::filesystem;\n")
 
     def test_headers_have_a_guard(self):
