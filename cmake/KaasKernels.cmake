@@ -17,7 +17,7 @@
 function(kaas_set_kernel_library_properties target output_name)
   target_compile_features(${target} PRIVATE cxx_std_17)
   set_target_properties(${target} PROPERTIES
-    PREFIX "" OUTPUT_NAME "${output_name}"
+    PREFIX "" OUTPUT_NAME "${output_name}" INSTALL_RPATH ""
     CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON
     CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   if(KAAS_KERNEL_OUTPUT_DIRECTORY)
