@@ -1,0 +1,234 @@
+#include "daemon/dispatch/dispatcher.h"
+
+#include <algorithm>
+
+namespace kaas {
+namespace {
+
+constexpr std::size_t kTemplatesMax = 1024;
+constexpr std::size_t kTemplateBytesMax = 32u << 20;
+constexpr std::size_t kInstancesMax = 4096;
+// When something waits for a peer that will not ring: heap or socket room.
+constexpr std::uint64_t kRetryNs = 1'000'000;
+
+}  // namespace
+
+Dispatcher::Dispatcher(DispatcherOptions options, DispatcherHost& host, Store& store,
+                       SegmentRegistry& segments, std::unique_ptr<Policy> policy)
+    : options_(std::move(options)),
+      host_(host),
+      store_(store),
+      segments_(segments),
+      policy_(std::move(policy)),
+      templates_(kTemplatesMax, kTemplateBytesMax),
+      instances_(options_.libraries, kInstancesMax) {}
+
+Dispatcher::~Dispatcher() {
+  while (!sessions_.empty()) {
+    close_session(sessions_.begin()->first,
+                  Status{StatusCode::Unavailable, "the daemon is shutting down"});
+  }
+}
+
+std::size_t Dispatcher::step() {
+  step_ns_ = host_.now_ns();
+  std::size_t moved = run_commands();
+  for (auto& [id, executor] : executors_) moved += take_reports(*executor);
+  // Handlers may close sessions: walk by number.
+  for (auto session = sessions_.begin(); session != sessions_.end();) {
+    const std::uint64_t id = session->first;
+    for (std::size_t ring = 0; ring < session->second->rings.size(); ++ring) {
+      moved += take_messages(*session->second, *session->second->rings[ring]);
+      session = sessions_.find(id);
+      if (session == sessions_.end()) break;
+    }
+    session = sessions_.upper_bound(id);
+  }
+  while (!resumable_.empty()) {
+    const auto [id, ring] = resumable_.back();
+    resumable_.pop_back();
+    if (Session* session = find_session(id)) {
+      resume_stalled(*session, *session->rings[ring]);
+      ++moved;
+    }
+  }
+  if (!deadlines_.empty()) expire();
+  check_running_limit();
+  if (pump_due_) pump();
+  tell_dropped();
+  for (auto& [id, executor] : executors_) executor->link->flush();
+  for (auto& [id, session] : sessions_) {
+    for (auto& ring : session->rings) ring->ring.flush();
+  }
+  if (drained_) check_drained();
+  return moved;
+}
+
+bool Dispatcher::prepare_to_sleep(std::uint64_t& wake_at_ns) {
+  wake_at_ns = deadlines_.empty() ? 0 : deadlines_.begin()->first;
+  const auto at_the_latest = [&](std::uint64_t when) {
+    wake_at_ns = wake_at_ns == 0 ? when : std::min(wake_at_ns, when);
+  };
+  bool waiting = mailbox_full_.load() || !resumable_.empty();
+  for (auto& [id, executor] : executors_) {
+    executor->link->announce();
+    waiting = waiting || (!executor->condemned && executor->link->waiting());
+    if (options_.running_limit_ns != 0 && !executor->in_flight.empty() && !executor->condemned) {
+      at_the_latest(executor->in_flight.front()->started_ns + options_.running_limit_ns);
+    }
+  }
+  for (auto& [id, session] : sessions_) {
+    for (auto& ring : session->rings) {
+      ring->ring.announce();
+      if (ring->stalled_on == 0 && ring->ring.waiting()) waiting = true;
+      if (ring->ring.blocked()) at_the_latest(step_ns_ + kRetryNs);
+    }
+  }
+  if (pump_due_) at_the_latest(step_ns_ + kRetryNs);
+  return !waiting;
+}
+
+void Dispatcher::finish_sleep() {
+  for (auto& [id, executor] : executors_) executor->link->retract();
+  for (auto& [id, session] : sessions_) {
+    for (auto& ring : session->rings) ring->ring.retract();
+  }
+}
+
+void Dispatcher::doorbell(std::uint64_t session_id, std::uint32_t executor_id) {
+  if (executor_id != 0) {
+    const auto executor = executors_.find(executor_id);
+    // Its hang-up is the supervisor's to notice, which knows the cause; the doorbell only must not
+    // be watched any more, or it would keep us awake.
+    if (executor != executors_.end() && !executor->second->link->clear_doorbell()) {
+      host_.unwatch(executor->second->link->doorbell_descriptor());
+    }
+    return;
+  }
+  Session* session = find_session(session_id);
+  if (session == nullptr) return;
+  for (auto& ring : session->rings) {
+    if (ring->ring.clear_doorbell()) continue;
+    close_session(session_id, Status{StatusCode::Cancelled, "the client has closed a ring"});
+    return;
+  }
+}
+
+void Dispatcher::post(Command command) {
+  {
+    const std::lock_guard lock(mailbox_mutex_);
+    mailbox_.push_back(std::move(command));
+    mailbox_full_.store(true);
+  }
+  if (wake_) wake_();
+}
+
+std::size_t Dispatcher::run_commands() {
+  if (!mailbox_full_.load(std::memory_order_relaxed)) return 0;
+  std::vector<Command> commands;
+  {
+    const std::lock_guard lock(mailbox_mutex_);
+    commands.swap(mailbox_);
+    mailbox_full_.store(false);
+  }
+  for (Command& command : commands) command(*this);
+  return commands.size();
+}
+
+void Dispatcher::add_session(std::unique_ptr<Session> session) {
+  for (const auto& ring : session->rings) {
+    host_.watch(ring->ring.doorbell_descriptor(), session->id, 0);
+  }
+  want_executor(session->domain);
+  const std::uint64_t id = session->id;
+  sessions_[id] = std::move(session);
+}
+
+Session* Dispatcher::find_session(std::uint64_t session) {
+  const auto found = sessions_.find(session);
+  return found == sessions_.end() ? nullptr : found->second.get();
+}
+
+void Dispatcher::add_ring(Session& session, std::unique_ptr<RingState> ring) {
+  host_.watch(ring->ring.doorbell_descriptor(), session.id, 0);
+  session.rings.push_back(std::move(ring));
+}
+
+void Dispatcher::answer(Session&, RingState& ring, const AnswerSpec& spec) {
+  ring.ring.answer(encode_answer(builder_, spec));
+}
+
+void Dispatcher::fail(Session& session, RingState& ring, std::uint64_t id, const Status& status) {
+  answer(session, ring, {.id = id, .code = status.code, .message = status.message});
+}
+
+void Dispatcher::segment_released(std::uint32_t segment) noexcept {
+  const std::lock_guard lock(gone_mutex_);
+  gone_segments_.push_back(segment);
+  gone_.store(true);
+}
+
+void Dispatcher::version_dropped(std::uint64_t version) noexcept {
+  const std::lock_guard lock(gone_mutex_);
+  gone_versions_.push_back(version);
+  gone_.store(true);
+}
+
+void Dispatcher::tell_dropped() {
+  DroppedPlans& plans = instances_.dropped();
+  for (const std::uint32_t plan : plans) {
+    for (auto& [id, executor] : executors_) {
+      executor->loaded_plans.erase(plan);
+      executor->link->drop_plan(plan);
+    }
+  }
+  if (!plans.empty()) {
+    plans.clear();
+    for (const std::uint32_t library : instances_.collect_libraries()) {
+      for (auto& [id, executor] : executors_) executor->link->drop_library(library);
+    }
+  }
+  if (!gone_.load(std::memory_order_relaxed)) return;
+  std::vector<std::uint32_t> segments;
+  std::vector<std::uint64_t> versions;
+  {
+    const std::lock_guard lock(gone_mutex_);
+    segments.swap(gone_segments_);
+    versions.swap(gone_versions_);
+    gone_.store(false);
+  }
+  for (auto& [id, executor] : executors_) {
+    for (const std::uint32_t segment : segments) executor->link->detach_segment(segment);
+    for (const std::uint64_t version : versions) executor->link->drop_version(version);
+  }
+}
+
+void Dispatcher::drain(std::function<void()> drained) {
+  drained_ = std::move(drained);
+  check_drained();
+}
+
+void Dispatcher::check_drained() {
+  if (runs_.size() != 0 || !drained_) return;
+  const bool backlog = std::any_of(sessions_.begin(), sessions_.end(), [](const auto& entry) {
+    return std::any_of(entry.second->rings.begin(), entry.second->rings.end(),
+                       [](const auto& ring) { return ring->stalled_on != 0; });
+  });
+  if (backlog) return;
+  const std::function<void()> drained = drained_;
+  drained_ = [] {};  // Still draining: new operations are refused until the end.
+  drained();
+}
+
+void Dispatcher::set_options(DispatcherOptions options) {
+  options_ = std::move(options);
+  instances_.set_rules(options_.libraries);
+}
+
+void Dispatcher::ask_for_counters() {
+  for (auto& [id, executor] : executors_) {
+    if (executor->link->ready()) executor->link->ask_for_counters();
+  }
+}
+
+}  // namespace kaas

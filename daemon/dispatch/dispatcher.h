@@ -1,0 +1,259 @@
+// The data path of kaasd: takes messages from client rings through intake, plan, schedule, execute,
+// settle and reply. Wires the stages; each stage's own work is in its folder.
+//
+// Threads: everything is the dispatcher thread's, except post() and wake(), which any thread may
+//          call. Other threads reach the state by posting a command.
+// Time:    from the Clock that it is given; the simulation gives its own.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "daemon/dispatch/instances.h"
+#include "daemon/dispatch/runs.h"
+#include "daemon/intake/submission.h"
+#include "daemon/plan/bind.h"
+#include "daemon/plan/functions.h"
+#include "daemon/plan/template_cache.h"
+#include "daemon/reply/answer.h"
+#include "daemon/schedule/policy.h"
+#include "daemon/session/session.h"
+#include "daemon/store/store.h"
+#include "daemon/supervise/executor_link.h"
+
+namespace kaas {
+
+struct DispatcherOptions {
+  std::uint64_t running_limit_ns = 0;     // Of one run on an executor; 0: none.
+  std::uint32_t runs_per_executor = 512;  // In flight at most; below kWorkRingSlots.
+  LibraryRules libraries;
+};
+
+// What the dispatcher asks of the process that it lives in. The simulation has its own.
+class DispatcherHost {
+ public:
+  virtual ~DispatcherHost() = default;
+  [[nodiscard]] virtual std::uint64_t now_ns() = 0;
+  // There is work for a domain that has no executor: start one. Called again only after
+  // executor_down or executor_failed for that domain.
+  virtual void want_executor(std::uint32_t domain) = 0;
+  // End this executor's process; executor_down follows.
+  virtual void kill_executor(std::uint32_t executor, const std::string& reason) = 0;
+  // Its rings work: it has mapped its segments and reported Ready.
+  virtual void executor_ready(std::uint32_t executor) = 0;
+  // The session is gone; its descriptors may be closed.
+  virtual void session_closed(std::uint64_t session, const Status& reason) = 0;
+  // A descriptor that the thread must watch, or no longer: doorbells of rings and executors.
+  virtual void watch(int descriptor, std::uint64_t session_or_0, std::uint32_t executor_or_0) = 0;
+  virtual void unwatch(int descriptor) = 0;
+  virtual void log(StatusCode code, const std::string& line) = 0;
+};
+
+class Dispatcher {
+ public:
+  Dispatcher(DispatcherOptions options, DispatcherHost& host, Store& store,
+             SegmentRegistry& segments, std::unique_ptr<Policy> policy);
+  ~Dispatcher();
+
+  // One round over all rings and executors. Returns how many messages it moved. Never blocks.
+  std::size_t step();
+
+  // The sleep protocol. prepare_to_sleep raises all flags and looks once more; false: do not sleep.
+  // Returns through `wake_at_ns` when to look again at the latest (0: no need).
+  bool prepare_to_sleep(std::uint64_t& wake_at_ns);
+  void finish_sleep();
+  // A doorbell rang or its peer hung up.
+  void doorbell(std::uint64_t session, std::uint32_t executor);
+
+  using Command = std::function<void(Dispatcher&)>;
+  // Runs `command` in the next step. Any thread. `wake` is then called on the calling thread.
+  void post(Command command);
+  void set_waker(std::function<void()> wake) { wake_ = std::move(wake); }
+
+  // --- Commands: dispatcher thread -------------------------------------------------------------
+  void add_session(std::unique_ptr<Session> session);
+  // Drops queued work; what runs finishes into nothing. No-op for an unknown session.
+  void close_session(std::uint64_t session, const Status& reason);
+  [[nodiscard]] Session* find_session(std::uint64_t session);
+  void add_ring(Session& session, std::unique_ptr<RingState> ring);
+  Result<void> cancel(std::uint64_t session, std::uint32_t ring, std::uint64_t id);
+
+  void executor_up(std::unique_ptr<ExecutorLink> link);
+  // `cause` is told to those whose requests can't be tried again.
+  void executor_down(std::uint32_t executor, const std::string& cause);
+  // No executor can be started for the domain now.
+  void executor_failed(std::uint32_t domain, const Status& cause);
+
+  // Any thread: SegmentRegistry and Store call them.
+  void segment_released(std::uint32_t segment) noexcept;
+  void version_dropped(std::uint64_t version) noexcept;
+
+  // No new operations; `drained` is called once when nothing is under way.
+  void drain(std::function<void()> drained);
+  [[nodiscard]] bool draining() const noexcept { return static_cast<bool>(drained_); }
+
+  // --- For administration ----------------------------------------------------------------------
+  [[nodiscard]] FunctionRegistry& functions() noexcept { return functions_; }
+  [[nodiscard]] const std::map<std::uint64_t, std::unique_ptr<Session>>& sessions() const noexcept {
+    return sessions_;
+  }
+  struct ExecutorState {
+    std::unique_ptr<ExecutorLink> link;
+    std::vector<Run*> in_flight;   // In the order of sending.
+    Run* held_back = nullptr;      // Taken from the policy, had no room yet.
+    bool alone = false;            // A run with strikes is in flight: nothing else may join it.
+    bool condemned = false;        // Its end was asked for.
+    bool over_limit = false;       // ... because a run exceeded the limit on running time.
+    std::unordered_map<std::uint32_t, std::vector<Run*>> preparing;  // By plan.
+    std::unordered_set<std::uint32_t> loaded_plans;
+    wire::Counters counters;
+    std::uint64_t used_bytes = 0;
+    std::uint64_t limit_bytes = 0;
+    std::uint64_t device_bytes = 0;
+    std::uint64_t finished = 0;
+  };
+  [[nodiscard]] const std::map<std::uint32_t, std::unique_ptr<ExecutorState>>& executors()
+      const noexcept {
+    return executors_;
+  }
+  [[nodiscard]] const RunTable& runs() const noexcept { return runs_; }
+  [[nodiscard]] const Policy& policy() const noexcept { return *policy_; }
+  [[nodiscard]] const Instances& instances() const noexcept { return instances_; }
+  [[nodiscard]] Instances& instances() noexcept { return instances_; }
+  void set_options(DispatcherOptions options);
+  [[nodiscard]] Store& store() noexcept { return store_; }
+  [[nodiscard]] SegmentRegistry& segments() noexcept { return segments_; }
+  void ask_for_counters();
+
+ private:
+  // operations.cc: intake.
+  std::size_t take_messages(Session& session, RingState& ring);
+  bool handle_message(Session& session, RingState& ring, std::span<const std::byte> message);
+  void resume_stalled(Session& session, RingState& ring);
+  void handle(Session&, RingState&, std::uint64_t id, SubmitOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, PrepareOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, InvokeOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, CallOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, DeployOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, ReleasePlanOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, PutOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, GetOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, StatOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, RemoveOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, CancelOperation&);
+  Result<CompiledRequest> compile_cached(std::span<const std::byte> request);
+  Result<VersionRef> put(Session& session, PutOperation& operation, const ScopedKey& key);
+  void read(Session& session, RingState& ring, const DeferredRead& read);
+  Result<std::uint64_t> send_object(Session& session, const VersionRef& version);
+  // Whether an unsettled run of the ring will publish the key; stalls the ring on it if so.
+  bool stalls_on_pending(RingState& ring, const ScopedKey& key);
+
+  // start.cc: plan.
+  struct Start {
+    Session& session;
+    RingState& ring;
+    std::uint64_t id;
+    CompiledRequest compiled;
+    std::shared_ptr<PlanInstance> instance;  // Null: the current one of the template.
+    std::vector<BindingSpec>* bindings;
+    std::vector<LiteralOverrideSpec>* literals;
+    std::span<const ParameterValue> parameters;
+    RunOptions* options;
+  };
+  Result<void> start(Start request);
+  Result<std::shared_ptr<PlanInstance>> rebuild(Start& request);
+  static void record(RingState& ring, Run& run);
+  void link_dependencies(Run& run);
+
+  // execute.cc: schedule, execute.
+  void enqueue_if_ready(Run& run);
+  void pump();
+  bool pump(ExecutorState& executor);
+  enum class Dispatched { Sent, Full, Finished };
+  Dispatched send(ExecutorState& executor, Run& run);
+  bool lease_outbox(ExecutorState& executor, Run& run);
+  static void return_outbox(ExecutorState& executor, Run& run);
+  Result<void> locate(ExecutorState& executor, Run& run);
+  Result<void> locate_load(const Run& run, const BoundLoad& load);
+  Dispatched send_prepare(ExecutorState& executor, Run& run);
+  void want_executor(std::uint32_t domain);
+
+  // reports.cc: reports, settle.
+  std::size_t take_reports(ExecutorState& executor);
+  bool handle_report(ExecutorState& executor, const wire::ReportItem& report);
+  bool run_done(ExecutorState& executor, const wire::RunDone& report);
+  bool plan_loaded(ExecutorState& executor, const wire::PlanLoaded& report);
+  bool library_loaded(ExecutorState& executor, const wire::LibraryLoaded& report);
+  void settle(Run& run, const Status* failure, const wire::RunDone* report);
+  Result<void> publish(Run& run, ExecutorState* executor);
+  Result<void> join_slices(Run& run, ExecutorState& executor, std::size_t first,
+                           std::vector<Store::Entry>& entries);
+  void answer_run(Run& run, const Status* failure, const wire::RunDone* report,
+                  ExecutorState* executor);
+  void finish(Run& run, const Status* failure);
+
+  // failures.cc: what is left when a session or an executor is gone, or time is up.
+  void requeue_domain(std::uint32_t domain);
+  void after_death(Run& run, bool only_one, bool over_limit, const std::string& cause);
+  void give_up(Run& run, const Status& cause);
+  void expire();
+  void check_running_limit();
+
+  // dispatcher.cc: sessions, timers, answers.
+  void answer(Session& session, RingState& ring, const AnswerSpec& spec);
+  void fail(Session& session, RingState& ring, std::uint64_t id, const Status& status);
+  std::size_t run_commands();
+  void check_drained();
+  void tell_dropped();
+
+  DispatcherOptions options_;
+  DispatcherHost& host_;
+  Store& store_;
+  SegmentRegistry& segments_;
+  std::unique_ptr<Policy> policy_;
+  FunctionRegistry functions_;
+  TemplateCache templates_;
+  Instances instances_;
+  RunTable runs_;
+
+  std::map<std::uint64_t, std::unique_ptr<Session>> sessions_;
+  std::map<std::uint32_t, std::unique_ptr<ExecutorState>> executors_;
+  std::unordered_set<std::uint32_t> wanted_domains_;
+  std::multimap<std::uint64_t, std::uint64_t> deadlines_;  // When, run number.
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> resumable_;  // (session, ring).
+  std::uint64_t step_ns_ = 0;   // When this step began.
+  std::uint64_t taken_ns_ = 0;  // When the message in hand was taken.
+  bool pump_due_ = false;
+
+  MessageBuffer buffer_;
+  flatbuffers::FlatBufferBuilder builder_;
+  std::vector<BufferPlace> places_;           // Scratch of start().
+  std::vector<wire::Location> loads_;         // Scratch of send().
+  std::vector<wire::Location> stores_;
+  std::vector<SegmentRef> read_segments_;
+  std::vector<SegmentRef> once_segments_;
+  std::vector<std::uint64_t> after_;
+
+  std::mutex mailbox_mutex_;
+  std::vector<Command> mailbox_;              // Guarded by mailbox_mutex_.
+  std::atomic<bool> mailbox_full_{false};     // Partner: run_commands.
+  std::function<void()> wake_;
+  std::function<void()> drained_;
+
+  // Segments and versions that are gone, from any thread.
+  std::mutex gone_mutex_;
+  std::vector<std::uint32_t> gone_segments_;  // Guarded by gone_mutex_.
+  std::vector<std::uint64_t> gone_versions_;  // Guarded by gone_mutex_.
+  std::atomic<bool> gone_{false};             // Partner: tell_dropped.
+};
+
+}  // namespace kaas

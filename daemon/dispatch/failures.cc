@@ -1,0 +1,188 @@
+// What becomes of runs when a session or an executor is gone, or their time is up.
+#include <algorithm>
+
+#include "daemon/dispatch/dispatcher.h"
+
+namespace kaas {
+
+// Ends a run that is not in flight; one that is in flight is answered and its result discarded.
+void Dispatcher::give_up(Run& run, const Status& cause) {
+  if (run.state == Run::State::InFlight) {
+    answer_run(run, &cause, nullptr, nullptr);
+    run.answered = true;
+    for (const BoundStore& store : run.bound.stores) {
+      if (store.version != nullptr) Store::fail(store.version);
+    }
+    return;
+  }
+  if (run.state == Run::State::Queued && !policy_->remove(run.number)) {
+    for (auto& [id, executor] : executors_) {
+      if (executor->held_back == &run) executor->held_back = nullptr;
+    }
+  }
+  settle(run, &cause, nullptr);
+}
+
+Result<void> Dispatcher::cancel(std::uint64_t session_id, std::uint32_t ring_index,
+                                std::uint64_t id) {
+  Session* session = find_session(session_id);
+  if (session == nullptr || ring_index >= session->rings.size()) {
+    return Status{StatusCode::NotFound, "no session " + std::to_string(session_id) + " with ring " +
+                                            std::to_string(ring_index)};
+  }
+  const auto& runs = session->rings[ring_index]->runs;
+  const auto found = std::find_if(runs.begin(), runs.end(), [id](const Run* run) {
+    return run->id == id && !run->answered;
+  });
+  if (found == runs.end()) {
+    return Status{StatusCode::NotFound,
+                  "request " + std::to_string(id) + " is not under way in this ring"};
+  }
+  if ((*found)->state == Run::State::InFlight) {
+    return Status{StatusCode::InvalidArgument,
+                  "request " + std::to_string(id) +
+                      " is at its executor already; only queued requests can be cancelled"};
+  }
+  give_up(**found, Status{StatusCode::Cancelled, "the request was cancelled while queued"});
+  return {};
+}
+
+void Dispatcher::close_session(std::uint64_t session_id, const Status& reason) {
+  const auto found = sessions_.find(session_id);
+  if (found == sessions_.end()) return;
+  const std::unique_ptr<Session> session = std::move(found->second);
+  sessions_.erase(found);
+  std::vector<Run*> queued;
+  for (const auto& ring : session->rings) {
+    host_.unwatch(ring->ring.doorbell_descriptor());
+    ring->ring.close(static_cast<std::uint32_t>(reason.code));
+    for (Run* run : ring->runs) {
+      run->session = nullptr;
+      if (run->state != Run::State::InFlight) queued.push_back(run);
+    }
+  }
+  for (Run* run : queued) give_up(*run, reason);
+  host_.session_closed(session_id, reason);
+  pump_due_ = true;
+}
+
+void Dispatcher::executor_up(std::unique_ptr<ExecutorLink> link) {
+  const ExecutorIdentity identity = link->identity();
+  wanted_domains_.erase(identity.domain);
+  host_.watch(link->doorbell_descriptor(), 0, identity.executor);
+  auto state = std::make_unique<ExecutorState>();
+  state->link = std::move(link);
+  executors_[identity.executor] = std::move(state);
+  pump_due_ = true;
+}
+
+void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
+  const auto found = executors_.find(id);
+  if (found == executors_.end()) return;
+  const std::unique_ptr<ExecutorState> executor = std::move(found->second);
+  executors_.erase(found);
+  host_.unwatch(executor->link->doorbell_descriptor());
+  if (executor->held_back != nullptr) {
+    executor->held_back->state = Run::State::Waiting;
+    enqueue_if_ready(*executor->held_back);
+  }
+  // All are taken back before any is ended or tried again: ending one may start its dependents.
+  for (Run* run : executor->in_flight) {
+    run->state = Run::State::Waiting;
+    run->executor = 0;
+    run->outbox_offsets.clear();
+    if (run->kind == Run::Kind::Prepare && run->session == nullptr) run->answered = true;
+  }
+  std::vector<std::uint64_t> numbers;
+  for (const Run* run : executor->in_flight) numbers.push_back(run->number);
+  for (const std::uint64_t number : numbers) {
+    Run* run = runs_.find(number);
+    if (run == nullptr) continue;
+    after_death(*run, numbers.size() == 1, executor->over_limit, cause);
+  }
+  requeue_domain(executor->link->identity().domain);
+}
+
+// A run whose executor died with it in flight: tried again alone, or ended with the cause.
+void Dispatcher::after_death(Run& run, bool only_one, bool over_limit, const std::string& cause) {
+  ++run.strikes;
+  if (run.session == nullptr || run.answered) {
+    const Status given_up{StatusCode::Cancelled, "the request was given up"};
+    return settle(run, &given_up, nullptr);
+  }
+  if (over_limit && only_one) {
+    const Status failure{StatusCode::DeadlineExceeded,
+                         "the request ran longer than the operator's limit of " +
+                             std::to_string(options_.running_limit_ns / 1'000'000) + " ms"};
+    return settle(run, &failure, nullptr);
+  }
+  const bool replayable = run.kind == Run::Kind::Prepare ||
+                          (run.bound.idempotent && !run.plan->stateful);
+  if (only_one && run.strikes >= kStrikesMax) {
+    const Status failure{StatusCode::KernelFault,
+                         "its executor ended twice while it ran: " + cause};
+    return settle(run, &failure, nullptr);
+  }
+  if (!replayable) {
+    const Status failure{StatusCode::UnknownOutcome,
+                         "its executor ended while it may have run, and it can't be run again (" +
+                             std::string(run.plan->stateful ? "a library keeps state"
+                                                            : "it overwrites its input in place") +
+                             "): " + cause};
+    return settle(run, &failure, nullptr);
+  }
+}
+
+// Everything of a domain that waits goes to the policy anew, in its old order: what was bound to
+// an executor that is gone is not any more.
+void Dispatcher::requeue_domain(std::uint32_t domain) {
+  std::vector<Run*> waiting;
+  runs_.for_each([&](Run& run) {
+    if (run.domain != domain || run.state == Run::State::InFlight) return;
+    if (run.state == Run::State::Queued && !policy_->remove(run.number)) return;  // Held back.
+    run.state = Run::State::Waiting;
+    waiting.push_back(&run);
+  });
+  std::sort(waiting.begin(), waiting.end(),
+            [](const Run* a, const Run* b) { return a->number < b->number; });
+  for (Run* run : waiting) enqueue_if_ready(*run);
+}
+
+void Dispatcher::executor_failed(std::uint32_t domain, const Status& cause) {
+  wanted_domains_.erase(domain);
+  std::vector<std::uint64_t> numbers;
+  runs_.for_each([&](const Run& run) {
+    if (run.domain == domain && run.state != Run::State::InFlight) numbers.push_back(run.number);
+  });
+  for (const std::uint64_t number : numbers) {
+    if (Run* run = runs_.find(number); run != nullptr) give_up(*run, cause);
+  }
+}
+
+void Dispatcher::expire() {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= step_ns_) {
+    Run* run = runs_.find(deadlines_.begin()->second);
+    deadlines_.erase(deadlines_.begin());
+    if (run == nullptr || run->answered) continue;
+    const bool in_flight = run->state == Run::State::InFlight;
+    give_up(*run, Status{StatusCode::DeadlineExceeded,
+                         in_flight ? "the deadline passed while the request ran; its result is "
+                                     "discarded"
+                                   : "the deadline passed while the request was queued"});
+  }
+}
+
+// A run over the limit ends its executor. The others are tried again, alone, so that the one that
+// exceeds it a second time is known to be the one.
+void Dispatcher::check_running_limit() {
+  if (options_.running_limit_ns == 0) return;
+  for (auto& [id, executor] : executors_) {
+    if (executor->condemned || executor->in_flight.empty()) continue;
+    const Run& oldest = *executor->in_flight.front();
+    if (oldest.started_ns + options_.running_limit_ns > step_ns_) continue;
+    executor->condemned = executor->over_limit = true;
+    host_.kill_executor(id, "a request ran longer than the limit");
+  }
+}
+
+}  // namespace kaas

@@ -1,0 +1,307 @@
+// Intake: messages of client rings to operations, and those that kaasd answers itself.
+#include <fcntl.h>
+
+#include "daemon/dispatch/dispatcher.h"
+#include "daemon/intake/decode.h"
+#include "schema/ipc/socket.h"
+#include "schema/ipc/untrusted.h"
+
+namespace kaas {
+namespace {
+
+// Messages of one ring in one step, so that no client starves the others.
+constexpr std::size_t kMessagesPerRingStep = 64;
+
+// A key of a Get or Stat: its own field for the namespace wins over the "@uid/" form.
+Result<ScopedKey> scoped(const std::string& key, std::optional<std::uint32_t> owner,
+                         std::uint32_t own_uid) {
+  if (owner) return ScopedKey{*owner, key};
+  return parse_key(key, own_uid);
+}
+
+}  // namespace
+
+std::size_t Dispatcher::take_messages(Session& session, RingState& ring) {
+  std::size_t taken = 0;
+  const std::uint64_t session_id = session.id;
+  while (taken < kMessagesPerRingStep && ring.stalled_on == 0) {
+    std::span<const std::byte> message;
+    const ReadOutcome outcome = ring.ring.take(buffer_, message);
+    if (outcome == ReadOutcome::Empty) break;
+    if (outcome == ReadOutcome::Violation) {
+      close_session(session_id, Status{StatusCode::ProtocolViolation,
+                                       "ring " + std::to_string(ring.ring.index()) +
+                                           ": a slot's words break the protocol"});
+      return taken;
+    }
+    ++taken;
+    if (!handle_message(session, ring, message)) return taken;
+  }
+  return taken;
+}
+
+// False: the session is closed.
+bool Dispatcher::handle_message(Session& session, RingState& ring,
+                                std::span<const std::byte> message) {
+  taken_ns_ = host_.now_ns();
+  auto submission = decode_submission(message);
+  if (!submission.has_value()) {
+    close_session(session.id, submission.error());
+    return false;
+  }
+  const std::uint64_t id = submission->id;
+  if (!submission->operation.has_value()) {
+    fail(session, ring, id, submission->operation.error());
+    return true;
+  }
+  if (draining()) {
+    fail(session, ring, id, Status{StatusCode::Unavailable, "the daemon is shutting down"});
+    return true;
+  }
+  std::visit([&](auto& operation) { handle(session, ring, id, operation); },
+             *submission->operation);
+  if (ring.stalled_on != 0 && ring.stalled_message.empty()) {
+    ring.stalled_message.assign(message.begin(), message.end());
+  }
+  return true;
+}
+
+void Dispatcher::resume_stalled(Session& session, RingState& ring) {
+  std::vector<std::byte> message;
+  message.swap(ring.stalled_message);
+  ring.stalled_on = 0;
+  // The message may be read in place: it is private, and its memory is aligned as malloc aligns.
+  handle_message(session, ring, message);
+}
+
+Result<CompiledRequest> Dispatcher::compile_cached(std::span<const std::byte> request) {
+  if (const CompiledRequest* known = templates_.find(request)) return *known;
+  KAAS_ASSIGN_OR_RETURN(RequestSpec spec, decode_request(request));
+  if (!spec.parameters.empty()) {
+    return Status{StatusCode::InvalidArgument,
+                  "the request has parameters ('" + spec.parameters.front() +
+                      "', ...); only a deployed function may"};
+  }
+  KAAS_ASSIGN_OR_RETURN(PlanTemplate plan, compile(spec));
+  CompiledRequest compiled{std::make_shared<const RequestSpec>(std::move(spec)),
+                           std::make_shared<const PlanTemplate>(std::move(plan))};
+  templates_.insert(request, compiled);
+  return compiled;
+}
+
+void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
+                        SubmitOperation& operation) {
+  auto compiled = compile_cached(operation.request);
+  if (!compiled.has_value()) return fail(session, ring, id, compiled.error());
+  std::vector<BindingSpec> bindings;
+  std::vector<LiteralOverrideSpec> literals;
+  const auto started = start({session, ring, id, *std::move(compiled), nullptr, &bindings,
+                              &literals, {}, &operation.options});
+  if (!started.has_value()) fail(session, ring, id, started.error());
+}
+
+void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
+                        PrepareOperation& operation) {
+  if (session.plans.size() >= kPlansPerSessionMax) {
+    return fail(session, ring, id,
+                over_limit(StatusCode::ResourceExhausted, "prepared plans of this session",
+                           session.plans.size() + 1, kPlansPerSessionMax));
+  }
+  auto compiled = compile_cached(operation.request);
+  if (!compiled.has_value()) return fail(session, ring, id, compiled.error());
+  auto instance = instances_.current(*compiled, session.uid);
+  if (!instance.has_value()) return fail(session, ring, id, instance.error());
+  Run* run = runs_.create();
+  if (run == nullptr) {
+    return fail(session, ring, id, over_limit(StatusCode::ResourceExhausted, "requests under way",
+                                              RunTable::kRunsMax + 1, RunTable::kRunsMax));
+  }
+  run->kind = Run::Kind::Prepare;
+  run->session = &session;
+  run->session_id = session.id;
+  run->ring = ring.ring.index();
+  run->id = id;
+  run->domain = session.domain;
+  run->uid = session.uid;
+  run->plan = *instance;
+  // The number is taken now, so that plans are numbered in the order of asking.
+  session.plans[session.next_plan] = {*std::move(compiled), *std::move(instance)};
+  run->prepared_plan = session.next_plan++;
+  ring.runs.push_back(run);
+  enqueue_if_ready(*run);
+}
+
+void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
+                        InvokeOperation& operation) {
+  const auto plan = session.plans.find(operation.plan);
+  if (plan == session.plans.end()) {
+    return fail(session, ring, id,
+                Status{StatusCode::NotFound, "plan " + std::to_string(operation.plan) +
+                                                 " is not prepared in this session"});
+  }
+  const auto started =
+      start({session, ring, id, plan->second.compiled, plan->second.instance, &operation.bindings,
+             &operation.literals, {}, &operation.options});
+  if (!started.has_value()) fail(session, ring, id, started.error());
+}
+
+void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
+                        CallOperation& operation) {
+  auto compiled = functions_.compiled(session.uid, operation.function, operation.version,
+                                      operation.parameters);
+  if (!compiled.has_value()) return fail(session, ring, id, compiled.error());
+  const auto started = start({session, ring, id, *std::move(compiled), nullptr,
+                              &operation.bindings, &operation.literals, operation.parameters,
+                              &operation.options});
+  if (!started.has_value()) fail(session, ring, id, started.error());
+}
+
+void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
+                        DeployOperation& operation) {
+  auto request = decode_request(operation.request);
+  if (!request.has_value()) return fail(session, ring, id, request.error());
+  const auto version =
+      functions_.deploy(session.uid, operation.function, *std::move(request));
+  if (!version.has_value()) return fail(session, ring, id, version.error());
+  answer(session, ring, {.id = id, .version = *version});
+}
+
+void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
+                        ReleasePlanOperation& operation) {
+  if (session.plans.erase(operation.plan) == 0) {
+    return fail(session, ring, id,
+                Status{StatusCode::NotFound, "plan " + std::to_string(operation.plan) +
+                                                 " is not prepared in this session"});
+  }
+  answer(session, ring, {.id = id});
+}
+
+bool Dispatcher::stalls_on_pending(RingState& ring, const ScopedKey& key) {
+  if (ring.pending.empty()) return false;
+  const auto pending = ring.pending.find(pending_name(key.namespace_uid, key.key));
+  if (pending == ring.pending.end()) return false;
+  ring.stalled_on = pending->second.run;
+  return true;
+}
+
+Result<VersionRef> Dispatcher::put(Session& session, PutOperation& operation,
+                                   const ScopedKey& key) {
+  KAAS_RETURN_IF_ERROR(store_.check_write(session.uid, key.namespace_uid, key.key));
+  if (operation.token != 0) {
+    const auto donation = session.donations.find(operation.token);
+    if (donation == session.donations.end()) {
+      return Status{StatusCode::NotFound, "token " + std::to_string(operation.token) +
+                                              " names no donated descriptor of this session"};
+    }
+    Donation taken = std::move(donation->second);
+    session.donations.erase(donation);
+    return store_.put_donated(key.namespace_uid, key.key, std::move(taken.descriptor),
+                              taken.bytes);
+  }
+  if (operation.segment == 0) return store_.put_bytes(key.namespace_uid, key.key, operation.data);
+  const auto segment = session.segments.find(operation.segment);
+  if (segment == session.segments.end()) {
+    return Status{StatusCode::NotFound, "segment " + std::to_string(operation.segment) +
+                                            " is not one of this session"};
+  }
+  KAAS_RETURN_IF_ERROR(check_range("put '" + operation.key + "'", operation.offset,
+                                   operation.bytes, segment->second->bytes));
+  return store_.put_bytes(
+      key.namespace_uid, key.key,
+      FileRange{segment->second->descriptor.get(), operation.offset, operation.bytes});
+}
+
+void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
+                        PutOperation& operation) {
+  const auto key = parse_key(operation.key, session.uid);
+  if (!key.has_value()) return fail(session, ring, id, key.error());
+  if (stalls_on_pending(ring, *key)) return;
+  const auto version = put(session, operation, *key);
+  if (!version.has_value()) return fail(session, ring, id, version.error());
+  ++session.counters.puts;
+  answer(session, ring, {.id = id, .version = (*version)->id(), .bytes = (*version)->bytes()});
+}
+
+void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
+                        GetOperation& operation) {
+  const auto key = scoped(operation.key, operation.owner_uid, session.uid);
+  if (!key.has_value()) return fail(session, ring, id, key.error());
+  ++session.counters.gets;
+  const DeferredRead wanted{id, std::string(key->key), key->namespace_uid, false};
+  const auto pending = ring.pending.find(pending_name(key->namespace_uid, key->key));
+  if (pending == ring.pending.end()) return read(session, ring, wanted);
+  Run* writer = runs_.find(pending->second.run);
+  KAAS_CHECK(writer != nullptr);
+  writer->reads.push_back(wanted);
+}
+
+void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
+                        StatOperation& operation) {
+  const auto key = scoped(operation.key, operation.owner_uid, session.uid);
+  if (!key.has_value()) return fail(session, ring, id, key.error());
+  const DeferredRead wanted{id, std::string(key->key), key->namespace_uid, true};
+  const auto pending = ring.pending.find(pending_name(key->namespace_uid, key->key));
+  if (pending == ring.pending.end()) return read(session, ring, wanted);
+  Run* writer = runs_.find(pending->second.run);
+  KAAS_CHECK(writer != nullptr);
+  writer->reads.push_back(wanted);
+}
+
+void Dispatcher::read(Session& session, RingState& ring, const DeferredRead& read) {
+  const auto version = store_.lookup(session.uid, read.namespace_uid, read.key);
+  if (!version.has_value()) return fail(session, ring, read.id, version.error());
+  AnswerSpec spec{.id = read.id, .version = (*version)->id(), .bytes = (*version)->bytes()};
+  if (read.stat) return answer(session, ring, spec);
+  if ((*version)->is_small() || (*version)->bytes() == 0) {
+    spec.data = (*version)->small_bytes();
+    return answer(session, ring, spec);
+  }
+  const auto token = send_object(session, *version);
+  if (!token.has_value()) return fail(session, ring, read.id, token.error());
+  spec.token = *token;
+  answer(session, ring, spec);
+}
+
+// The descriptor goes first, so that it is there when the client reads the answer.
+Result<std::uint64_t> Dispatcher::send_object(Session& session, const VersionRef& version) {
+  const std::uint64_t token = session.next_token++;
+  builder_.Clear();
+  wire::ControlReplyBuilder reply(builder_);
+  reply.add_token(token);
+  reply.add_bytes(version->bytes());
+  builder_.Finish(reply.Finish());
+  const int descriptor = version->segment()->descriptor.get();
+  switch (send_message(session.socket->get(), finished(builder_), {&descriptor, 1})) {
+    case SendOutcome::Sent:
+      return token;
+    case SendOutcome::WouldBlock:
+      return Status{StatusCode::ResourceExhausted,
+                    "descriptors of earlier gets are still unread in the session's socket"};
+    case SendOutcome::HungUp:
+      break;
+  }
+  return Status{StatusCode::Unavailable, "the session's socket is closed"};
+}
+
+void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
+                        RemoveOperation& operation) {
+  const auto key = parse_key(operation.key, session.uid);
+  if (!key.has_value()) return fail(session, ring, id, key.error());
+  if (stalls_on_pending(ring, *key)) return;
+  const auto allowed = store_.check_write(session.uid, key->namespace_uid, key->key);
+  if (!allowed.has_value()) return fail(session, ring, id, allowed.error());
+  if (!store_.remove(key->namespace_uid, key->key)) {
+    return fail(session, ring, id,
+                Status{StatusCode::NotFound, "no object '" + operation.key + "'"});
+  }
+  answer(session, ring, {.id = id});
+}
+
+void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
+                        CancelOperation& operation) {
+  const auto cancelled = cancel(session.id, ring.ring.index(), operation.id);
+  if (!cancelled.has_value()) return fail(session, ring, id, cancelled.error());
+  answer(session, ring, {.id = id});
+}
+
+}  // namespace kaas

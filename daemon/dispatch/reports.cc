@@ -1,0 +1,311 @@
+// Reports of executors, and settling: what became of a run, published, answered and cleaned up.
+#include <algorithm>
+
+#include "daemon/dispatch/dispatcher.h"
+
+namespace kaas {
+namespace {
+
+// Texts of executors go to clients: bounded, and never without a cause.
+Status status_of(wire::StatusCode code, const flatbuffers::String* message) {
+  std::string text(view(message).substr(0, kStatusMessageBytesMax));
+  if (text.empty()) text = "the executor gave no reason";
+  return Status{code, std::move(text)};
+}
+
+bool is_known(wire::StatusCode code) {
+  return code >= wire::StatusCode::MIN && code <= wire::StatusCode::MAX;
+}
+
+}  // namespace
+
+std::size_t Dispatcher::take_reports(ExecutorState& executor) {
+  std::size_t taken = 0;
+  const std::uint32_t id = executor.link->identity().executor;
+  for (;;) {
+    bool violation = false;
+    const wire::ReportItem* report = executor.link->next_report(violation);
+    if (report != nullptr && handle_report(executor, *report)) {
+      ++taken;
+      continue;
+    }
+    if (report != nullptr || violation) {
+      if (!executor.condemned) host_.kill_executor(id, "its reports break the protocol");
+      executor.condemned = true;
+    }
+    return taken;
+  }
+}
+
+// False: the report breaks the protocol.
+bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& item) {
+  switch (item.report_type()) {
+    case wire::Report::Ready:
+      executor.device_bytes = item.report_as_Ready()->device_bytes();
+      executor.link->mark_ready();
+      host_.executor_ready(executor.link->identity().executor);
+      pump_due_ = true;
+      return true;
+    case wire::Report::RunDone:
+      return run_done(executor, *item.report_as_RunDone());
+    case wire::Report::PlanLoaded:
+      return plan_loaded(executor, *item.report_as_PlanLoaded());
+    case wire::Report::LibraryLoaded:
+      return library_loaded(executor, *item.report_as_LibraryLoaded());
+    case wire::Report::CountersReport: {
+      const auto& report = *item.report_as_CountersReport();
+      if (report.counters() != nullptr) executor.counters = *report.counters();
+      executor.used_bytes = report.device_used_bytes();
+      executor.limit_bytes = report.device_limit_bytes();
+      return true;
+    }
+    case wire::Report::NONE:
+      break;
+  }
+  return false;
+}
+
+bool Dispatcher::library_loaded(ExecutorState& executor, const wire::LibraryLoaded& report) {
+  if (!is_known(report.code()) || !executor.link->knows_library(report.library())) return false;
+  const auto library = instances_.libraries().find(report.library());
+  if (library == instances_.libraries().end()) return true;
+  Instances::Library& known = library->second;
+  ++known.loads;
+  if (report.code() == wire::StatusCode::Ok) {
+    known.name = std::string(view(report.name()).substr(0, kNameBytesMax));
+    known.kernels.clear();
+    for (std::size_t i = 0; i < std::min<std::size_t>(count(report.kernels()), 4096); ++i) {
+      known.kernels.emplace_back(
+          view(report.kernels()->Get(static_cast<unsigned>(i))).substr(0, kNameBytesMax));
+    }
+    return true;
+  }
+  host_.log(report.code(), "library '" + known.version->path +
+                               "': " + status_of(report.code(), report.message()).message);
+  executor.link->drop_library(report.library());
+  instances_.forget_library(report.library());
+  return true;
+}
+
+bool Dispatcher::plan_loaded(ExecutorState& executor, const wire::PlanLoaded& report) {
+  if (!is_known(report.code()) || !executor.link->knows_plan(report.plan())) return false;
+  std::vector<Run*> waiting;
+  const auto preparing = executor.preparing.find(report.plan());
+  if (preparing != executor.preparing.end()) {
+    waiting.swap(preparing->second);
+    executor.preparing.erase(preparing);
+  }
+  if (report.code() == wire::StatusCode::Ok) {
+    executor.loaded_plans.insert(report.plan());
+  } else {
+    // Runs of it that are in flight end with the same error; the next request tries anew.
+    executor.link->drop_plan(report.plan());
+    instances_.forget_plan(report.plan());
+  }
+  const Status failure = status_of(report.code(), report.message());
+  for (Run* run : waiting) {
+    run->plan->stateful = run->plan->stateful || report.stateful();
+    settle(*run, report.code() == wire::StatusCode::Ok ? nullptr : &failure, nullptr);
+  }
+  if (report.stateful()) {
+    runs_.for_each([&](Run& run) {
+      if (run.plan->id == report.plan()) run.plan->stateful = true;
+    });
+  }
+  return true;
+}
+
+bool Dispatcher::run_done(ExecutorState& executor, const wire::RunDone& report) {
+  Run* run = runs_.find(report.run());
+  if (run == nullptr || run->state != Run::State::InFlight || run->kind != Run::Kind::Execute ||
+      run->executor != executor.link->identity().executor || !is_known(report.code())) {
+    return false;
+  }
+  if (run->options.profile) run->reported_ns = host_.now_ns();
+  if (report.code() == wire::StatusCode::Ok) {
+    settle(*run, nullptr, &report);
+  } else {
+    const Status failure = status_of(report.code(), report.message());
+    settle(*run, &failure, &report);
+  }
+  return true;
+}
+
+// Publishes, answers, frees. Every run ends here, exactly once.
+void Dispatcher::settle(Run& run, const Status* failure, const wire::RunDone* report) {
+  const auto found = executors_.find(run.executor);
+  ExecutorState* executor = found == executors_.end() ? nullptr : found->second.get();
+  if (executor != nullptr) {
+    auto& in_flight = executor->in_flight;
+    const auto place = std::find(in_flight.begin(), in_flight.end(), &run);
+    if (place != in_flight.end()) in_flight.erase(place);
+    if (run.strikes > 0) executor->alone = false;
+    ++executor->finished;
+    pump_due_ = true;
+  }
+  Status cause;
+  if (failure == nullptr && run.kind == Run::Kind::Execute) {
+    auto published = publish(run, executor);
+    if (!published.has_value()) {
+      cause = std::move(published).error();
+      failure = &cause;
+    }
+  }
+  if (failure != nullptr) {
+    for (const BoundStore& store : run.bound.stores) {
+      if (store.version != nullptr &&
+          store.version->state() == ObjectVersion::State::Pending) {
+        Store::fail(store.version);
+      }
+    }
+  }
+  answer_run(run, failure, report, executor);
+  if (executor != nullptr) return_outbox(*executor, run);
+  finish(run, failure);
+}
+
+// The transaction: all outputs become versions, then all are published together.
+Result<void> Dispatcher::publish(Run& run, ExecutorState* executor) {
+  if (run.session == nullptr || run.answered) {
+    return Status{StatusCode::Cancelled, "the request was given up"};
+  }
+  for (const BoundLoad& load : run.bound.loads) {
+    if (load.version != nullptr && load.version->state() == ObjectVersion::State::Failed) {
+      return Status{StatusCode::DependencyFailed,
+                    "an earlier request of this ring that makes its input has failed"};
+    }
+  }
+  if (run.bound.stores.empty()) return {};
+  KAAS_CHECK(executor != nullptr);
+  std::vector<Store::Entry> entries;
+  for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
+    BoundStore& store = run.bound.stores[i];
+    if (store.kind == BoundStore::Kind::Slice) {
+      KAAS_RETURN_IF_ERROR(join_slices(run, *executor, i, entries));
+      continue;
+    }
+    if (store.kind != BoundStore::Kind::Version) continue;
+    OutputSlice slice{0, store.bytes, std::nullopt};
+    if (run.outbox_offsets[i] != kNoOutbox) {
+      slice.source = executor->link->outbox_bytes(run.outbox_offsets[i], store.bytes);
+    }
+    KAAS_RETURN_IF_ERROR(store_.settle(store.version, nullptr, {&slice, 1}));
+    entries.push_back({store.namespace_uid, store.key, store.version});
+  }
+  KAAS_ASSIGN_OR_RETURN(Publication publication, store_.prepare(std::move(entries)));
+  store_.publish(std::move(publication));
+  return {};
+}
+
+// Makes the version of a key of which this run wrote slices, when it meets the first of them.
+Result<void> Dispatcher::join_slices(Run& run, ExecutorState& executor, std::size_t first,
+                                     std::vector<Store::Entry>& entries) {
+  const BoundStore& key = run.bound.stores[first];
+  const auto same_key = [&](const BoundStore& other) {
+    return other.kind == BoundStore::Kind::Slice && other.namespace_uid == key.namespace_uid &&
+           other.key == key.key;
+  };
+  std::vector<OutputSlice> slices;
+  std::uint64_t bytes = 0;
+  bool replaces = false;  // A slice at 0 makes the object anew.
+  for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
+    const BoundStore& store = run.bound.stores[i];
+    if (!same_key(store)) continue;
+    if (i < first) return {};
+    OutputSlice slice{store.offset, store.bytes, std::nullopt};
+    if (run.outbox_offsets[i] != kNoOutbox) {
+      slice.source = executor.link->outbox_bytes(run.outbox_offsets[i], store.bytes);
+    } else {
+      slice.source = FileRange{store.version->output_segment()->descriptor.get(), 0, store.bytes};
+    }
+    slices.push_back(slice);
+    bytes = std::max(bytes, store.offset + store.bytes);
+    replaces = replaces || store.offset == 0;
+  }
+  VersionRef base;
+  if (!replaces) {
+    auto current = store_.lookup(run.uid, key.namespace_uid, key.key);
+    if (current.has_value()) base = *std::move(current);
+    if (base != nullptr) bytes = std::max(bytes, base->bytes());
+  }
+  KAAS_ASSIGN_OR_RETURN(const VersionRef joined,
+                        store_.create_output(key.namespace_uid, key.key, bytes));
+  KAAS_RETURN_IF_ERROR(store_.settle(joined, base, slices));
+  entries.push_back({key.namespace_uid, key.key, joined});
+  return {};
+}
+
+void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone* report,
+                            ExecutorState* executor) {
+  if (run.session == nullptr || run.answered) return;
+  Session& session = *run.session;
+  RingState& ring = *session.rings[run.ring];
+  AnswerSpec spec{.id = run.id};
+  if (failure != nullptr) {
+    if (run.kind == Run::Kind::Prepare) session.plans.erase(run.prepared_plan);
+    run.answered = true;
+    ++session.counters.failed;
+    return fail(session, ring, run.id, *failure);
+  }
+  spec.plan = run.prepared_plan;
+  std::vector<AnswerOutput> outputs;
+  for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
+    const BoundStore& store = run.bound.stores[i];
+    AnswerOutput output{store.buffer, run.plan->plan->buffers[store.buffer].name, store.bytes,
+                        store.version == nullptr ? 0 : store.version->id(),
+                        {}};
+    if (store.kind == BoundStore::Kind::Inline) {
+      output.data = executor->link->outbox_bytes(run.outbox_offsets[i], store.bytes);
+    }
+    outputs.push_back(output);
+  }
+  spec.outputs = outputs;
+  wire::Stages stages;
+  if (run.options.profile && report != nullptr) {
+    const std::uint64_t now = host_.now_ns();
+    const wire::RunTimes times = report->times() == nullptr ? wire::RunTimes() : *report->times();
+    stages = wire::Stages(run.decoded_ns - run.taken_ns, run.planned_ns - run.decoded_ns,
+                          run.sent_ns - run.planned_ns, times.load_ns(), times.run_ns(),
+                          times.store_ns(), run.reported_ns - run.sent_ns, now - run.reported_ns);
+    spec.stages = &stages;
+    spec.counters = report->counters();
+    spec.device = executor->link->identity().device;
+  }
+  run.answered = true;
+  answer(session, ring, spec);
+}
+
+// Takes the run out of everything that knows it.
+void Dispatcher::finish(Run& run, const Status* failure) {
+  for (Run* dependent : run.dependents) {
+    auto& on = dependent->depends_on;
+    on.erase(std::remove(on.begin(), on.end(), &run), on.end());
+  }
+  std::vector<Run*> dependents;
+  dependents.swap(run.dependents);
+  if (Session* session = run.session; session != nullptr) {
+    RingState& ring = *session->rings[run.ring];
+    ring.runs.erase(std::find(ring.runs.begin(), ring.runs.end(), &run));
+    for (const BoundStore& store : run.bound.stores) {
+      if (store.kind != BoundStore::Kind::Version && store.kind != BoundStore::Kind::Slice) continue;
+      const auto pending = ring.pending.find(pending_name(store.namespace_uid, store.key));
+      if (pending != ring.pending.end() && pending->second.run == run.number) {
+        ring.pending.erase(pending);
+      }
+    }
+    if (ring.stalled_on == run.number) resumable_.emplace_back(session->id, run.ring);
+    for (const DeferredRead& wanted : run.reads) {
+      if (failure == nullptr) {
+        read(*session, ring, wanted);
+      } else {
+        fail(*session, ring, wanted.id,
+             Status{StatusCode::DependencyFailed, "the request that makes '" + wanted.key +
+                                                      "' failed: " + failure->message});
+      }
+    }
+  }
+  runs_.destroy(run);
+  for (Run* dependent : dependents) enqueue_if_ready(*dependent);
+}
+
+}  // namespace kaas

@@ -1,0 +1,132 @@
+// Plan: a compiled request and its bindings to a run with leases, outputs and dependencies.
+#include <algorithm>
+
+#include "daemon/dispatch/dispatcher.h"
+#include "daemon/plan/bind.h"
+#include "daemon/plan/compile.h"
+#include "schema/ipc/untrusted.h"
+
+namespace kaas {
+namespace {
+
+// What the unsettled runs of one ring are about to do.
+class History final : public RingHistory {
+ public:
+  History(const RingState& ring) : ring_(ring) {}  // NOLINT: used as a temporary only.
+
+  [[nodiscard]] PendingWrite pending_write(uid_t namespace_uid,
+                                           std::string_view key) const override {
+    if (ring_.pending.empty()) return {};
+    const auto found = ring_.pending.find(pending_name(namespace_uid, key));
+    if (found == ring_.pending.end()) return {};
+    return {found->second.run, found->second.version};
+  }
+
+  void conflicts(const SegmentAccess& access, std::vector<std::uint64_t>& runs) const override {
+    for (const Run* run : ring_.runs) {
+      for (const SegmentAccess& earlier : run->bound.accesses) {
+        if (earlier.segment == access.segment && (earlier.writes || access.writes) &&
+            ranges_overlap(earlier.offset, earlier.bytes, access.offset, access.bytes)) {
+          runs.push_back(run->number);
+          break;
+        }
+      }
+    }
+  }
+
+ private:
+  const RingState& ring_;
+};
+
+}  // namespace
+
+// Compiles anew with the run's own places, where renames make or end shared memory.
+Result<std::shared_ptr<PlanInstance>> Dispatcher::rebuild(Start& request) {
+  KAAS_ASSIGN_OR_RETURN(PlanTemplate plan, compile(*request.compiled.request, request.parameters,
+                                                   *request.bindings));
+  auto compiled = std::make_shared<const PlanTemplate>(std::move(plan));
+  if (request.instance == nullptr) return instances_.create(compiled, request.session.uid);
+  // A prepared plan keeps the library versions that it was prepared with.
+  return instances_.derive(*request.instance, compiled);
+}
+
+Result<void> Dispatcher::start(Start request) {
+  const std::uint64_t decoded_ns = request.options->profile ? host_.now_ns() : 0;
+  if (request.instance == nullptr) {
+    KAAS_ASSIGN_OR_RETURN(request.instance,
+                          instances_.current(request.compiled, request.session.uid));
+  }
+  std::shared_ptr<PlanInstance> instance = request.instance;
+  KAAS_RETURN_IF_ERROR(resolve_bindings(*instance->plan, *request.bindings));
+  KAAS_RETURN_IF_ERROR(check_overrides(*instance->plan, *request.literals));
+  if (renames_need_recompile(*instance->plan, *request.bindings)) {
+    KAAS_ASSIGN_OR_RETURN(instance, rebuild(request));
+  }
+  places_.clear();
+  for (const TemplateBuffer& buffer : instance->plan->buffers) {
+    places_.push_back({&buffer.place, buffer.object_offset});
+  }
+  for (const BindingSpec& binding : *request.bindings) {
+    places_[binding.buffer] = {&binding.place,
+                               binding.offset.value_or(places_[binding.buffer].offset)};
+  }
+
+  Run* run = runs_.create();
+  if (run == nullptr) {
+    return over_limit(StatusCode::ResourceExhausted, "requests under way", RunTable::kRunsMax + 1,
+                      RunTable::kRunsMax);
+  }
+  const History history(request.ring);
+  const BindContext context{store_, history, request.session.uid, request.session.segments,
+                            instance->inline_versions};
+  const auto outcome = bind_run(*instance->plan, places_, context, run->bound);
+  if (!outcome.has_value() || outcome->blocked_on != 0) {
+    runs_.destroy(*run);
+    if (!outcome.has_value()) return outcome.error();
+    request.ring.stalled_on = outcome->blocked_on;
+    return {};
+  }
+  run->session = &request.session;
+  run->session_id = request.session.id;
+  run->ring = request.ring.ring.index();
+  run->id = request.id;
+  run->domain = request.session.domain;
+  run->uid = request.session.uid;
+  run->plan = std::move(instance);
+  run->options = std::move(*request.options);
+  run->literals = std::move(*request.literals);
+  ++request.session.counters.requests;
+  if (run->options.profile) {
+    run->taken_ns = taken_ns_;
+    run->decoded_ns = decoded_ns;
+    run->planned_ns = host_.now_ns();
+  }
+  link_dependencies(*run);
+  record(request.ring, *run);
+  if (run->options.deadline_ns != 0) deadlines_.emplace(run->options.deadline_ns, run->number);
+  enqueue_if_ready(*run);
+  return {};
+}
+
+void Dispatcher::link_dependencies(Run& run) {
+  for (const std::uint64_t number : run.bound.after) {
+    Run* earlier = runs_.find(number);
+    if (earlier == nullptr) continue;
+    run.depends_on.push_back(earlier);
+    earlier->dependents.push_back(&run);
+  }
+}
+
+// Makes the run part of its ring's history.
+void Dispatcher::record(RingState& ring, Run& run) {
+  ring.runs.push_back(&run);
+  for (const BoundStore& store : run.bound.stores) {
+    if (store.kind == BoundStore::Kind::Version) {
+      ring.pending[pending_name(store.namespace_uid, store.key)] = {run.number, store.version};
+    } else if (store.kind == BoundStore::Kind::Slice) {
+      ring.pending[pending_name(store.namespace_uid, store.key)] = {run.number, nullptr};
+    }
+  }
+}
+
+}  // namespace kaas

@@ -1,0 +1,73 @@
+// One request on its way through kaasd, from binding to its answer.
+// Owner: Runs (dispatch/runs.h). Threads: dispatcher only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/flow/bound.h"
+#include "daemon/flow/plan_instance.h"
+#include "daemon/flow/request.h"
+
+namespace kaas {
+
+struct Session;
+
+// Get and Stat of a key that a run is about to publish: answered when it is settled.
+struct DeferredRead {
+  std::uint64_t id = 0;
+  std::string key;
+  uid_t namespace_uid = 0;
+  bool stat = false;
+};
+
+// States, with who moves them:
+//
+//   Waiting --all it depends on is settled, or in flight on one executor--> Queued (policy)
+//   Queued --an executor has room--> InFlight
+//   InFlight --RunDone--> settled, answered, gone
+//   InFlight --executor died, replayable--> Waiting
+//   any --session closed, cancelled, deadline--> answered or dropped
+struct Run {
+  enum class State : std::uint8_t { Waiting, Queued, InFlight };
+  enum class Kind : std::uint8_t { Execute, Prepare };
+
+  std::uint64_t number = 0;        // Never reused.
+  Kind kind = Kind::Execute;
+  State state = State::Waiting;
+  bool answered = false;           // The client has its answer (deadline); the result is discarded.
+  std::uint32_t strikes = 0;       // Executors that died with it in flight.
+
+  Session* session = nullptr;      // Null: closed; it finishes into nothing.
+  std::uint32_t ring = 0;          // Index in the session.
+  std::uint64_t id = 0;            // The client's number of the operation.
+  std::uint32_t domain = 0;
+  std::uint32_t uid = 0;
+  std::uint64_t session_id = 0;    // For lists and logs, also after the session closed.
+
+  std::shared_ptr<PlanInstance> plan;
+  std::uint32_t prepared_plan = 0; // Prepare: the session's number for the plan.
+  BoundRun bound;
+  RunOptions options;
+  std::vector<LiteralOverrideSpec> literals;
+
+  std::vector<Run*> depends_on;    // Unsettled.
+  std::vector<Run*> dependents;
+  std::vector<DeferredRead> reads;
+
+  std::uint32_t executor = 0;      // InFlight: where. Else 0.
+  std::vector<std::uint64_t> outbox_offsets;  // InFlight: per store; kNoOutbox: none.
+
+  std::uint64_t taken_ns = 0;      // Stage times, only with options.profile.
+  std::uint64_t decoded_ns = 0;
+  std::uint64_t started_ns = 0;    // InFlight, when there is a limit on running time.
+  std::uint64_t planned_ns = 0;
+  std::uint64_t sent_ns = 0;
+  std::uint64_t reported_ns = 0;
+};
+
+inline constexpr std::uint64_t kNoOutbox = ~std::uint64_t{0};
+
+}  // namespace kaas

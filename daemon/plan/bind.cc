@@ -1,0 +1,249 @@
+#include "daemon/plan/bind.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "schema/ipc/untrusted.h"
+#include "schema/limits.h"
+
+namespace kaas {
+namespace {
+
+std::string buffer_name(const TemplateBuffer& buffer) { return "buffer '" + buffer.name + "'"; }
+
+// One call of bind_run(): binds buffer by buffer into `bound`.
+class Binder {
+ public:
+  Binder(const PlanTemplate& plan, std::span<const BufferPlace> places, const BindContext& context,
+         BoundRun& bound)
+      : plan_(plan), places_(places), context_(context), bound_(bound) {}
+
+  Result<BindOutcome> run() {
+    bound_.idempotent = plan_.idempotent;
+    for (const std::uint16_t buffer : plan_.loads) {
+      KAAS_RETURN_IF_ERROR(bind_load(buffer));
+      if (blocked_on_ != 0) return BindOutcome{blocked_on_};
+    }
+    for (const std::uint16_t buffer : plan_.stores) {
+      KAAS_RETURN_IF_ERROR(bind_store(buffer));
+      if (blocked_on_ != 0) return BindOutcome{blocked_on_};
+    }
+    for (const SegmentAccess& access : bound_.accesses) {
+      context_.history.conflicts(access, bound_.after);
+    }
+    std::sort(bound_.after.begin(), bound_.after.end());
+    bound_.after.erase(std::unique(bound_.after.begin(), bound_.after.end()), bound_.after.end());
+    return BindOutcome{};
+  }
+
+ private:
+  Result<void> bind_load(std::uint16_t index) {
+    const Place& place = *places_[index].place;
+    BoundLoad load;
+    load.offset = places_[index].offset;
+    switch (place.where) {
+      case wire::Where::Store:
+        KAAS_RETURN_IF_ERROR(load_object(index, place, load));
+        break;
+      case wire::Where::Segment:
+        KAAS_RETURN_IF_ERROR(load_segment(index, place, load));
+        break;
+      case wire::Where::Inline:
+        KAAS_RETURN_IF_ERROR(load_inline(index, place, load));
+        break;
+      case wire::Where::Ipc:
+        return ipc_refused(index);
+    }
+    bound_.loads.push_back(std::move(load));
+    return {};
+  }
+
+  Result<void> bind_store(std::uint16_t index) {
+    const Place& place = *places_[index].place;
+    BoundStore store;
+    store.buffer = index;
+    store.bytes = plan_.buffers[index].bytes;
+    store.offset = places_[index].offset;
+    switch (place.where) {
+      case wire::Where::Store:
+        KAAS_RETURN_IF_ERROR(store_object(index, place, store));
+        break;
+      case wire::Where::Segment:
+        KAAS_RETURN_IF_ERROR(store_segment(index, place, store));
+        break;
+      case wire::Where::Inline:
+        if (store.bytes > kInlineBytesMax) {
+          return over_limit(StatusCode::InvalidArgument,
+                            buffer_name(plan_.buffers[index]) + " is an inline output; its size",
+                            store.bytes, kInlineBytesMax);
+        }
+        store.kind = BoundStore::Kind::Inline;
+        break;
+      case wire::Where::Ipc:
+        return ipc_refused(index);
+    }
+    bound_.stores.push_back(std::move(store));
+    return {};
+  }
+
+  Result<void> load_object(std::uint16_t index, const Place& place, BoundLoad& load) {
+    KAAS_ASSIGN_OR_RETURN(const ScopedKey key, parse_key(place.key, context_.uid));
+    const auto pending = context_.history.pending_write(key.namespace_uid, key.key);
+    if (pending.run != 0 && pending.version == nullptr) {
+      blocked_on_ = pending.run;
+      return {};
+    }
+    if (pending.run != 0) {
+      load.version = pending.version;
+      load.producer = pending.run;
+      bound_.after.push_back(pending.run);
+    } else {
+      KAAS_ASSIGN_OR_RETURN(load.version,
+                            context_.store.lookup(context_.uid, key.namespace_uid, key.key));
+    }
+    return fit(index, load, load.version->bytes(), "object '" + place.key + "'");
+  }
+
+  Result<void> load_segment(std::uint16_t index, const Place& place, BoundLoad& load) {
+    KAAS_ASSIGN_OR_RETURN(load.segment, find_segment(index, place.segment));
+    KAAS_RETURN_IF_ERROR(
+        fit(index, load, load.segment->bytes, "segment " + std::to_string(place.segment)));
+    bound_.accesses.push_back({place.segment, load.offset, plan_.buffers[index].bytes, false});
+    return {};
+  }
+
+  Result<void> load_inline(std::uint16_t index, const Place& place, BoundLoad& load) {
+    const TemplateBuffer& buffer = plan_.buffers[index];
+    // The template's own bytes become a version once; the device cache then knows it, too.
+    const bool own = &place == &buffer.place;
+    if (own) {
+      context_.inline_versions.resize(plan_.buffers.size());
+      load.version = context_.inline_versions[index];
+    }
+    if (load.version == nullptr) {
+      KAAS_ASSIGN_OR_RETURN(load.version, context_.store.make_from_bytes(
+                                              context_.uid, buffer.name,
+                                              std::span<const std::byte>(place.data)));
+      if (own) context_.inline_versions[index] = load.version;
+    }
+    load.offset = 0;
+    return fit(index, load, place.data.size(), "inline data");
+  }
+
+  // Checks that the buffer's bytes exist in `available` bytes of `what`, or may be zero-filled.
+  Result<void> fit(std::uint16_t index, BoundLoad& load, std::uint64_t size,
+                   const std::string& what) {
+    const TemplateBuffer& buffer = plan_.buffers[index];
+    if (load.offset <= size) load.available = std::min(buffer.bytes, size - load.offset);
+    if (load.available == buffer.bytes || (buffer.zero_fill && load.offset <= size)) return {};
+    return check_range(buffer_name(buffer), load.offset, buffer.bytes, size).has_value()
+               ? Result<void>()
+               : Status{StatusCode::InvalidArgument,
+                        buffer_name(buffer) + " wants bytes [" + std::to_string(load.offset) +
+                            ", " + std::to_string(load.offset) + " + " +
+                            std::to_string(buffer.bytes) + "), " + what + " has " +
+                            std::to_string(size)};
+  }
+
+  Result<void> store_object(std::uint16_t index, const Place& place, BoundStore& store) {
+    KAAS_ASSIGN_OR_RETURN(const ScopedKey key, parse_key(place.key, context_.uid));
+    KAAS_RETURN_IF_ERROR(
+        context_.store.check_write(context_.uid, key.namespace_uid, key.key));
+    const auto pending = context_.history.pending_write(key.namespace_uid, key.key);
+    store.namespace_uid = key.namespace_uid;
+    store.key = std::string(key.key);
+    if (store.offset != 0 || has_sibling(index, place.key)) {
+      store.kind = BoundStore::Kind::Slice;
+      // Its base is what the ring made before it.
+      if (pending.run != 0) blocked_on_ = pending.run;
+      if (pending.run != 0 || store.bytes <= kSlabObjectBytesMax) return {};
+      // Too large for the outbox: an object of its own carries it until the slices are joined.
+      KAAS_ASSIGN_OR_RETURN(store.version, context_.store.create_output(
+                                               key.namespace_uid, key.key, store.bytes));
+      return {};
+    }
+    if (pending.run != 0) bound_.after.push_back(pending.run);
+    KAAS_ASSIGN_OR_RETURN(store.version, context_.store.create_output(
+                                             key.namespace_uid, key.key, store.bytes));
+    return {};
+  }
+
+  // Whether another output of this request goes to the same key.
+  [[nodiscard]] bool has_sibling(std::uint16_t index, const std::string& key) const {
+    return std::any_of(plan_.stores.begin(), plan_.stores.end(), [&](std::uint16_t other) {
+      const Place& place = *places_[other].place;
+      return other != index && place.where == wire::Where::Store && place.key == key;
+    });
+  }
+
+  Result<void> store_segment(std::uint16_t index, const Place& place, BoundStore& store) {
+    store.kind = BoundStore::Kind::Segment;
+    KAAS_ASSIGN_OR_RETURN(store.segment, find_segment(index, place.segment));
+    const TemplateBuffer& buffer = plan_.buffers[index];
+    if (!store.segment->writable) {
+      return Status{StatusCode::PermissionDenied, buffer_name(buffer) + " is an output, segment " +
+                                                      std::to_string(place.segment) +
+                                                      " was registered read-only"};
+    }
+    KAAS_RETURN_IF_ERROR(check_range(buffer_name(buffer) + " in segment " +
+                                         std::to_string(place.segment),
+                                     store.offset, store.bytes, store.segment->bytes));
+    const SegmentAccess access{place.segment, store.offset, store.bytes, true};
+    for (const SegmentAccess& other : bound_.accesses) {
+      if (other.segment == access.segment && !other.writes &&
+          ranges_overlap(other.offset, other.bytes, access.offset, access.bytes)) {
+        bound_.idempotent = false;  // It overwrites its own input.
+      }
+    }
+    bound_.accesses.push_back(access);
+    return {};
+  }
+
+  Result<SegmentRef> find_segment(std::uint16_t index, std::uint32_t segment) const {
+    const auto found = context_.segments.find(segment);
+    if (found != context_.segments.end()) return found->second;
+    return Status{StatusCode::NotFound, buffer_name(plan_.buffers[index]) + " is in segment " +
+                                            std::to_string(segment) +
+                                            ", which this session does not have"};
+  }
+
+  Status ipc_refused(std::uint16_t index) const {
+    return Status{StatusCode::InvalidArgument,
+                  buffer_name(plan_.buffers[index]) +
+                      " is a CUDA IPC handle; the device of this request is 'host', which takes "
+                      "store, segment and inline buffers"};
+  }
+
+  const PlanTemplate& plan_;
+  std::span<const BufferPlace> places_;
+  const BindContext& context_;
+  BoundRun& bound_;
+  std::uint64_t blocked_on_ = 0;
+};
+
+}  // namespace
+
+Result<ScopedKey> parse_key(std::string_view key, uid_t own_uid) {
+  if (key.empty() || key.front() != '@') return ScopedKey{own_uid, key};
+  const std::size_t slash = key.find('/');
+  std::uint32_t uid = 0;
+  const char* const end = key.data() + (slash == std::string_view::npos ? key.size() : slash);
+  const auto [rest, error] = std::from_chars(key.data() + 1, end, uid);
+  if (slash == std::string_view::npos || error != std::errc() || rest != end ||
+      slash + 1 == key.size()) {
+    return Status{StatusCode::InvalidArgument,
+                  "key '" + std::string(key) + "' begins with '@', which is for keys of another "
+                  "uid: allowed is '@UID/KEY'"};
+  }
+  return ScopedKey{uid, key.substr(slash + 1)};
+}
+
+Result<BindOutcome> bind_run(const PlanTemplate& plan, std::span<const BufferPlace> places,
+                         const BindContext& context, BoundRun& bound) {
+  bound.clear();
+  auto outcome = Binder(plan, places, context, bound).run();
+  if (!outcome.has_value() || outcome->blocked_on != 0) bound.clear();
+  return outcome;
+}
+
+}  // namespace kaas

@@ -1,0 +1,63 @@
+#include "daemon/reply/answer.h"
+
+#include "schema/limits.h"
+
+namespace kaas {
+namespace {
+
+using flatbuffers::FlatBufferBuilder;
+using flatbuffers::Offset;
+
+Offset<flatbuffers::Vector<std::uint8_t>> encode_bytes(FlatBufferBuilder& builder,
+                                                       std::span<const std::byte> bytes) {
+  if (bytes.empty()) return 0;
+  return builder.CreateVector(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
+}
+
+Offset<flatbuffers::String> encode_text(FlatBufferBuilder& builder, std::string_view text) {
+  if (text.empty()) return 0;
+  return builder.CreateString(text.data(), text.size());
+}
+
+Offset<flatbuffers::Vector<Offset<wire::Output>>> encode_outputs(
+    FlatBufferBuilder& builder, std::span<const AnswerOutput> outputs) {
+  if (outputs.empty()) return 0;
+  std::vector<Offset<wire::Output>> encoded;
+  encoded.reserve(outputs.size());
+  for (const AnswerOutput& output : outputs) {
+    const auto name = encode_text(builder, output.name);
+    const auto data = encode_bytes(builder, output.data);
+    encoded.push_back(wire::CreateOutput(builder, output.buffer, name, output.bytes,
+                                         output.version, data));
+  }
+  return builder.CreateVector(encoded);
+}
+
+}  // namespace
+
+std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const AnswerSpec& answer) {
+  builder.Clear();
+  const auto message = encode_text(builder, answer.message.substr(0, kStatusMessageBytesMax));
+  const auto data = encode_bytes(builder, answer.data);
+  const auto outputs = encode_outputs(builder, answer.outputs);
+  Offset<wire::Profile> profile = 0;
+  if (answer.stages != nullptr) {
+    const auto device = encode_text(builder, answer.device);
+    profile = wire::CreateProfile(builder, answer.stages, answer.counters, device);
+  }
+  wire::AnswerBuilder table(builder);
+  table.add_id(answer.id);
+  table.add_version(answer.version);
+  table.add_bytes(answer.bytes);
+  table.add_token(answer.token);
+  if (!message.IsNull()) table.add_message(message);
+  if (!data.IsNull()) table.add_data(data);
+  if (!outputs.IsNull()) table.add_outputs(outputs);
+  if (!profile.IsNull()) table.add_profile(profile);
+  table.add_plan(answer.plan);
+  table.add_code(answer.code);
+  builder.Finish(table.Finish());
+  return finished(builder);
+}
+
+}  // namespace kaas

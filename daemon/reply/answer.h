@@ -1,0 +1,41 @@
+// Encoding of answers. Threads: the builder's owner.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "schema/ipc/messages.h"
+
+namespace kaas {
+
+struct AnswerOutput {
+  std::uint16_t buffer = 0;
+  std::string_view name;
+  std::uint64_t bytes = 0;
+  std::uint64_t version = 0;        // 0: not in the store.
+  std::span<const std::byte> data;  // Inline outputs.
+};
+
+// What a client is told of one operation. Borrows; zero and empty parts are not sent.
+struct AnswerSpec {
+  std::uint64_t id = 0;
+  StatusCode code = StatusCode::Ok;
+  std::string_view message;  // Cut to kStatusMessageBytesMax.
+  std::uint32_t plan = 0;
+  std::uint64_t version = 0;
+  std::uint64_t bytes = 0;
+  std::span<const std::byte> data;
+  std::uint64_t token = 0;
+  std::span<const AnswerOutput> outputs;
+  const wire::Stages* stages = nullptr;
+  const wire::Counters* counters = nullptr;
+  std::string_view device;
+};
+
+// Finishes the answer in `builder`, which it clears first. The bytes live until the next Clear.
+std::span<const std::byte> encode_answer(flatbuffers::FlatBufferBuilder& builder,
+                                         const AnswerSpec& answer);
+
+}  // namespace kaas

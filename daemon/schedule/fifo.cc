@@ -1,0 +1,85 @@
+#include <deque>
+#include <functional>
+#include <map>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "daemon/schedule/policy.h"
+
+namespace kaas {
+namespace {
+
+// A queue a (domain, executor) and priority, so that taking never looks at runs that can't go.
+// Removed runs stay in their queue as numbers that `waiting_` no longer knows.
+class FifoPolicy final : public Policy {
+ public:
+  void add(const Candidate& candidate) override {
+    KAAS_CHECK(waiting_.insert(candidate.run).second);
+    queues_[{candidate.domain, candidate.executor}][candidate.priority].push_back(
+        {next_order_++, candidate.run});
+  }
+
+  std::optional<std::uint64_t> take(const ExecutorView& executor) override {
+    if (waiting_.empty()) return std::nullopt;
+    Queue* free = best({executor.domain, 0});
+    Queue* bound = executor.executor == 0 ? nullptr : best({executor.domain, executor.executor});
+    Queue* chosen = free;
+    if (free == nullptr || (bound != nullptr && before(*bound, *free))) chosen = bound;
+    if (chosen == nullptr) return std::nullopt;
+    const std::uint64_t run = chosen->runs->front().run;
+    chosen->runs->pop_front();
+    waiting_.erase(run);
+    return run;
+  }
+
+  bool remove(std::uint64_t run) override { return waiting_.erase(run) == 1; }
+  [[nodiscard]] std::size_t waiting() const override { return waiting_.size(); }
+
+ private:
+  struct Entry {
+    std::uint64_t order;
+    std::uint64_t run;
+  };
+  using Target = std::pair<std::uint32_t, std::uint32_t>;
+  using ByPriority = std::map<int, std::deque<Entry>, std::greater<>>;
+  struct Queue {
+    int priority;
+    std::deque<Entry>* runs;
+  };
+
+  static bool before(const Queue& a, const Queue& b) {
+    if (a.priority != b.priority) return a.priority > b.priority;
+    return a.runs->front().order < b.runs->front().order;
+  }
+
+  // The first queue of a target that holds a waiting run; drops what was removed on the way.
+  Queue* best(const Target& target) {
+    const auto found = queues_.find(target);
+    if (found == queues_.end()) return nullptr;
+    Queue& result = target.second == 0 ? free_ : bound_;
+    for (auto& [priority, runs] : found->second) {
+      while (!runs.empty() && waiting_.count(runs.front().run) == 0) runs.pop_front();
+      if (runs.empty()) continue;
+      result = {priority, &runs};
+      return &result;
+    }
+    return nullptr;
+  }
+
+  std::map<Target, ByPriority> queues_;
+  std::unordered_set<std::uint64_t> waiting_;
+  std::uint64_t next_order_ = 0;
+  Queue free_{};
+  Queue bound_{};
+};
+
+}  // namespace
+
+std::unique_ptr<Policy> make_fifo_policy() { return std::make_unique<FifoPolicy>(); }
+
+Result<std::unique_ptr<Policy>> make_policy(const std::string& name) {
+  if (name == "fifo") return make_fifo_policy();
+  return Status{StatusCode::InvalidArgument, "policy is '" + name + "', allowed: fifo"};
+}
+
+}  // namespace kaas

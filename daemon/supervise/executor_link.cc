@@ -1,0 +1,306 @@
+#include "daemon/supervise/executor_link.h"
+
+#include "schema/ipc/socket.h"
+#include "schema/ipc/untrusted.h"
+
+namespace kaas {
+namespace {
+
+using flatbuffers::FlatBufferBuilder;
+using flatbuffers::Offset;
+
+// Control items that wait for room. Past it the executor has not read for so long that it counts
+// as down: dropping one would leak memory there.
+constexpr std::size_t kHeldMax = 65'536;
+
+wire::Dim3 dim3(const std::array<std::uint32_t, 3>& value) { return {value[0], value[1], value[2]}; }
+
+Offset<wire::Literal> encode_literal(FlatBufferBuilder& builder, const LiteralSpec& literal) {
+  if (literal.type != wire::LiteralType::Raw) {
+    return wire::CreateLiteral(builder, literal.type, literal.bits);
+  }
+  const auto raw = builder.CreateVector(reinterpret_cast<const std::uint8_t*>(literal.raw.data()),
+                                        literal.raw.size());
+  std::vector<wire::AddressSlot> slots;
+  for (const RawSlot& slot : literal.slots) slots.emplace_back(slot.offset, slot.buffer);
+  const auto slot_vector = builder.CreateVectorOfStructs(slots);
+  return wire::CreateLiteral(builder, literal.type, 0, 0, raw, slot_vector);
+}
+
+Offset<wire::PlanKernel> encode_kernel(FlatBufferBuilder& builder, const PlanInstance& plan,
+                                       std::size_t index) {
+  const TemplateKernel& kernel = plan.plan->kernels[index];
+  std::vector<Offset<wire::Literal>> literals;
+  for (const LiteralSpec& literal : kernel.literals) {
+    literals.push_back(encode_literal(builder, literal));
+  }
+  std::vector<wire::PlanArgument> arguments;
+  for (const TemplateArgument& argument : kernel.arguments) {
+    const TemplateBuffer& buffer = plan.plan->buffers[argument.buffer];
+    arguments.emplace_back(buffer.allocation_offset, buffer.bytes, buffer.allocation,
+                           argument.access);
+  }
+  const auto name = builder.CreateSharedString(kernel.kernel);
+  const auto literal_vector = builder.CreateVector(literals);
+  const auto argument_vector = builder.CreateVectorOfStructs(arguments);
+  const auto order = builder.CreateVector(kernel.order);
+  const auto after = builder.CreateVector(kernel.after);
+  const wire::Dim3 grid = dim3(kernel.grid);
+  const wire::Dim3 block = dim3(kernel.block);
+  const wire::Dim3 cluster = dim3(kernel.cluster.value_or(std::array<std::uint32_t, 3>{}));
+  wire::PlanKernelBuilder item(builder);
+  item.add_library(plan.libraries[plan.kernel_library[index]]->id);
+  item.add_kernel(name);
+  item.add_grid(&grid);
+  item.add_block(&block);
+  item.add_shared_bytes(kernel.shared_bytes);
+  if (kernel.cluster) item.add_cluster(&cluster);
+  item.add_cooperative(kernel.cooperative);
+  item.add_literals(literal_vector);
+  item.add_arguments(argument_vector);
+  item.add_order(order);
+  item.add_after(after);
+  return item.Finish();
+}
+
+std::vector<wire::PlanRange> ranges(const PlanTemplate& plan,
+                                    const std::vector<std::uint16_t>& buffers) {
+  std::vector<wire::PlanRange> result;
+  for (const std::uint16_t index : buffers) {
+    const TemplateBuffer& buffer = plan.buffers[index];
+    result.emplace_back(buffer.allocation_offset, buffer.bytes, buffer.allocation,
+                        buffer.zero_fill);
+  }
+  return result;
+}
+
+}  // namespace
+
+Offset<wire::LoadPlan> encode_plan(FlatBufferBuilder& builder, const PlanInstance& instance) {
+  const PlanTemplate& plan = *instance.plan;
+  std::vector<Offset<wire::PlanKernel>> kernels;
+  for (std::size_t i = 0; i < plan.kernels.size(); ++i) {
+    kernels.push_back(encode_kernel(builder, instance, i));
+  }
+  std::vector<wire::PlanBufferAddress> addresses;
+  for (const TemplateBuffer& buffer : plan.buffers) {
+    addresses.emplace_back(buffer.allocation_offset, buffer.allocation);
+  }
+  const auto kernel_vector = builder.CreateVector(kernels);
+  const auto allocations = builder.CreateVector(plan.allocations);
+  const auto loads = builder.CreateVectorOfStructs(ranges(plan, plan.loads));
+  const auto stores = builder.CreateVectorOfStructs(ranges(plan, plan.stores));
+  const auto buffers = builder.CreateVectorOfStructs(addresses);
+  return wire::CreateLoadPlan(builder, instance.id, kernel_vector, allocations, loads, stores,
+                              buffers, plan.n_iter, plan.until ? int{*plan.until} : -1);
+}
+
+ExecutorLink::ExecutorLink(ExecutorIdentity identity, ExecutorEndpoints endpoints)
+    : identity_(std::move(identity)),
+      endpoints_(std::move(endpoints)),
+      own_(RingView::at(endpoints_.work.data(), endpoints_.geometry)),
+      peer_(RingView::at(endpoints_.report.data(), endpoints_.geometry)),
+      writer_(own_, peer_.header),
+      reader_(peer_, own_.header),
+      outbox_(endpoints_.outbox.bytes()) {}
+
+bool ExecutorLink::send(FlatBufferBuilder& builder) {
+  const auto bytes = finished(builder);
+  if (bytes.size() > own_.geometry.message_bytes_max()) return false;
+  return writer_.try_write(bytes);
+}
+
+PushOutcome ExecutorLink::push(const RunMessage& message) {
+  // Held items come first: a run that names a segment anew must not overtake its detachment.
+  if (!held_.empty() && !drain_held()) return PushOutcome::Full;
+  if (!load_libraries(*message.plan) || !load_plan(*message.plan)) return PushOutcome::Full;
+  PushOutcome outcome = attach(message.segments, false);
+  if (outcome != PushOutcome::Sent) return outcome;
+  if (!writer_.can_write(kSlotPayloadBytes + 4096)) return PushOutcome::Full;
+  outcome = attach(message.once_segments, true);
+  if (outcome != PushOutcome::Sent) return outcome;
+  return send_run(message) ? PushOutcome::Sent : PushOutcome::Full;
+}
+
+PushOutcome ExecutorLink::push_plan(const PlanInstance& plan) {
+  if (!held_.empty() && !drain_held()) return PushOutcome::Full;
+  return load_libraries(plan) && load_plan(plan) ? PushOutcome::Sent : PushOutcome::Full;
+}
+
+PushOutcome ExecutorLink::attach(std::span<const std::shared_ptr<const Segment>> segments,
+                                 bool once) {
+  for (const auto& segment : segments) {
+    if (segments_.count(segment->id) != 0) continue;
+    builder_.Clear();
+    builder_.Finish(wire::CreateAttachSegment(builder_, segment->id, segment->bytes,
+                                              segment->writable || once, segment->guarded, once));
+    const int descriptor = segment->descriptor.get();
+    switch (send_message(endpoints_.socket.get(), finished(builder_), {&descriptor, 1})) {
+      case SendOutcome::Sent:
+        break;
+      case SendOutcome::WouldBlock:
+        return PushOutcome::Full;
+      case SendOutcome::HungUp:
+        return PushOutcome::Down;
+    }
+    segments_.insert(segment->id);
+  }
+  return PushOutcome::Sent;
+}
+
+bool ExecutorLink::load_libraries(const PlanInstance& plan) {
+  for (const auto& library : plan.libraries) {
+    if (libraries_.count(library->id) != 0) continue;
+    builder_.Clear();
+    const auto path = builder_.CreateString(library->path);
+    const auto item =
+        wire::CreateLoadLibrary(builder_, library->id, path, library->file_bytes,
+                                library->mtime_ns, library->inode);
+    builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::LoadLibrary, item.Union()));
+    if (!send(builder_)) return false;
+    libraries_.insert(library->id);
+  }
+  return true;
+}
+
+bool ExecutorLink::load_plan(const PlanInstance& plan) {
+  if (plans_.count(plan.id) != 0) return true;
+  builder_.Clear();
+  const auto item = encode_plan(builder_, plan);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::LoadPlan, item.Union()));
+  if (!send(builder_)) return false;
+  plans_.insert(plan.id);
+  return true;
+}
+
+bool ExecutorLink::send_run(const RunMessage& message) {
+  builder_.Clear();
+  std::vector<Offset<wire::LiteralOverride>> overrides;
+  for (const LiteralOverrideSpec& literal : message.literals) {
+    const auto raw = literal.raw.empty()
+                         ? Offset<flatbuffers::Vector<std::uint8_t>>()
+                         : builder_.CreateVector(
+                               reinterpret_cast<const std::uint8_t*>(literal.raw.data()),
+                               literal.raw.size());
+    overrides.push_back(wire::CreateLiteralOverride(builder_, literal.kernel, literal.literal,
+                                                    literal.bits, raw));
+  }
+  const auto literals = overrides.empty() ? 0 : builder_.CreateVector(overrides);
+  const auto after = message.after.empty()
+                         ? 0
+                         : builder_.CreateVector(message.after.data(), message.after.size());
+  const auto loads =
+      message.loads.empty()
+          ? 0
+          : builder_.CreateVectorOfStructs(message.loads.data(), message.loads.size());
+  const auto stores =
+      message.stores.empty()
+          ? 0
+          : builder_.CreateVectorOfStructs(message.stores.data(), message.stores.size());
+  wire::RunBuilder run(builder_);
+  run.add_run(message.run);
+  run.add_plan(message.plan->id);
+  run.add_tenant(message.tenant);
+  if (!message.loads.empty()) run.add_loads(loads);
+  if (!message.stores.empty()) run.add_stores(stores);
+  if (!overrides.empty()) run.add_literals(literals);
+  if (!message.after.empty()) run.add_after(after);
+  run.add_profile(message.profile);
+  run.add_request(message.request);
+  run.add_session(message.session);
+  const auto item = run.Finish();
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::Run, item.Union()));
+  if (!send(builder_)) return false;
+  // The executor unmaps and forgets them when the run ends; named again, they are sent again.
+  for (const auto& segment : message.once_segments) segments_.erase(segment->id);
+  return true;
+}
+
+const wire::ReportItem* ExecutorLink::next_report(bool& violation) {
+  violation = false;
+  std::span<const std::byte> message;
+  switch (reader_.read(buffer_, message)) {
+    case ReadOutcome::Empty:
+      return nullptr;
+    case ReadOutcome::Violation:
+      violation = true;
+      return nullptr;
+    case ReadOutcome::Message:
+      break;
+  }
+  reader_.advance();
+  const auto* report = verified_root<wire::ReportItem>(message);
+  violation = report == nullptr || !writer_.peer_is_sane();
+  return violation ? nullptr : report;
+}
+
+void ExecutorLink::send_or_hold(FlatBufferBuilder& builder) {
+  if (held_.empty() && send(builder)) return;
+  const auto bytes = finished(builder);
+  if (held_.size() < kHeldMax) held_.emplace_back(bytes.begin(), bytes.end());
+}
+
+void ExecutorLink::drop_plan(std::uint32_t plan) {
+  if (plans_.erase(plan) == 0) return;
+  builder_.Clear();
+  const auto item = wire::CreateDropPlan(builder_, plan);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::DropPlan, item.Union()));
+  send_or_hold(builder_);
+}
+
+void ExecutorLink::drop_library(std::uint32_t library) {
+  if (libraries_.erase(library) == 0) return;
+  builder_.Clear();
+  const auto item = wire::CreateDropLibrary(builder_, library);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::DropLibrary, item.Union()));
+  send_or_hold(builder_);
+}
+
+void ExecutorLink::detach_segment(std::uint32_t segment) {
+  if (segments_.erase(segment) == 0) return;
+  builder_.Clear();
+  const auto item = wire::CreateDetachSegment(builder_, segment);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::DetachSegment, item.Union()));
+  send_or_hold(builder_);
+}
+
+void ExecutorLink::drop_version(std::uint64_t version) { dropped_versions_.push_back(version); }
+
+void ExecutorLink::ask_for_counters() {
+  builder_.Clear();
+  const auto item = wire::CreateReportCounters(builder_);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::ReportCounters, item.Union()));
+  send_or_hold(builder_);
+}
+
+bool ExecutorLink::drain_held() {
+  while (!held_.empty() && writer_.try_write(held_.front())) held_.pop_front();
+  return held_.empty();
+}
+
+void ExecutorLink::send_dropped_versions() {
+  // A slice at a time, so that the item always fits half a heap.
+  const std::size_t count = std::min<std::size_t>(dropped_versions_.size(), 4096);
+  builder_.Clear();
+  const auto versions = builder_.CreateVector(dropped_versions_.data(), count);
+  const auto item = wire::CreateDropVersions(builder_, versions);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::DropVersions, item.Union()));
+  if (!send(builder_)) return;
+  dropped_versions_.erase(dropped_versions_.begin(),
+                          dropped_versions_.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+void ExecutorLink::flush() {
+  const bool drained = drain_held();
+  if (drained && !dropped_versions_.empty()) send_dropped_versions();
+  reader_.publish();
+  if (writer_.wake_due()) endpoints_.doorbell.ring();
+}
+
+std::span<const std::byte> ExecutorLink::outbox_bytes(std::uint64_t offset,
+                                                      std::uint64_t bytes) const {
+  KAAS_CHECK(range_fits(offset, bytes, endpoints_.outbox.bytes()));  // Both are kaasd's own.
+  return {endpoints_.outbox.data() + offset, bytes};
+}
+
+}  // namespace kaas

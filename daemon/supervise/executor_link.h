@@ -1,0 +1,149 @@
+// kaasd's end of one executor process: its rings, its socket, and what it has been told so far.
+// Mechanism only: who is sent what is decided in dispatch/, processes are started in process.h.
+// Trust:   an executor is not trusted; its reports are verified FlatBuffers in private memory and
+//          name only runs, plans and libraries that this link knows.
+// Threads: dispatcher only, once constructed.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "daemon/flow/plan_instance.h"
+#include "daemon/flow/segments.h"
+#include "daemon/supervise/outbox.h"
+#include "schema/ipc/doorbell.h"
+#include "schema/ipc/messages.h"
+#include "schema/ipc/ring.h"
+#include "schema/ipc/segment.h"
+
+namespace kaas {
+
+// The shared memory and sockets of one executor, as its process got the other ends.
+struct ExecutorEndpoints {
+  Mapping work;      // Read-write; kaasd is its only writer.
+  Mapping report;    // Read-only.
+  Mapping outbox;    // Read-only.
+  Descriptor socket; // SOCK_SEQPACKET, for AttachSegment.
+  Doorbell doorbell;
+  RingGeometry geometry;
+};
+
+struct ExecutorIdentity {
+  std::uint32_t executor = 0;  // kaasd's number, never reused.
+  std::uint32_t domain = 0;    // Trust domain.
+  std::string device;          // "host".
+  int pid = 0;
+};
+
+// One run, ready to be encoded. Borrowed for the call.
+struct RunMessage {
+  std::uint64_t run = 0;
+  const PlanInstance* plan = nullptr;
+  std::uint32_t tenant = 0;
+  std::span<const wire::Location> loads;
+  std::span<const wire::Location> stores;
+  std::span<const LiteralOverrideSpec> literals;
+  std::span<const std::uint64_t> after;
+  std::span<const std::shared_ptr<const Segment>> segments;       // Read by the run.
+  std::span<const std::shared_ptr<const Segment>> once_segments;  // Objects that it writes.
+  std::uint64_t session = 0;
+  std::uint64_t request = 0;
+  bool profile = false;
+};
+
+enum class PushOutcome {
+  Sent,
+  Full,  // The ring or the socket has no room now; nothing of the run was sent.
+  Down,  // The executor has hung up.
+};
+
+class ExecutorLink {
+ public:
+  ExecutorLink(ExecutorIdentity identity, ExecutorEndpoints endpoints);
+
+  [[nodiscard]] const ExecutorIdentity& identity() const noexcept { return identity_; }
+  [[nodiscard]] int doorbell_descriptor() const noexcept {
+    return endpoints_.doorbell.descriptor();
+  }
+  [[nodiscard]] bool ready() const noexcept { return ready_; }
+
+  // Sends a run, and before it whatever the executor has not yet: libraries, the plan, segments.
+  // What precedes the run may have been sent when the outcome is Full; it is not sent again.
+  PushOutcome push(const RunMessage& message);
+  // Sends only what precedes a run of the plan; its PlanLoaded report follows.
+  PushOutcome push_plan(const PlanInstance& plan);
+
+  // The next report, verified. nullptr with `violation` false: none is waiting.
+  // The report is valid until the next call.
+  const wire::ReportItem* next_report(bool& violation);
+
+  // Forgets on both sides. Best effort: what does not fit the ring now is sent by flush().
+  void drop_plan(std::uint32_t plan);
+  void drop_library(std::uint32_t library);
+  void detach_segment(std::uint32_t segment);
+  void drop_version(std::uint64_t version);
+  void ask_for_counters();
+  // Sends what was held back and wakes the executor if it sleeps. Once a dispatcher step.
+  void flush();
+
+  void mark_ready() noexcept { ready_ = true; }
+  [[nodiscard]] bool knows_plan(std::uint32_t plan) const { return plans_.count(plan) != 0; }
+  [[nodiscard]] bool knows_library(std::uint32_t library) const {
+    return libraries_.count(library) != 0;
+  }
+  // The executor could not load it: it is sent again when a run needs it.
+  void forget_plan(std::uint32_t plan) { plans_.erase(plan); }
+  void forget_library(std::uint32_t library) { libraries_.erase(library); }
+
+  [[nodiscard]] Outbox& outbox() noexcept { return outbox_; }
+  // Bytes that the executor wrote to a piece of the outbox. It may still write them: copy first.
+  [[nodiscard]] std::span<const std::byte> outbox_bytes(std::uint64_t offset,
+                                                        std::uint64_t bytes) const;
+
+  // Sleep protocol of the dispatcher, as in ring.h.
+  void announce() noexcept { announce_sleep(*own_.header); }
+  void retract() noexcept { retract_sleep(*own_.header); }
+  [[nodiscard]] bool waiting() const noexcept { return reader_.waiting(); }
+  // Clears the doorbell; false: the executor has hung up.
+  [[nodiscard]] bool clear_doorbell() const { return endpoints_.doorbell.clear(); }
+
+ private:
+  [[nodiscard]] bool send(flatbuffers::FlatBufferBuilder& builder);
+  [[nodiscard]] PushOutcome attach(std::span<const std::shared_ptr<const Segment>> segments,
+                                   bool once);
+  [[nodiscard]] bool load_libraries(const PlanInstance& plan);
+  [[nodiscard]] bool load_plan(const PlanInstance& plan);
+  [[nodiscard]] bool send_run(const RunMessage& message);
+  void send_or_hold(flatbuffers::FlatBufferBuilder& builder);
+  bool drain_held();
+  void send_dropped_versions();
+
+  ExecutorIdentity identity_;
+  ExecutorEndpoints endpoints_;
+  RingView own_;
+  RingView peer_;
+  RingWriter writer_;
+  RingReader reader_;
+  MessageBuffer buffer_;
+  flatbuffers::FlatBufferBuilder builder_;
+  Outbox outbox_;
+  bool ready_ = false;
+  std::unordered_set<std::uint32_t> plans_;
+  std::unordered_set<std::uint32_t> libraries_;
+  std::unordered_set<std::uint32_t> segments_;
+  std::vector<std::uint64_t> dropped_versions_;
+  std::deque<std::vector<std::byte>> held_;  // Small control items that found the ring full.
+};
+
+// Encodes a plan for the wire. Exposed for tests.
+flatbuffers::Offset<wire::LoadPlan> encode_plan(flatbuffers::FlatBufferBuilder& builder,
+                                                const PlanInstance& plan);
+
+}  // namespace kaas
