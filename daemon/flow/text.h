@@ -43,13 +43,14 @@ inline constexpr std::size_t kQuotedBytesMax = 64;
   return true;
 }
 
-// 'text' for an error message: control and malformed bytes as '?', cut at kQuotedBytesMax.
-[[nodiscard]] inline std::string quoted(std::string_view text) {
+// 'text' for an error message: control and malformed bytes as '?', cut at bytes_max.
+[[nodiscard]] inline std::string quoted(std::string_view text,
+                                        std::size_t bytes_max = kQuotedBytesMax) {
   std::string shown = "'";
   while (!text.empty()) {
     const auto lead = static_cast<unsigned char>(text.front());
     const std::size_t length = utf8_length(text);
-    if (shown.size() + std::max<std::size_t>(length, 1) > kQuotedBytesMax + 1) {
+    if (shown.size() + std::max<std::size_t>(length, 1) > bytes_max + 1) {
       shown += "...";
       break;
     }
@@ -101,6 +102,25 @@ template <class Names>
     text += (n > 0 ? ", " : "") + quoted(ranked[n].second);
   }
   return text;
+}
+
+// The functions of expressions, which no parameter may be named like.
+inline constexpr std::array<std::string_view, 3> kExpressionFunctions = {"ceil_div", "min", "max"};
+
+[[nodiscard]] constexpr bool begins_name(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+[[nodiscard]] constexpr bool continues_name(char c) {
+  return begins_name(c) || (c >= '0' && c <= '9');
+}
+
+// Whether a parameter may have this name: a letter or underscore, then those or digits; not the
+// name of a function of expressions.
+[[nodiscard]] inline bool is_parameter_name(std::string_view name) {
+  return !name.empty() && begins_name(name.front()) &&
+         std::all_of(name.begin(), name.end(), continues_name) &&
+         std::find(kExpressionFunctions.begin(), kExpressionFunctions.end(), name) ==
+             kExpressionFunctions.end();
 }
 
 }  // namespace kaas

@@ -11,6 +11,8 @@
 
 #include <cstddef>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "daemon/flow/request.h"
@@ -31,7 +33,7 @@ Result<std::vector<ParameterValue>> decode_parameters(
     const flatbuffers::Vector<flatbuffers::Offset<wire::NamedInteger>>* parameters);
 
 // A name of the given field: not empty, at most bytes_max, printable UTF-8.
-Result<std::string> decode_name(const flatbuffers::String* name, const std::string& field,
+Result<std::string> decode_name(const flatbuffers::String* name, std::string_view field,
                                 std::size_t bytes_max);
 
 }  // namespace kaas

@@ -9,7 +9,9 @@
 namespace kaas {
 namespace {
 
-std::string buffer_name(const TemplateBuffer& buffer) { return "buffer '" + buffer.name + "'"; }
+std::string buffer_name(const TemplateBuffer& buffer) {
+  return "buffer '" + buffer.name + "'";
+}
 
 // One call of bind_run(): binds buffer by buffer into `bound`.
 class Binder {
@@ -121,9 +123,9 @@ class Binder {
       load.version = context_.inline_versions[index];
     }
     if (load.version == nullptr) {
-      KAAS_ASSIGN_OR_RETURN(load.version, context_.store.make_from_bytes(
-                                              context_.uid, buffer.name,
-                                              std::span<const std::byte>(place.data)));
+      KAAS_ASSIGN_OR_RETURN(load.version,
+                            context_.store.make_from_bytes(context_.uid, buffer.name,
+                                                           std::span<const std::byte>(place.data)));
       if (own) context_.inline_versions[index] = load.version;
     }
     load.offset = 0;
@@ -138,17 +140,16 @@ class Binder {
     if (load.available == buffer.bytes || (buffer.zero_fill && load.offset <= size)) return {};
     return check_range(buffer_name(buffer), load.offset, buffer.bytes, size).has_value()
                ? Result<void>()
-               : Status{StatusCode::InvalidArgument,
-                        buffer_name(buffer) + " wants bytes [" + std::to_string(load.offset) +
-                            ", " + std::to_string(load.offset) + " + " +
-                            std::to_string(buffer.bytes) + "), " + what + " has " +
-                            std::to_string(size)};
+               : Status{StatusCode::InvalidArgument, buffer_name(buffer) + " wants bytes [" +
+                                                         std::to_string(load.offset) + ", " +
+                                                         std::to_string(load.offset) + " + " +
+                                                         std::to_string(buffer.bytes) + "), " +
+                                                         what + " has " + std::to_string(size)};
   }
 
   Result<void> store_object(std::uint16_t index, const Place& place, BoundStore& store) {
     KAAS_ASSIGN_OR_RETURN(const ScopedKey key, parse_key(place.key, context_.uid));
-    KAAS_RETURN_IF_ERROR(
-        context_.store.check_write(context_.uid, key.namespace_uid, key.key));
+    KAAS_RETURN_IF_ERROR(context_.store.check_write(context_.uid, key.namespace_uid, key.key));
     const auto pending = context_.history.pending_write(key.namespace_uid, key.key);
     store.namespace_uid = key.namespace_uid;
     store.key = std::string(key.key);
@@ -158,13 +159,13 @@ class Binder {
       if (pending.run != 0) blocked_on_ = pending.run;
       if (pending.run != 0 || store.bytes <= kSlabObjectBytesMax) return {};
       // Too large for the outbox: an object of its own carries it until the slices are joined.
-      KAAS_ASSIGN_OR_RETURN(store.version, context_.store.create_output(
-                                               key.namespace_uid, key.key, store.bytes));
+      KAAS_ASSIGN_OR_RETURN(store.version,
+                            context_.store.create_output(key.namespace_uid, key.key, store.bytes));
       return {};
     }
     if (pending.run != 0) bound_.after.push_back(pending.run);
-    KAAS_ASSIGN_OR_RETURN(store.version, context_.store.create_output(
-                                             key.namespace_uid, key.key, store.bytes));
+    KAAS_ASSIGN_OR_RETURN(store.version,
+                          context_.store.create_output(key.namespace_uid, key.key, store.bytes));
     return {};
   }
 
@@ -185,9 +186,9 @@ class Binder {
                                                       std::to_string(place.segment) +
                                                       " was registered read-only"};
     }
-    KAAS_RETURN_IF_ERROR(check_range(buffer_name(buffer) + " in segment " +
-                                         std::to_string(place.segment),
-                                     store.offset, store.bytes, store.segment->bytes));
+    KAAS_RETURN_IF_ERROR(
+        check_range(buffer_name(buffer) + " in segment " + std::to_string(place.segment),
+                    store.offset, store.bytes, store.segment->bytes));
     const SegmentAccess access{place.segment, store.offset, store.bytes, true};
     for (const SegmentAccess& other : bound_.accesses) {
       if (other.segment == access.segment && !other.writes &&
@@ -232,14 +233,15 @@ Result<ScopedKey> parse_key(std::string_view key, uid_t own_uid) {
   if (slash == std::string_view::npos || error != std::errc() || rest != end ||
       slash + 1 == key.size()) {
     return Status{StatusCode::InvalidArgument,
-                  "key '" + std::string(key) + "' begins with '@', which is for keys of another "
-                  "uid: allowed is '@UID/KEY'"};
+                  "key '" + std::string(key) +
+                      "' begins with '@', which is for keys of another "
+                      "uid: allowed is '@UID/KEY'"};
   }
   return ScopedKey{uid, key.substr(slash + 1)};
 }
 
 Result<BindOutcome> bind_run(const PlanTemplate& plan, std::span<const BufferPlace> places,
-                         const BindContext& context, BoundRun& bound) {
+                             const BindContext& context, BoundRun& bound) {
   bound.clear();
   auto outcome = Binder(plan, places, context, bound).run();
   if (!outcome.has_value() || outcome->blocked_on != 0) bound.clear();

@@ -46,7 +46,7 @@ class RingHistory {
 struct BindContext {
   Store& store;
   const RingHistory& history;
-  uid_t uid = 0;                                     // Of the session.
+  uid_t uid = 0;                                                  // Of the session.
   const std::unordered_map<std::uint32_t, SegmentRef>& segments;  // Of the session.
   // Versions of the template's own inline inputs, made once and kept with the plan.
   std::vector<VersionRef>& inline_versions;
@@ -60,6 +60,6 @@ struct BindOutcome {
 // Fills `bound`. Errors name the buffer, what was found and what is allowed; `bound` is then
 // cleared and nothing stays leased.
 Result<BindOutcome> bind_run(const PlanTemplate& plan, std::span<const BufferPlace> places,
-                         const BindContext& context, BoundRun& bound);
+                             const BindContext& context, BoundRun& bound);
 
 }  // namespace kaas

@@ -2,7 +2,6 @@
 // Pure functions over values; no store, library or device is asked. Threads: any.
 #pragma once
 
-#include <memory>
 #include <span>
 
 #include "daemon/flow/request.h"
@@ -10,12 +9,6 @@
 #include "schema/ipc/result.h"
 
 namespace kaas {
-
-// A request in both forms; a run whose renames change which buffers share memory needs the first.
-struct CompiledRequest {
-  std::shared_ptr<const RequestSpec> request;
-  std::shared_ptr<const PlanTemplate> plan;
-};
 
 // Evaluates the expressions, checks every limit on their results, and derives allocations, loads,
 // stores and dependencies.

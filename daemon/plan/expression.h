@@ -20,10 +20,6 @@
 
 namespace kaas {
 
-// Whether a parameter may have this name: a letter or underscore, then those or digits; not the
-// name of a function above.
-[[nodiscard]] bool is_parameter_name(std::string_view name);
-
 class Expression {
  public:
   // Compiles to postfix, with parameters as indices into `parameters`.

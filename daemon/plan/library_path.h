@@ -18,14 +18,14 @@ namespace kaas {
 enum class DeviceKind : std::uint8_t { Host, Cuda };
 
 // One version of a file: equal as long as the file is the same and unchanged.
-struct LibraryFile {
+struct ResolvedLibrary {
   std::string path;  // Absolute, symbolic links resolved.
   std::uint64_t bytes = 0;
   std::int64_t mtime_ns = 0;
   std::uint64_t inode = 0;
   std::uint64_t device = 0;
 
-  bool operator==(const LibraryFile&) const = default;
+  bool operator==(const ResolvedLibrary&) const = default;
 };
 
 struct LibraryRules {
@@ -41,7 +41,7 @@ struct LibraryRules {
 // X.so beside it. Anything else with a '/' is refused.
 // Fails: InvalidArgument: the name's form. NotFound: lists where it looked. PermissionDenied: not a
 //        regular readable file, of another owner, or it or a folder above it can be written by
-//        everybody (a sticky folder such as /tmp is allowed if the file's owner is trusted).
-Result<LibraryFile> resolve_library(std::string_view name, const LibraryRules& rules);
+//        everybody (a sticky folder such as /tmp may, if its entry's owner is trusted).
+Result<ResolvedLibrary> resolve_library(std::string_view name, const LibraryRules& rules);
 
 }  // namespace kaas
