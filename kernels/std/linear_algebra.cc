@@ -119,7 +119,8 @@ KAAS_FUNCTION void matmul(Block& block, uint32_t m, uint32_t n, uint32_t k, cons
   sgemm(block, m, n, k, 1.0F, 0.0F, a, b, c);
 }
 
-// One Jacobi step for A x = b, A of n x n: x_new[i] = (b[i] - sum of A[i][j] x[j], j != i) / A[i][i].
+// One Jacobi step for A x = b, A of n x n:
+//   x_new[i] = (b[i] - sum over j != i of A[i][j] x[j]) / A[i][i]
 // A block takes a row at a time, its threads the columns.
 KAAS_FUNCTION void jacobi(Block& block, uint64_t n, const float* a, const float* b, const float* x,
                           float* x_new) {

@@ -1,6 +1,6 @@
 // A wrapper library in the oldest form: plain functions f(grid, block, buffers), found by their
-// symbols, without descriptors. It is enough for a kernel that has buffers only; an executor calls it
-// on the legacy default stream and never captures it. New libraries use KAAS_KERNEL.
+// symbols, without descriptors. It is enough for a kernel that has buffers only; an executor calls
+// it on the legacy default stream and never captures it. New libraries use KAAS_KERNEL.
 //
 // A dot product takes both: prodKernel multiplies element by element, sumKernel adds up.
 #include <kaas/kernel.h>

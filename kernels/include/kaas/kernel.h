@@ -3,7 +3,8 @@
 //   #include <kaas/kernel.h>
 //
 //   // y = a * x + y
-//   KAAS_FUNCTION void saxpy(kaas::Block& block, uint64_t count, float a, const float* x, float* y) {
+//   KAAS_FUNCTION void saxpy(kaas::Block& block, uint64_t count, float a, const float* x,
+//                            float* y) {
 //     block.for_each_element(count, [&](uint64_t i) { y[i] += a * x[i]; });
 //   }
 //   KAAS_KERNEL(saxpy);
@@ -246,7 +247,7 @@ struct KernelEntry<Function, void (*)(Block&, Args...)> {
                      static_cast<uint32_t>(first_block / grid.x / grid.y)};
     Block block({index, dim, grid}, shared, launch->shared_bytes);
     for (uint64_t done = 0; done < block_count; ++done, block.advance()) {
-      // A copy, since the kernel may change what it got by value, and the next block must not see it.
+      // A copy: the kernel may change what it got by value, and the next block must not see it.
       std::apply([&block](Args... args) { Function(block, args...); }, parameters.values());
     }
   }

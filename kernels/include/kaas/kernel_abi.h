@@ -74,9 +74,9 @@ extern "C" {
 typedef struct kaas_launch {
   uint32_t struct_size;
   uint32_t reserved0;
-  uint32_t grid[3];      /* Blocks along x, y, z; each at least 1. */
-  uint32_t block[3];     /* Threads along x, y, z; each at least 1, product at most 1024. */
-  uint32_t cluster[3];   /* Blocks of a cluster; 1, 1, 1 where the request asked for none. */
+  uint32_t grid[3];    /* Blocks along x, y, z; each at least 1. */
+  uint32_t block[3];   /* Threads along x, y, z; each at least 1, product at most 1024. */
+  uint32_t cluster[3]; /* Blocks of a cluster; 1, 1, 1 where the request asked for none. */
   uint32_t reserved1;
   uint64_t shared_bytes; /* Shared memory of a block; at least kaas_shared_bytes(). */
   void* context;         /* What `open` returned; null without an `open`. */
@@ -108,7 +108,7 @@ typedef int (*kaas_opaque_launch)(const kaas_launch* launch, void* const* params
 typedef struct kaas_kernel_descriptor {
   uint32_t struct_size; /* The same in all descriptors of a library. */
   uint32_t flags;
-  const char* name;     /* Unique in its library, not empty. */
+  const char* name; /* Unique in its library, not empty. */
   const char* signature;
   /* Shared memory that the kernel needs itself, whatever a request asks for. */
   uint32_t shared_bytes_fixed;
@@ -172,8 +172,8 @@ typedef const kaas_library* (*kaas_library_function)(void);
 static inline const kaas_kernel_descriptor* kaas_kernel_at(const kaas_library* library,
                                                            uint32_t index) {
   const char* first = (const char*)library->kernels;
-  return (const kaas_kernel_descriptor*)(const void*)(
-      first + (size_t)index * library->kernels->struct_size);
+  return (const kaas_kernel_descriptor*)(const void*)(first + (size_t)index *
+                                                                  library->kernels->struct_size);
 }
 
 /* Shared memory of a block, in bytes: what the request asked for, or what the kernel itself needs

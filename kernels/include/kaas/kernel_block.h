@@ -1,5 +1,5 @@
-// The block that a kernel is a function of: the host's and CUDA's. Included by <kaas/kernel.h>, which
-// says what kernels may do.
+// The block that a kernel is a function of: the host's and CUDA's. Included by <kaas/kernel.h>,
+// which says what kernels may do.
 #ifndef KAAS_KERNEL_BLOCK_H_
 #define KAAS_KERNEL_BLOCK_H_
 

@@ -15,7 +15,7 @@ void check(cudaError_t status, const char* what) {
   std::abort();
 }
 
-// The driver's function, found through the runtime, so that the test starts where there is no driver.
+// A driver function, found through the runtime, so that the test starts where there is no driver.
 template <class Function>
 Function driver_function(const char* name) {
   void* function = nullptr;

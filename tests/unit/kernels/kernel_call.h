@@ -126,7 +126,7 @@ class KernelCall {
   std::vector<Parameter> parameters_;
 };
 
-// Skips its tests where the device is absent. Draws fresh random data; KAAS_TEST_SEED repeats a run.
+// Skips its tests where the device is absent. Draws fresh random data; KAAS_TEST_SEED repeats it.
 class KernelTest : public testing::Test {
  protected:
   void SetUp() override;
