@@ -1,7 +1,7 @@
-// Range checks of request fields. They say what is wrong with the field; `named` puts in front whose
-// field it is, so that a request without faults costs no text. Numbers are checked when a request is decoded; what expressions
-// give, and what a run binds anew, is checked by the same functions when it is known.
-// Pure functions. Threads: any.
+// Range checks of request fields. They say what is wrong with the field; `named` puts in front
+// whose field it is, so that a request without faults costs no text. Numbers are checked when a
+// request is decoded; what expressions give, and what a run binds anew, is checked by the same
+// functions when it is known. Pure functions. Threads: any.
 #pragma once
 
 #include <array>
@@ -26,7 +26,7 @@ inline constexpr std::array<const char*, 3> kBlockFields{"block.x", "block.y", "
   return Status{StatusCode::InvalidArgument, std::move(message)};
 }
 
-// The same result; an error is prefixed with what label() returns: "kernel 3 ('saxpy') grid.x is 0".
+// The same result; what label() returns is put in front of an error: "kernel 3 ('saxpy') grid.x ...".
 template <class T, class Label>
 [[nodiscard]] Result<T> named(Label label, Result<T> result) {
   if (result.has_value()) return result;

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -72,6 +73,12 @@ struct PlanTemplate {
   bool idempotent = true;
   // Some buffers share an allocation: a rename may make or end that, so it compiles anew.
   bool has_shared_allocations = false;
+};
+
+// A request in both forms; a run whose renames change which buffers share memory needs the first.
+struct CompiledRequest {
+  std::shared_ptr<const RequestSpec> request;
+  std::shared_ptr<const PlanTemplate> plan;
 };
 
 }  // namespace kaas

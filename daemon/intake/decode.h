@@ -1,6 +1,6 @@
 // Wire bytes to request values. Everything is checked here that needs no store, library or device:
-// every limit of schema/limits.h, every index, every name. What depends on expressions is checked by
-// the plan stage once they have values.
+// every limit of schema/limits.h, every index, every name. What depends on expressions is checked
+// by the plan stage once they have values.
 // Trust:   callers pass private memory; these functions verify it and check its meaning. Nothing in
 //          the results refers to the bytes, unless a type says so.
 // Threads: pure functions; any.

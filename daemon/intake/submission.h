@@ -45,8 +45,8 @@ struct DeployOperation {
 struct ReleasePlanOperation {
   std::uint32_t plan = 0;
 };
-// Exactly one source: `data`, a segment's range (`segment` not 0) or a donated memfd (`token` not 0).
-// An object of no bytes has none of them.
+// Exactly one source: `data`, a segment's range (`segment` not 0) or a donated memfd (`token` not
+// 0). An object of no bytes has none of them.
 struct PutOperation {
   std::string key;
   std::span<const std::byte> data;

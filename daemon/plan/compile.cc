@@ -165,8 +165,8 @@ class UseMarker {
   PlanTemplate& plan_;
 };
 
-// What an output replaces under its key. A segment or IPC output that is also stored makes the whole
-// object.
+// What an output replaces under its key. A segment or IPC output that is also stored makes the
+// whole object.
 struct KeyRange {
   const std::string* key = nullptr;
   std::uint64_t begin = 0;

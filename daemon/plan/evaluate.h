@@ -16,7 +16,8 @@ namespace kaas {
 
 class Evaluator {
  public:
-  // Fails: InvalidArgument: a parameter is missing, unknown (with the nearest names) or given twice.
+  // Fails: InvalidArgument: a parameter is missing, unknown (with the nearest names) or given
+  // twice.
   static Result<Evaluator> create(std::span<const std::string> names,
                                   std::span<const ParameterValue> parameters);
 

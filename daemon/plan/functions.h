@@ -1,8 +1,8 @@
 // Named, versioned requests with integer parameters.
 //
 // A function belongs to the uid that deployed it. A name means the caller's own function, else one
-// that uid 0 deployed (those are for everybody). Only its owner, or uid 0 by naming no other, changes
-// it. Versions count from 1 and are never reused while the name exists. Nothing outlives the daemon.
+// that uid 0 deployed (those are for everybody). Only its owner changes it. Versions count from 1
+// and are never reused while the name exists. Nothing outlives the daemon.
 //
 // Owns:    requests and compiled templates; what it returned stays valid after undeploy.
 // Threads: one (the dispatcher).

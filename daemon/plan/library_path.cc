@@ -31,7 +31,8 @@ bool has_library_ending(std::string_view name) {
                      [&](std::string_view ending) { return name.ends_with(ending); });
 }
 
-// The file names that `stem` may have, the preferred one first. `stem` is a name or an absolute path.
+// The file names that `stem` may have, the preferred one first. `stem` is a name or an absolute
+// path.
 std::vector<std::string> candidates(std::string_view stem, DeviceKind device) {
   const std::string name(stem);
   if (device == DeviceKind::Host) {

@@ -38,8 +38,8 @@ Extent extent_of(const TemplateBuffer& buffer) {
 }
 
 // Joins the buffers of one object that must share memory: chains of overlaps in which one of each
-// two is written. Sets group[b] to one member's number for all members of a chain; buffers that join
-// nobody keep their own.
+// two is written. Sets group[b] to one member's number for all members of a chain; buffers that
+// join nobody keep their own.
 class ObjectGroups {
  public:
   ObjectGroups(const PlanTemplate& plan, std::vector<std::uint32_t>& group)

@@ -1,6 +1,6 @@
 // The parts of compile() that reason about bytes: which buffers are the same memory, what has to be
-// loaded, and which kernels must follow which. Each fills its fields of the template, in this order.
-// Internal to plan. Threads: pure functions of the template they are given.
+// loaded, and which kernels must follow which. Each fills its fields of the template, in this
+// order. Internal to plan. Threads: pure functions of the template they are given.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +20,8 @@ namespace kaas {
   return place.where == wire::Where::Ipc ? place.ipc_base_offset + offset : offset;
 }
 
-// Needs `used`, `object`, `written` of the buffers. Sets allocations, the buffers' places in them and
-// the sums over them.
+// Needs `used`, `object`, `written` of the buffers. Sets allocations, the buffers' places in them
+// and the sums over them.
 void assign_allocations(PlanTemplate& plan);
 
 // Bytes of allocations, cut where any buffer begins or ends: what happens to one byte of a cell
