@@ -89,8 +89,7 @@ class Block : public BlockShape {
     shared_bytes_ = bytes;
   }
 
-  // A block of a step that a larger kernel runs: `shape` is the step's, and thread `linear` of the
-  // running block takes part if the step has so many. All running threads must call the step.
+  // For a resident kernel that runs blocks of its own choice: `linear` is the running thread.
   KAAS_INLINE Block(const BlockShape& shape, void* shared, uint64_t shared_bytes, uint32_t linear)
       : BlockShape(shape),
         shared_(shared),
@@ -98,6 +97,10 @@ class Block : public BlockShape {
         thread_{linear % shape.dim.x, linear / shape.dim.x % shape.dim.y,
                 linear / shape.dim.x / shape.dim.y, linear},
         active_(linear < shape.threads()) {}
+
+  [[nodiscard]] KAAS_INLINE Block step(const BlockShape& shape) const {
+    return Block(shape, shared_, shared_bytes_, thread_.linear);
+  }
 
   template <class F>
   KAAS_INLINE void for_each_thread(const F& f) const {
@@ -273,6 +276,13 @@ class Block : public BlockShape {
     return reinterpret_cast<T*>(static_cast<unsigned char*>(shared_) + offset_bytes);
   }
   [[nodiscard]] KAAS_INLINE uint64_t shared_bytes() const { return shared_bytes_; }
+
+  // A block of another shape, for calling a kernel as a step of this one: any index and grid, and
+  // at most as many threads as this block has; the further ones idle. It has the same shared
+  // memory. Every thread calls the step, and barriers within it are barriers of this block.
+  [[nodiscard]] KAAS_INLINE Block step(const BlockShape& shape) const {
+    return Block(shape, shared_, shared_bytes_);
+  }
 
   // Moves on to the next block of the grid. For those who run blocks, not for kernels.
   KAAS_INLINE void advance() {

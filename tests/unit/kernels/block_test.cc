@@ -56,6 +56,17 @@ TEST_F(BlockSemantics, KernelsCanBeStepsOfAKernel) {
   }
 }
 
+TEST_F(BlockSemantics, AStepMayHaveASmallerBlock) {
+  for (const LaunchShape& shape : launch_shapes()) {
+    if (shape.threads() < 6) continue;
+    SCOPED_TRACE(shape.text());
+    auto out = poisoned<std::uint32_t>(shape.blocks() * 4 * 6);
+    call("smaller_steps", shape).literal(5U).out(&out).run();
+    const auto expected = expected_rounds(6, 5);
+    for (std::size_t i = 0; i < out.size(); ++i) ASSERT_EQ(out[i], expected[i % 6]) << i;
+  }
+}
+
 TEST_F(BlockSemantics, EveryThreadKnowsWhereItIs) {
   for (const LaunchShape& shape : launch_shapes()) {
     SCOPED_TRACE(shape.text());

@@ -96,6 +96,16 @@ KAAS_FUNCTION void steps(Block& block, uint32_t count, uint32_t* out) {
   });
 }
 
+// Runs another kernel with blocks of 3 x 2 threads, four of them for each block of this launch.
+KAAS_FUNCTION void smaller_steps(Block& block, uint32_t count, uint32_t* out) {
+  const Dim3 grid{4, static_cast<uint32_t>(block.blocks()), 1};
+  for (uint32_t i = 0; i < grid.x; ++i) {
+    Block step = block.step({{i, static_cast<uint32_t>(block.linear_index()), 0}, {3, 2, 1}, grid});
+    rounds(step, count, out);
+    block.barrier();
+  }
+}
+
 }  // namespace
 
 KAAS_KERNEL(rounds, KernelOptions().shared_per_thread(sizeof(uint32_t)));
@@ -105,6 +115,7 @@ KAAS_KERNEL(parameters);
 KAAS_KERNEL(consume, KernelOptions().stateful());
 KAAS_KERNEL(totals);
 KAAS_KERNEL(shared_size, KernelOptions().shared_fixed(100).shared_per_thread(8));
+KAAS_KERNEL(smaller_steps, KernelOptions().shared_per_thread(sizeof(uint32_t)));
 KAAS_KERNEL(steps, KernelOptions().shared_per_thread(sizeof(uint32_t)));
 
 }  // namespace kaas
