@@ -175,8 +175,6 @@ class KAAS_API Region {
   std::uint32_t segment_ = 0;
 };
 
-class Plan;
-
 // What all futures share. An operation goes on when its future is destroyed; its answer is dropped.
 class KAAS_API FutureBase {
  public:
@@ -199,6 +197,8 @@ class KAAS_API FutureBase {
   explicit FutureBase(Pending* pending) noexcept : pending_(pending) {}
   explicit FutureBase(Status failure);
   ~FutureBase();
+  void drop() noexcept;
+  Result<Pending*> answered();
   Pending* pending_ = nullptr;        // Shared with its ring until answered.
   std::unique_ptr<Status> failure_;   // Of an operation that was never sent.
   friend class Session;
@@ -220,6 +220,8 @@ class KAAS_API Future : public FutureBase {
 // plan; it is released with the last one.
 class KAAS_API Plan {
  public:
+  struct Impl;  // Internal.
+
   Result<Reply> run(const Bindings& bindings = {}, const RunOptions& options = {}) const;
   [[nodiscard]] Future<Reply> submit(const Bindings& bindings = {},
                                      const RunOptions& options = {}) const;
@@ -230,7 +232,6 @@ class KAAS_API Plan {
 
  private:
   friend class Session;
-  struct Impl;
   explicit Plan(std::shared_ptr<const Impl> impl) noexcept : impl_(std::move(impl)) {}
   std::shared_ptr<const Impl> impl_;
 };
@@ -278,7 +279,8 @@ class KAAS_API Client {
   Result<void> share(std::string_view key, std::optional<std::uint32_t> uid, bool write = false);
   Result<void> unshare(std::string_view key, std::optional<std::uint32_t> uid);
 
-  [[nodiscard]] Future<ObjectInfo> put_async(std::string_view key, std::span<const std::byte> bytes);
+  [[nodiscard]] Future<ObjectInfo> put_async(std::string_view key,
+                                             std::span<const std::byte> bytes);
   [[nodiscard]] Future<ObjectInfo> put_async(std::string_view key, const Buffer& buffer,
                                              std::uint64_t offset, std::uint64_t bytes);
   [[nodiscard]] Future<ObjectInfo> donate_async(std::string_view key, int descriptor);

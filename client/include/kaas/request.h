@@ -31,6 +31,10 @@ inline namespace v1 {
 
 class Buffer;
 class Region;
+struct BufferData;           // Internal.
+struct KernelData;           // Internal.
+struct BindingData;          // Internal.
+struct LiteralOverrideData;  // Internal.
 
 struct Dim3 {
   std::uint32_t x = 1;
@@ -102,6 +106,7 @@ class KAAS_API BufferBuilder {
  private:
   friend class RequestBuilder;
   BufferBuilder(RequestBuilder* owner, std::size_t index) noexcept : owner_(owner), index_(index) {}
+  BufferData& data() const;
   RequestBuilder* owner_;
   std::size_t index_;
 };
@@ -142,10 +147,12 @@ class KAAS_API KernelBuilder {
  private:
   friend class RequestBuilder;
   KernelBuilder(RequestBuilder* owner, std::size_t index) noexcept : owner_(owner), index_(index) {}
+  KernelData& data() const;
   RequestBuilder* owner_;
   std::size_t index_;
 };
 
+// Move-only.
 class KAAS_API RequestBuilder {
  public:
   RequestBuilder();
@@ -212,6 +219,8 @@ class KAAS_API Bindings {
  private:
   friend struct BindingsAccess;
   struct Impl;
+  BindingData& bind(std::string_view buffer);
+  LiteralOverrideData& replace(std::uint16_t kernel, std::uint16_t literal);
   std::unique_ptr<Impl> impl_;  // Null while empty.
 };
 

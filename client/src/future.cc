@@ -1,0 +1,181 @@
+// Futures: waiting for an answer and turning it into a value.
+#include <kaas/client.h>
+
+#include "client/src/encode.h"
+#include "client/src/object.h"
+#include "client/src/plan.h"
+#include "client/src/session.h"
+#include "schema/ipc/clock.h"
+#include "schema/ipc/messages.h"
+
+namespace kaas {
+inline namespace v1 {
+namespace {
+
+bool in_forked_child(const Pending& pending) noexcept {
+  return pending.channel->link()->fork_guard().in_child();
+}
+
+// The answer's message where it was kept, else nullptr.
+const wire::Answer* kept_answer(const Pending& pending) {
+  return pending.words.empty() ? nullptr
+                               : flatbuffers::GetRoot<wire::Answer>(pending.words.data());
+}
+
+Status failure_of(const Pending& pending) {
+  const wire::Answer* answer = kept_answer(pending);
+  std::string text = pending.failure;
+  if (text.empty() && answer != nullptr) text = view(answer->message());
+  return Status{pending.code, std::move(text)};
+}
+
+std::vector<std::byte> copy_of(const flatbuffers::Vector<std::uint8_t>* bytes) {
+  if (bytes == nullptr) return {};
+  const auto* begin = reinterpret_cast<const std::byte*>(bytes->data());
+  return {begin, begin + bytes->size()};
+}
+
+Stages stages_of(const wire::Stages& from) {
+  return {from.intake_ns(), from.plan_ns(), from.queue_ns(),   from.load_ns(),
+          from.run_ns(),    from.store_ns(), from.execute_ns(), from.settle_ns()};
+}
+
+Counters counters_of(const wire::Counters& from) {
+  return {from.device_hits(),   from.device_misses(), from.host_to_device_bytes(),
+          from.device_to_host_bytes(), from.evictions(), from.evicted_bytes(),
+          from.kernel_hits(),   from.kernel_misses(), from.launches(), from.iterations()};
+}
+
+Result<Reply> value_of(Pending& pending, const Reply*) {
+  Reply reply;
+  reply.tag = pending.tag;
+  const wire::Answer* answer = kept_answer(pending);
+  if (answer == nullptr) return reply;
+  if (answer->outputs() != nullptr) {
+    reply.outputs.reserve(answer->outputs()->size());
+    for (const wire::Output* output : *answer->outputs()) {
+      reply.outputs.push_back({output->buffer(), std::string(view(output->name())),
+                               output->bytes(), output->version(), copy_of(output->data())});
+    }
+  }
+  if (const wire::Profile* profile = answer->profile()) {
+    Profile& filled = reply.profile.emplace();
+    if (profile->stages() != nullptr) filled.stages = stages_of(*profile->stages());
+    if (profile->counters() != nullptr) filled.counters = counters_of(*profile->counters());
+    filled.device = view(profile->device());
+  }
+  return reply;
+}
+
+Result<ObjectInfo> value_of(Pending& pending, const ObjectInfo*) {
+  return ObjectInfo{pending.version, pending.bytes};
+}
+
+Result<Object> value_of(Pending& pending, const Object*) {
+  if (pending.descriptor) {
+    return ObjectAccess::mapped(pending.descriptor.get(), pending.bytes, pending.version);
+  }
+  const wire::Answer* answer = kept_answer(pending);
+  return ObjectAccess::copied(copy_of(answer == nullptr ? nullptr : answer->data()),
+                              pending.version);
+}
+
+Result<std::uint64_t> value_of(Pending& pending, const std::uint64_t*) { return pending.version; }
+
+Result<PlanNumber> value_of(Pending& pending, const PlanNumber*) {
+  return PlanNumber{pending.plan};
+}
+
+}  // namespace
+
+template <>
+Result<void> Future<void>::get() {
+  KAAS_RETURN_IF_ERROR(answered());
+  drop();
+  return {};
+}
+
+FutureBase::FutureBase(Status failure) : failure_(std::make_unique<Status>(std::move(failure))) {}
+
+FutureBase::FutureBase(FutureBase&& other) noexcept
+    : pending_(std::exchange(other.pending_, nullptr)), failure_(std::move(other.failure_)) {}
+
+FutureBase& FutureBase::operator=(FutureBase&& other) noexcept {
+  if (this == &other) return *this;
+  drop();
+  pending_ = std::exchange(other.pending_, nullptr);
+  failure_ = std::move(other.failure_);
+  return *this;
+}
+
+FutureBase::~FutureBase() { drop(); }
+
+void FutureBase::drop() noexcept {
+  Pending* pending = std::exchange(pending_, nullptr);
+  if (pending != nullptr && !in_forked_child(*pending)) pending->channel->release(pending);
+}
+
+bool FutureBase::ready() noexcept {
+  if (pending_ == nullptr || in_forked_child(*pending_)) return true;
+  return pending_->channel->ready(*pending_);
+}
+
+bool FutureBase::wait(std::chrono::nanoseconds timeout) noexcept {
+  if (pending_ == nullptr || in_forked_child(*pending_)) return true;
+  const std::uint64_t wait_ns =
+      timeout.count() > 0 ? static_cast<std::uint64_t>(timeout.count()) : 0;
+  const std::uint64_t now = now_ns();
+  const std::uint64_t deadline_ns = wait_ns > kNoDeadline - now ? kNoDeadline : now + wait_ns;
+  return pending_->channel->wait(*pending_, deadline_ns);
+}
+
+void FutureBase::wait() noexcept {
+  if (pending_ == nullptr || in_forked_child(*pending_)) return;
+  pending_->channel->wait(*pending_, kNoDeadline);
+}
+
+std::uint64_t FutureBase::id() const noexcept { return pending_ == nullptr ? 0 : pending_->id; }
+
+Result<void> FutureBase::cancel() noexcept {
+  if (pending_ == nullptr) {
+    return Status{StatusCode::NotFound, "the operation is not under way"};
+  }
+  if (in_forked_child(*pending_)) return pending_->channel->link()->forked_status();
+  return Session::future<void>(pending_->channel->submit(encode_cancel(pending_->id),
+                                                         Effect::Changes, 0, WhenFull::Wait))
+      .get();
+}
+
+// The record with its answer, or why there is none.
+Result<Pending*> FutureBase::answered() {
+  if (failure_) return *failure_;
+  if (pending_ == nullptr) {
+    return Status{StatusCode::InvalidArgument, "the result of this future was taken before"};
+  }
+  if (in_forked_child(*pending_)) return pending_->channel->link()->forked_status();
+  wait();
+  if (pending_->code != StatusCode::Ok) {
+    Status failure = failure_of(*pending_);
+    drop();
+    return failure;
+  }
+  return pending_;
+}
+
+template <class T>
+Result<T> Future<T>::get() {
+  KAAS_ASSIGN_OR_RETURN(Pending * pending, answered());
+  Result<T> value = value_of(*pending, static_cast<const T*>(nullptr));
+  drop();
+  return value;
+}
+
+template class Future<Reply>;
+template class Future<Object>;
+template class Future<ObjectInfo>;
+template class Future<std::uint64_t>;
+template class Future<PlanNumber>;
+template class Future<void>;
+
+}  // namespace v1
+}  // namespace kaas

@@ -1,0 +1,44 @@
+// Buffers and regions: owners of what the session lends.
+#include <kaas/client.h>
+
+#include "client/src/session.h"
+
+namespace kaas {
+inline namespace v1 {
+
+Buffer::Buffer() noexcept = default;
+Buffer::~Buffer() {
+  if (session_) session_->free(*this);
+}
+Buffer::Buffer(Buffer&& other) noexcept
+    : session_(std::move(other.session_)),
+      bytes_(std::exchange(other.bytes_, {})),
+      offset_(std::exchange(other.offset_, 0)),
+      segment_(std::exchange(other.segment_, 0)) {}
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  Buffer taken(std::move(other));
+  std::swap(session_, taken.session_);
+  std::swap(bytes_, taken.bytes_);
+  std::swap(offset_, taken.offset_);
+  std::swap(segment_, taken.segment_);
+  return *this;
+}
+
+Region::Region() noexcept = default;
+Region::~Region() {
+  if (session_) session_->free(*this);
+}
+Region::Region(Region&& other) noexcept
+    : session_(std::move(other.session_)),
+      size_(std::exchange(other.size_, 0)),
+      segment_(std::exchange(other.segment_, 0)) {}
+Region& Region::operator=(Region&& other) noexcept {
+  Region taken(std::move(other));
+  std::swap(session_, taken.session_);
+  std::swap(size_, taken.size_);
+  std::swap(segment_, taken.segment_);
+  return *this;
+}
+
+}  // namespace v1
+}  // namespace kaas

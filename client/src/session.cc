@@ -1,0 +1,385 @@
+#include "client/src/session.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+
+#include "client/src/thread_rings.h"
+#include "schema/ipc/clock.h"
+
+namespace kaas {
+inline namespace v1 {
+namespace {
+
+constexpr std::uint64_t kPageBytes = 4096;
+
+std::uint64_t next_serial() noexcept {
+  static std::atomic<std::uint64_t> serial{0};
+  return serial.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+std::uint64_t nanoseconds(std::chrono::nanoseconds duration) noexcept {
+  return duration.count() > 0 ? static_cast<std::uint64_t>(duration.count()) : 0;
+}
+
+Status violation(const std::string& what) {
+  return {StatusCode::ProtocolViolation, "kaasd's handshake: " + what};
+}
+
+// A segment that kaasd sent: large enough for what it says, and of a size that can't change under
+// the mapping.
+Result<Mapping> map_segment(int descriptor, std::uint64_t bytes, Mapping::Mode mode,
+                            const char* what) {
+  KAAS_ASSIGN_OR_RETURN(const std::uint64_t actual, segment_bytes_of(descriptor, what));
+  if (bytes == 0 || actual < bytes) {
+    return violation(std::string(what) + " has " + std::to_string(actual) + " bytes, needed " +
+                     std::to_string(bytes));
+  }
+  if (!has_seals(seals_of(descriptor), Seals::Size)) {
+    return violation(std::string(what) + " is not sealed against a change of size");
+  }
+  return Mapping::create(descriptor, bytes, mode, what);
+}
+
+}  // namespace
+
+Session::Session(std::shared_ptr<Link> link, const ClientOptions& options)
+    : link_(std::move(link)),
+      serial_(next_serial()),
+      spin_ns_(nanoseconds(options.spin)),
+      ring_slots_(options.ring_slots) {}
+
+Result<std::shared_ptr<Session>> Session::connect(const ClientOptions& options) {
+  const std::vector<std::string> paths =
+      options.socket.empty() ? default_socket_paths() : std::vector{options.socket};
+  const std::uint64_t deadline_ns = now_ns() + nanoseconds(options.connect_timeout);
+  Status failure;
+  std::string tried;
+  for (const std::string& path : paths) {
+    Result<Descriptor> socket = connect_socket(path);
+    if (!socket.has_value()) {
+      failure = std::move(socket).error();
+      tried += (tried.empty() ? "" : "; ") + failure.message;
+      continue;
+    }
+    auto link = std::make_shared<Link>(*std::move(socket), path);
+    if (!link->fork_guard().works()) {
+      return Status{StatusCode::ResourceExhausted, "no memory for a page that guards against fork"};
+    }
+    std::shared_ptr<Session> session(new Session(std::move(link), options));
+    KAAS_RETURN_IF_ERROR(session->greet(options, deadline_ns));
+    return session;
+  }
+  if (paths.size() == 1 && failure.code != StatusCode::Unavailable) return failure;
+  return Status{failure.code, "no kaasd answers; tried " + tried};
+}
+
+Result<void> Session::greet(const ClientOptions& options, std::uint64_t deadline_ns) {
+  const std::string name = (options.name.empty() ? program_invocation_short_name : options.name)
+                               .substr(0, kClientNameBytesMax);
+  const std::uint64_t now = now_ns();
+  auto answer = link_->call(
+      [&](flatbuffers::FlatBufferBuilder& builder) {
+        const auto text = builder.CreateString(name);
+        return wire::CreateHello(builder, kProtocolVersion, text, options.arena_bytes,
+                                 options.ring_slots, !options.administration_only);
+      },
+      {}, deadline_ns > now ? deadline_ns - now : 0);
+  if (!answer.has_value()) return std::move(answer).error();
+  const wire::ControlReply& reply = *answer->root;
+  if (reply.protocol_version() != kProtocolVersion) {
+    return Status{StatusCode::VersionMismatch,
+                  "kaasd speaks protocol version " + std::to_string(reply.protocol_version()) +
+                      ", this library " + std::to_string(kProtocolVersion)};
+  }
+  id_ = reply.session();
+  epoch_ = reply.epoch();
+  daemon_version_ = view(reply.daemon_version());
+  if (options.administration_only) return {};
+  if (reply.ring() == nullptr || reply.arena() == nullptr || answer->descriptors.size() != 4) {
+    return violation("ring, arena and four descriptors are expected, found " +
+                     std::to_string(answer->descriptors.size()) + " descriptors");
+  }
+  const std::span<Descriptor> descriptors(answer->descriptors);
+  auto channel = open_channel(*reply.ring(), descriptors.first(3));
+  if (!channel.has_value()) return std::move(channel).error();
+  return open_arena(*reply.arena(), descriptors[3].get());
+}
+
+// Descriptors: submit ring, completion ring, doorbell.
+Result<Channel*> Session::open_channel(const wire::RingInfo& info,
+                                       std::span<Descriptor> descriptors) {
+  const RingGeometry geometry{info.slot_count(), info.heap_bytes()};
+  if (!std::has_single_bit(geometry.slot_count) || geometry.slot_count < kRingSlotsMin ||
+      geometry.slot_count > kRingSlotsMax) {
+    return violation("slot_count is " + std::to_string(geometry.slot_count) +
+                     ", allowed are powers of two from " + std::to_string(kRingSlotsMin) + " to " +
+                     std::to_string(kRingSlotsMax));
+  }
+  if (geometry.heap_bytes < kSlotBytes || geometry.heap_bytes % kCacheLineBytes != 0 ||
+      geometry.heap_bytes > kWorkHeapBytes) {
+    return violation("heap_bytes is " + std::to_string(geometry.heap_bytes));
+  }
+  ChannelParts parts;
+  parts.geometry = geometry;
+  parts.ring = info.ring();
+  parts.epoch = epoch_;
+  parts.spin_ns = spin_ns_;
+  KAAS_ASSIGN_OR_RETURN(parts.submit,
+                        map_segment(descriptors[0].get(), geometry.segment_bytes(),
+                                    Mapping::Mode::ReadWrite, "the submit ring"));
+  KAAS_ASSIGN_OR_RETURN(parts.completion,
+                        map_segment(descriptors[1].get(), geometry.segment_bytes(),
+                                    Mapping::Mode::ReadOnly, "the completion ring"));
+  parts.doorbell = Doorbell(std::move(descriptors[2]));
+  const RingView view = RingView::at(parts.completion.data(), geometry);
+  if (view.header->epoch != epoch_) return violation("the ring belongs to another life of kaasd");
+  channels_.push_back({new Channel(link_, std::move(parts)), 0});
+  return channels_.back().channel;
+}
+
+Result<void> Session::open_arena(const wire::SegmentInfo& info, int descriptor) {
+  KAAS_ASSIGN_OR_RETURN(Mapping mapping, map_segment(descriptor, info.bytes(),
+                                                     Mapping::Mode::ReadWrite, "the arena"));
+  arenas_.push_back({info.segment(), std::move(mapping), Arena(info.bytes())});
+  if (arena_bytes_ == 0) arena_bytes_ = info.bytes();
+  return {};
+}
+
+Session::~Session() {
+  // In a fork, the locks may be held by threads that do not exist there: the rings are left alone.
+  if (!forked()) close();
+}
+
+void Session::close() {
+  if (forked()) return;
+  link_->kill({StatusCode::Unavailable, "the client was closed"});
+  std::vector<Slot> channels;
+  {
+    const std::lock_guard lock(channels_mutex_);
+    channels.swap(channels_);
+  }
+  const Status reason = link_->reason();
+  for (const Slot& slot : channels) slot.channel->close(reason);
+}
+
+// --- Channels ------------------------------------------------------------------------------------
+
+Result<Channel*> Session::channel() {
+  if (forked()) return link_->forked_status();
+  // After the end, channels may be gone; before it, the caller keeps the session alive.
+  if (link_->dead()) return Status{StatusCode::Unavailable, link_->reason().message};
+  if (Channel* mine = ThreadRings::mine().find(serial_)) return mine;
+  return assign_channel();
+}
+
+Result<Channel*> Session::assign_channel() {
+  const std::lock_guard lock(channels_mutex_);
+  auto free = std::find_if(channels_.begin(), channels_.end(),
+                           [](const Slot& slot) { return slot.threads == 0; });
+  if (free == channels_.end() && channels_.size() < kRingsPerSessionMax) {
+    auto added = add_channel();
+    if (!added.has_value() && channels_.empty()) return std::move(added).error();
+    if (added.has_value()) free = channels_.end() - 1;
+  }
+  // Rings are shared where there can be no more: their lock allows it.
+  if (free == channels_.end()) {
+    free = std::min_element(channels_.begin(), channels_.end(), [](const Slot& a, const Slot& b) {
+      return a.threads < b.threads;
+    });
+  }
+  ++free->threads;
+  ThreadRings::mine().add(serial_, weak_from_this(), free->channel);
+  return free->channel;
+}
+
+Result<Channel*> Session::add_channel() {
+  auto answer = link_->call([&](flatbuffers::FlatBufferBuilder& builder) {
+    return wire::CreateAddRing(builder, ring_slots_);
+  });
+  if (!answer.has_value()) return std::move(answer).error();
+  if (answer->root->ring() == nullptr || answer->descriptors.size() != 3) {
+    return violation("a further ring came without its three descriptors");
+  }
+  KAAS_ASSIGN_OR_RETURN(Channel * channel,
+                        open_channel(*answer->root->ring(), answer->descriptors));
+  if (epoll_) watch(*channel);
+  return channel;
+}
+
+void Session::give_back(Channel* channel) noexcept {
+  if (forked()) return;
+  const std::lock_guard lock(channels_mutex_);
+  for (Slot& slot : channels_) {
+    if (slot.channel == channel) --slot.threads;
+  }
+}
+
+// --- Shared memory -------------------------------------------------------------------------------
+
+Result<Buffer> Session::allocate(std::uint64_t bytes) {
+  if (forked()) return link_->forked_status();
+  if (bytes == 0 || bytes > kSegmentBytesMax) {
+    return Status{StatusCode::InvalidArgument, "bytes of a buffer is " + std::to_string(bytes) +
+                                                   ", allowed 1 to " +
+                                                   std::to_string(kSegmentBytesMax)};
+  }
+  const std::lock_guard lock(arenas_mutex_);
+  if (auto buffer = allocate_locked(bytes)) return *std::move(buffer);
+  KAAS_RETURN_IF_ERROR(add_arena(bytes));
+  auto buffer = allocate_locked(bytes);
+  KAAS_CHECK(buffer.has_value());  // add_arena checked that it is large enough.
+  return *std::move(buffer);
+}
+
+std::optional<Buffer> Session::allocate_locked(std::uint64_t bytes) {
+  for (SharedArena& shared : arenas_) {
+    const auto offset = shared.arena.allocate(bytes);
+    if (!offset) continue;
+    Buffer buffer;
+    buffer.session_ = shared_from_this();
+    buffer.bytes_ = {shared.mapping.data() + *offset, bytes};
+    buffer.offset_ = *offset;
+    buffer.segment_ = shared.segment;
+    return buffer;
+  }
+  return std::nullopt;
+}
+
+Result<void> Session::add_arena(std::uint64_t bytes) {
+  const std::uint64_t pages = (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+  const std::uint64_t wanted = std::max(pages, arena_bytes_);
+  auto answer = link_->call([&](flatbuffers::FlatBufferBuilder& builder) {
+    return wire::CreateAddArena(builder, wanted);
+  });
+  if (!answer.has_value()) return std::move(answer).error();
+  const wire::SegmentInfo* info = answer->root->arena();
+  if (info == nullptr || answer->descriptors.size() != 1 || info->bytes() < bytes) {
+    return violation("a further arena came without its segment, or smaller than " +
+                     std::to_string(bytes) + " bytes");
+  }
+  return open_arena(*info, answer->descriptors.front().get());
+}
+
+void Session::free(const Buffer& buffer) noexcept {
+  if (forked()) return;
+  const std::lock_guard lock(arenas_mutex_);
+  for (std::size_t i = 0; i < arenas_.size(); ++i) {
+    SharedArena& shared = arenas_[i];
+    if (shared.segment != buffer.segment_) continue;
+    shared.arena.give_back(buffer.offset_, buffer.bytes_.size());
+    // One that was made for a large buffer goes with it; the usual size is kept for the next.
+    if (!shared.arena.empty() || shared.mapping.bytes() <= arena_bytes_) return;
+    const std::uint32_t segment = shared.segment;
+    arenas_.erase(arenas_.begin() + static_cast<std::ptrdiff_t>(i));
+    link_->post([segment](flatbuffers::FlatBufferBuilder& builder) {
+      return wire::CreateDropSegment(builder, segment);
+    });
+    return;
+  }
+}
+
+Result<Region> Session::register_region(int descriptor, std::uint64_t bytes, bool writable) {
+  const int descriptors[] = {descriptor};
+  auto answer = call(
+      [&](flatbuffers::FlatBufferBuilder& builder) {
+        return wire::CreateRegisterRegion(builder, bytes, writable);
+      },
+      descriptors);
+  if (!answer.has_value()) return std::move(answer).error();
+  Region region;
+  region.session_ = shared_from_this();
+  region.size_ = bytes;
+  region.segment_ = answer->root->segment();
+  return region;
+}
+
+void Session::free(const Region& region) noexcept {
+  if (forked()) return;
+  const std::uint32_t segment = region.segment_;
+  link_->post([segment](flatbuffers::FlatBufferBuilder& builder) {
+    return wire::CreateDropSegment(builder, segment);
+  });
+}
+
+Result<std::uint64_t> Session::donate(int descriptor, std::uint64_t bytes) {
+  static std::atomic<std::uint64_t> next_token{1};
+  const std::uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
+  const int descriptors[] = {descriptor};
+  auto answer = call(
+      [&](flatbuffers::FlatBufferBuilder& builder) {
+        return wire::CreateDonate(builder, token, bytes);
+      },
+      descriptors);
+  if (!answer.has_value()) return std::move(answer).error();
+  return token;
+}
+
+// --- Event loops ---------------------------------------------------------------------------------
+
+void Session::watch(Channel& channel) noexcept {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = channel.doorbell_descriptor();
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, channel.doorbell_descriptor(), &event);
+  channel.show_answers_on(event_.get());
+}
+
+int Session::event_fd() noexcept {
+  if (forked()) return -1;
+  {
+    const std::lock_guard lock(channels_mutex_);
+    if (epoll_) return epoll_.get();
+    Descriptor epoll(::epoll_create1(EPOLL_CLOEXEC));
+    Descriptor event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!epoll || !event) return -1;
+    epoll_ = std::move(epoll);
+    event_ = std::move(event);
+    for (const int descriptor : {event_.get(), link_->socket()}) {
+      epoll_event wanted{};
+      wanted.events = EPOLLIN | EPOLLRDHUP;
+      wanted.data.fd = descriptor;
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, descriptor, &wanted);
+    }
+    watching_daemon_ = true;
+    for (const Slot& slot : channels_) watch(*slot.channel);
+    ::eventfd_write(event_.get(), 1);  // What has arrived before this.
+  }
+  poll();
+  return epoll_.get();
+}
+
+std::size_t Session::poll() noexcept {
+  if (forked()) return 0;
+  std::size_t count = 0;
+  const std::lock_guard lock(channels_mutex_);
+  const bool rearm = static_cast<bool>(epoll_);
+  if (rearm) {
+    std::uint64_t value = 0;
+    ::eventfd_read(event_.get(), &value);
+    link_->drain();
+  }
+  for (const Slot& slot : channels_) count += slot.channel->poll(rearm);
+  // The hang-up has been seen; it would keep the descriptor readable for ever.
+  if (link_->dead() && watching_daemon_) {
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, link_->socket(), nullptr);
+    for (const Slot& slot : channels_) {
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, slot.channel->doorbell_descriptor(), nullptr);
+    }
+    watching_daemon_ = false;
+  }
+  return count;
+}
+
+Result<void> Session::alive() noexcept {
+  if (forked()) return link_->forked_status();
+  if (link_->check()) return {};
+  return link_->reason();
+}
+
+}  // namespace v1
+}  // namespace kaas

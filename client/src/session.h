@@ -1,0 +1,113 @@
+// One connection with kaasd: the handshake, the channels of its threads, and its shared memory.
+// Owner:   the client, and whatever the client handed out: buffers, regions, plans.
+// Threads: any.
+#pragma once
+
+#include <kaas/client.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/src/arena.h"
+#include "client/src/channel.h"
+#include "client/src/link.h"
+
+namespace kaas {
+inline namespace v1 {
+
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  static Result<std::shared_ptr<Session>> connect(const ClientOptions& options);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Ends the session: operations under way end, later calls fail.
+  void close();
+  // The channel of the calling thread; made at its first call. Fails with Unavailable in a fork or
+  // at the end of the session.
+  Result<Channel*> channel();
+  // A thread has ended: its channel serves the next one.
+  void give_back(Channel* channel) noexcept;
+
+  Result<Buffer> allocate(std::uint64_t bytes);
+  void free(const Buffer& buffer) noexcept;
+  Result<Region> register_region(int descriptor, std::uint64_t bytes, bool writable);
+  void free(const Region& region) noexcept;
+  // Offers a sealed memfd; returns the token for its Put.
+  Result<std::uint64_t> donate(int descriptor, std::uint64_t bytes);
+
+  // An administration call.
+  template <class Fill>
+  Result<ControlAnswer> call(Fill fill, std::span<const int> descriptors = {}) {
+    if (forked()) return link_->forked_status();
+    return link_->call(fill, descriptors);
+  }
+
+  int event_fd() noexcept;
+  std::size_t poll() noexcept;
+  Result<void> alive() noexcept;
+
+  // Wraps what was submitted for a future of type T.
+  template <class T>
+  static Future<T> future(Result<Pending*> pending) {
+    if (pending.has_value()) return Future<T>(*pending);
+    return Future<T>(std::move(pending).error());
+  }
+  // The record of a future.
+  static Pending* record(const FutureBase& future) noexcept { return future.pending_; }
+  // A plan that kaasd has given a number.
+  static Plan plan(std::shared_ptr<const Plan::Impl> impl) { return Plan(std::move(impl)); }
+
+  [[nodiscard]] bool forked() const noexcept { return link_->fork_guard().in_child(); }
+  [[nodiscard]] const std::shared_ptr<Link>& link() const noexcept { return link_; }
+  [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
+  [[nodiscard]] const std::string& daemon_version() const noexcept { return daemon_version_; }
+
+ private:
+  struct Slot {
+    Channel* channel = nullptr;
+    std::size_t threads = 0;
+  };
+  struct SharedArena {
+    std::uint32_t segment = 0;
+    Mapping mapping;
+    Arena arena{0};
+  };
+
+  Session(std::shared_ptr<Link> link, const ClientOptions& options);
+  Result<void> greet(const ClientOptions& options, std::uint64_t deadline_ns);
+  Result<Channel*> open_channel(const wire::RingInfo& info, std::span<Descriptor> descriptors);
+  Result<void> open_arena(const wire::SegmentInfo& info, int descriptor);
+  Result<Channel*> assign_channel();
+  Result<Channel*> add_channel();
+  Result<void> add_arena(std::uint64_t bytes);
+  std::optional<Buffer> allocate_locked(std::uint64_t bytes);
+  void watch(Channel& channel) noexcept;
+
+  const std::shared_ptr<Link> link_;
+  const std::uint64_t serial_;  // Tells sessions of this process apart, dead ones included.
+  const std::uint64_t spin_ns_;
+  const std::uint32_t ring_slots_;
+  std::uint64_t id_ = 0;
+  std::uint64_t epoch_ = 0;
+  std::string daemon_version_;
+
+  std::mutex channels_mutex_;  // Guards the next four. Before a channel's lock.
+  std::vector<Slot> channels_;
+  Descriptor epoll_;           // What event_fd() returns; none until then.
+  Descriptor event_;           // In it: answers that another call has taken in.
+  bool watching_daemon_ = false;
+
+  std::mutex arenas_mutex_;  // Guards the next two.
+  std::vector<SharedArena> arenas_;
+  std::uint64_t arena_bytes_ = 0;  // Of the first one: what a further one has at least.
+};
+
+}  // namespace v1
+}  // namespace kaas

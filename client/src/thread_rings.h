@@ -1,0 +1,39 @@
+// Which channel the calling thread uses in which session.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace kaas {
+inline namespace v1 {
+
+class Channel;
+class Session;
+
+// One per thread. Gives the thread's channels back when it ends.
+class ThreadRings {
+ public:
+  static ThreadRings& mine();
+  ~ThreadRings();
+
+  // The channel for the session with this serial, or nullptr. The session is alive: it asks.
+  [[nodiscard]] Channel* find(std::uint64_t session_serial) noexcept {
+    for (const Entry& entry : entries_) {
+      if (entry.serial == session_serial) return entry.channel;
+    }
+    return nullptr;
+  }
+  void add(std::uint64_t session_serial, std::weak_ptr<Session> session, Channel* channel);
+
+ private:
+  struct Entry {
+    std::uint64_t serial = 0;
+    Channel* channel = nullptr;
+    std::weak_ptr<Session> session;
+  };
+  std::vector<Entry> entries_;
+};
+
+}  // namespace v1
+}  // namespace kaas
