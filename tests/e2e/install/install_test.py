@@ -93,8 +93,9 @@ class InstallTest(unittest.TestCase):
     def test_everything_is_where_users_look(self):
         for parts in (("bin/kaasd",), ("bin/kaas-executor",), ("bin/kaasctl",), ("bin/kaas-bench",),
                       ("bin/kaas-sim",), ("include/kaas/client.h",), ("include/kaas/kaas.h",),
-                      ("include/kaas/kernel.h",), (LIBDIR, "libkaas_client.so"), (LIBDIR, "libkaas_client.a"),
-                      (LIBDIR, "kaas/kernels/std.so"), (LIBDIR, "pkgconfig/kaas.pc"),
+                      ("include/kaas/kernel.h",), (LIBDIR, "libkaas_client.so"),
+                      (LIBDIR, "libkaas_client.a"), (LIBDIR, "kaas/kernels/std.so"),
+                      (LIBDIR, "pkgconfig/kaas.pc"),
                       (LIBDIR, "cmake/kaas/kaasConfig.cmake"),
                       ("share/bash-completion/completions/kaasctl",)):
             self.assertTrue(os.path.exists(self.path(*parts)), os.path.join(*parts))
