@@ -18,7 +18,7 @@ namespace kaas {
 
 // Where bytes lie: [offset, offset + bytes) of a segment. Holding it keeps the segment, not the
 // version: a slab's piece is used again when its version is gone, so hold that too.
-struct Place {
+struct BytesPlace {
   SegmentRef segment;
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;

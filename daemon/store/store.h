@@ -77,12 +77,14 @@ struct StoreUsage {
   std::uint64_t version_bytes = 0;  // Of these, as asked for; without slab round-up and copies.
 };
 
+class Store;
+
 // A set of keys about to get new versions, with all memory that publishing needs. Dropped without
 // being published, it leaves nothing behind. Move-only; the Store must outlive it.
 class [[nodiscard]] Publication {
  public:
-  Publication() noexcept = default;
-  Publication(Publication&& other) noexcept = default;
+  Publication() noexcept;
+  Publication(Publication&& other) noexcept;
   Publication& operator=(Publication&& other) noexcept;
   ~Publication();
 
@@ -126,7 +128,7 @@ class Store {
   // into a slab of that domain, once for each domain, and stays until the version is gone.
   // Whether the domain may read it at all was checked by lookup. DependencyFailed if the version
   // Failed, Unavailable if it is Pending, ResourceExhausted if the copy does not fit.
-  Result<Place> readable_place(const VersionRef& version, uid_t domain_uid);
+  Result<BytesPlace> readable_place(const VersionRef& version, uid_t domain_uid);
 
   // --- Making versions -------------------------------------------------------------------------
   // `owner_uid` is the namespace it will be published in, `key` the name in error messages.
@@ -195,6 +197,10 @@ class Store {
  private:
   friend class Publication;
   struct Index;
+  VersionRef new_version(uid_t owner_uid, std::uint64_t bytes) const;
+  static Result<void> compose_output(ObjectVersion& version, const ObjectVersion* base,
+                                     std::span<const OutputSlice> slices);
+  Result<void> publish_one(uid_t namespace_uid, std::string_view key, VersionRef version);
   void abandon(Publication& publication) noexcept;
 
   const std::shared_ptr<StoreCore> core_;

@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace kaas {
 namespace {
@@ -23,7 +25,13 @@ class MappableDescriptor {
 };
 
 Status errno_status(StatusCode code, const std::string& what) {
-  return Status{code, what + ": " + std::strerror(errno)};
+  const int cause = errno;
+  std::string message = what + ": " + std::strerror(cause);
+  rlimit descriptors{};
+  if (cause == EMFILE && ::getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+    message += ", limit " + std::to_string(descriptors.rlim_cur) + " (RLIMIT_NOFILE)";
+  }
+  return Status{code, std::move(message)};
 }
 
 }  // namespace

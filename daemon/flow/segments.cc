@@ -1,0 +1,67 @@
+#include "daemon/flow/segments.h"
+
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+
+#include "schema/limits.h"
+
+namespace kaas {
+
+// Shared with the deleters of all segments, so that a segment may outlive its registry.
+struct SegmentRegistry::State {
+  explicit State(Released listener) : released(std::move(listener)) {}
+
+  const Released released;
+  std::mutex mutex;
+  std::uint32_t next = kFirstSegment;                                     // Under mutex.
+  std::unordered_map<std::uint32_t, std::weak_ptr<const Segment>> alive;  // Under mutex.
+
+  // A number that no living segment has. Under mutex.
+  std::uint32_t take_number() {
+    while (next < kFirstSegment || alive.contains(next)) ++next;
+    return next++;
+  }
+
+  void release(const Segment* segment) noexcept {
+    const std::uint32_t id = segment->id;
+    delete segment;
+    // The number leaves the table last: it cannot be given out again before the listener knows.
+    if (released) released(id);
+    const std::lock_guard lock(mutex);
+    alive.erase(id);
+  }
+};
+
+SegmentRegistry::SegmentRegistry(Released released)
+    : state_(std::make_shared<State>(std::move(released))) {}
+
+SegmentRegistry::~SegmentRegistry() = default;
+
+SegmentRef SegmentRegistry::add(Segment segment) {
+  auto owned = std::make_unique<Segment>(std::move(segment));
+  {
+    const std::lock_guard lock(state_->mutex);
+    owned->id = state_->take_number();
+    state_->alive.try_emplace(owned->id);
+  }
+  // If this throws, shared_ptr calls the deleter: the number is freed and the listener told.
+  SegmentRef added(owned.release(),
+                   [state = state_](const Segment* gone) { state->release(gone); });
+  const std::lock_guard lock(state_->mutex);
+  state_->alive[added->id] = added;
+  return added;
+}
+
+SegmentRef SegmentRegistry::find(std::uint32_t id) const {
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->alive.find(id);
+  return found == state_->alive.end() ? nullptr : found->second.lock();
+}
+
+std::size_t SegmentRegistry::alive() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->alive.size();
+}
+
+}  // namespace kaas
