@@ -1,0 +1,173 @@
+#include "daemon/executor/cache/device_cache.h"
+
+#include <algorithm>
+
+#include "schema/ipc/untrusted.h"
+
+namespace kaas {
+namespace {
+
+// Versions whose failure is remembered until kaasd drops them. It always does; this bounds what a
+// kaasd that does not can cost.
+constexpr std::size_t kFailedVersionsMax = 65'536;
+
+}  // namespace
+
+bool CacheEntry::covers(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+  return offset >= key_.offset && range_fits(offset - key_.offset, bytes, key_.bytes);
+}
+
+DeviceCache::~DeviceCache() {
+  while (!versions_.empty()) drop(versions_.begin()->first);
+}
+
+Result<TakenBlock> DeviceCache::allocate(std::uint64_t bytes, std::uint32_t tenant) {
+  for (;;) {
+    if (auto taken = pool_.try_take(bytes, tenant)) return *std::move(taken);
+    if (!evict_one()) break;
+  }
+  return Status{StatusCode::OutOfMemory,
+                "allocation of " + std::to_string(bytes) + " bytes, device limit " +
+                    std::to_string(pool_.limit_bytes()) + ", in use " +
+                    std::to_string(pool_.used_bytes())};
+}
+
+CacheEntry* DeviceCache::find_exact(const CacheKey& key) {
+  const auto version = versions_.find(key.version);
+  if (version == versions_.end()) return nullptr;
+  for (CacheEntry* entry : version->second) {
+    if (entry->key_.offset == key.offset && entry->key_.bytes == key.bytes) return entry;
+  }
+  return nullptr;
+}
+
+CachePin DeviceCache::find(const CacheKey& key) {
+  const auto version = versions_.find(key.version);
+  if (version == versions_.end()) return {};
+  for (CacheEntry* entry : version->second) {
+    if (entry->state_ == CacheEntry::State::Ready && entry->covers(key.offset, key.bytes)) {
+      return CachePin(*this, *entry);
+    }
+  }
+  return {};
+}
+
+std::vector<CachePin> DeviceCache::find_parts(const CacheKey& key) {
+  std::vector<CachePin> parts;
+  const auto version = versions_.find(key.version);
+  if (version == versions_.end()) return parts;
+  for (CacheEntry* entry : version->second) {
+    if (ranges_overlap(entry->key_.offset, entry->key_.bytes, key.offset, key.bytes)) {
+      parts.emplace_back(*this, *entry);
+    }
+  }
+  return parts;
+}
+
+CacheEntry& DeviceCache::add(const CacheKey& key) {
+  auto entry = std::make_unique<CacheEntry>();
+  entry->key_ = key;
+  versions_[key.version].push_back(entry.get());
+  ++figures_.entries;
+  return *entry.release();
+}
+
+CachePin DeviceCache::expect(const CacheKey& key, std::uint64_t producer) {
+  if (CacheEntry* old = find_exact(key)) {
+    unindex(*old);
+    keep_or_delete(*old);
+  }
+  CacheEntry& entry = add(key);
+  entry.producer_ = producer;
+  return CachePin(*this, entry);
+}
+
+void DeviceCache::settle(CacheEntry& entry, BlockRef block, std::uint64_t offset, bool resident) {
+  entry.block_ = std::move(block);
+  entry.block_offset_ = offset;
+  entry.resident_ = resident;
+  entry.state_ = CacheEntry::State::Ready;
+}
+
+void DeviceCache::fail(CacheEntry& entry) {
+  entry.state_ = CacheEntry::State::Failed;
+  failed_versions_.push_back(entry.key_.version);
+  while (failed_versions_.size() > kFailedVersionsMax) {
+    forget_failed(failed_versions_.front());
+    failed_versions_.pop_front();
+  }
+}
+
+void DeviceCache::fail_version(std::uint64_t version) {
+  const CachePin whole = expect({version, 0, UINT64_MAX}, 0);
+  fail(*whole);
+}
+
+void DeviceCache::forget_failed(std::uint64_t version) {
+  const auto found = versions_.find(version);
+  if (found == versions_.end()) return;
+  const Entries entries = found->second;  // A copy: unindex() changes the list.
+  for (CacheEntry* entry : entries) {
+    if (entry->state_ != CacheEntry::State::Failed) continue;
+    unindex(*entry);
+    keep_or_delete(*entry);
+  }
+}
+
+void DeviceCache::insert(const CacheKey& key, BlockRef block, std::uint64_t offset) {
+  if (find_exact(key) != nullptr) return;
+  CacheEntry& entry = add(key);
+  settle(entry, std::move(block), offset, false);
+  evictable_.push_back(entry);
+}
+
+void DeviceCache::drop(std::uint64_t version) {
+  const auto found = versions_.find(version);
+  if (found == versions_.end()) return;
+  const Entries entries = std::move(found->second);
+  versions_.erase(found);
+  for (CacheEntry* entry : entries) {
+    entry->indexed_ = false;
+    --figures_.entries;
+    keep_or_delete(*entry);
+  }
+}
+
+// The entry can't be found any more.
+void DeviceCache::unindex(CacheEntry& entry) noexcept {
+  const auto version = versions_.find(entry.key_.version);
+  Entries& entries = version->second;
+  entries.erase(std::find(entries.begin(), entries.end(), &entry));
+  if (entries.empty()) versions_.erase(version);
+  entry.indexed_ = false;
+  --figures_.entries;
+}
+
+void DeviceCache::unpin(CacheEntry& entry) noexcept {
+  --entry.pins_;
+  keep_or_delete(entry);
+}
+
+// What becomes of an entry whose pins or index changed.
+void DeviceCache::keep_or_delete(CacheEntry& entry) noexcept {
+  if (entry.pins_ != 0) return;
+  if (!entry.indexed_) {
+    if (entry.is_linked()) evictable_.erase(evictable_.iterator_to(entry));
+    delete &entry;
+    return;
+  }
+  const bool evictable = entry.state_ == CacheEntry::State::Ready && !entry.resident_;
+  if (evictable && !entry.is_linked()) evictable_.push_back(entry);
+}
+
+bool DeviceCache::evict_one() {
+  if (evictable_.empty()) return false;
+  CacheEntry& oldest = evictable_.front();
+  ++figures_.evictions;
+  figures_.evicted_bytes += oldest.key_.bytes;
+  unindex(oldest);
+  keep_or_delete(oldest);
+  return true;
+}
+
+}  // namespace kaas

@@ -1,0 +1,178 @@
+// The contract of a device: memory with a limit, streams of copies and kernels. The host is one
+// (host_device.h); tests/contract/device holds every implementation to this text.
+//
+//   Device ── allocate ──> DeviceMemory      one per allocation, given back by its destructor
+//          ── load ──────> DeviceFunction    one per kernel of a plan
+//          ── open_stream ─> DeviceStream    one per request that is running
+//
+// Threads: a Device is used by the executor's main thread only; so are the destructors of what it
+//          gave out. A DeviceStream is used by one thread at a time, which may be another one.
+#pragma once
+
+#include <kaas/kernel_abi.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "daemon/executor/device/kernel_entry.h"
+#include "daemon/executor/device/run_tag.h"
+#include "schema/ipc/result.h"
+
+namespace kaas {
+
+// Where something is in device memory. Zero is nowhere.
+using DeviceAddress = std::uintptr_t;
+
+// Every allocation begins at a multiple of this.
+inline constexpr std::size_t kDeviceAlignmentBytes = 256;
+
+struct DeviceLimits {
+  std::string name;                  // "host", for reports and errors.
+  std::uint32_t kind = KAAS_DEVICE_HOST;
+  std::int32_t ordinal = 0;
+  std::uint32_t host_threads = 1;    // Threads that run kernels, for a library's open hook.
+  std::uint64_t memory_bytes = 0;
+  std::array<std::uint32_t, 3> grid{};
+  std::array<std::uint32_t, 3> block{};
+  std::uint32_t block_threads = 0;
+  std::uint32_t shared_bytes = 0;    // Of one block.
+  // Calls of a stream return when their work is done. The executor then runs requests on threads
+  // of its own; otherwise it enqueues them and polls.
+  bool synchronous = true;
+};
+
+class Device;
+
+// Owns one allocation. Move-only; an empty one has address 0.
+class DeviceMemory {
+ public:
+  DeviceMemory() noexcept = default;
+  DeviceMemory(Device& device, DeviceAddress address, std::uint64_t bytes) noexcept
+      : device_(&device), address_(address), bytes_(bytes) {}
+  DeviceMemory(DeviceMemory&& other) noexcept
+      : device_(std::exchange(other.device_, nullptr)),
+        address_(std::exchange(other.address_, 0)),
+        bytes_(std::exchange(other.bytes_, 0)) {}
+  DeviceMemory& operator=(DeviceMemory&& other) noexcept {
+    DeviceMemory dropped(std::move(other));
+    std::swap(device_, dropped.device_);
+    std::swap(address_, dropped.address_);
+    std::swap(bytes_, dropped.bytes_);
+    return *this;
+  }
+  ~DeviceMemory();
+
+  [[nodiscard]] DeviceAddress address() const noexcept { return address_; }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+
+ private:
+  Device* device_ = nullptr;
+  DeviceAddress address_ = 0;
+  std::uint64_t bytes_ = 0;
+};
+
+// A kernel made ready for one device. Borrows the entry, whose library must stay open.
+struct DeviceFunction {
+  const KernelEntry* entry = nullptr;
+  void* native = nullptr;  // The device's own handle, if it has one.
+};
+
+// One kernel of a program. `shape` carries grid, block, cluster, shared bytes and context.
+// params[i] points at the value of parameter i. For a kernel of the original form params[0] points
+// at an array of addresses, one a buffer.
+struct KernelLaunch {
+  DeviceFunction function;
+  kaas_launch shape{};
+  void* const* params = nullptr;
+  std::span<const std::uint16_t> after;  // Earlier launches of the program that must have ended.
+  bool cooperative = false;
+};
+
+// What a device keeps of a plan between its runs, such as instances of a graph. Made by
+// Device::prepare, owned by the plan, destroyed on the main thread when no run uses it.
+class PreparedProgram {
+ public:
+  virtual ~PreparedProgram() = default;
+};
+
+// Kernels in list order, repeated. All that it names is borrowed until the stream is idle.
+struct KernelProgram {
+  std::span<const KernelLaunch> launches;
+  std::uint64_t n_iter = 1;
+  DeviceAddress until = 0;  // Not 0: a u32 that is read after each iteration; not zero: stop.
+  // The caller knows that all of it takes less time than dealing it out to other threads would.
+  bool brief = false;
+  RunTag tag;
+  RunTagEnd tag_end = nullptr;
+  PreparedProgram* prepared = nullptr;  // What prepare() made of these launches; may be null.
+};
+
+// What a program did. Valid when its stream is idle.
+struct ProgramCounts {
+  std::uint64_t launches = 0;
+  std::uint64_t iterations = 0;
+};
+
+// Points in a stream between which time is measured.
+enum class StreamMark : std::uint8_t { Begin, Loaded, Computed, Stored };
+inline constexpr std::size_t kStreamMarks = 4;
+
+// Work in order. A call enqueues, or on a synchronous device does the work. A failure is returned
+// by the call or, if it shows later, by poll() and wait(); what follows it in the stream is not
+// done. Ranges are the caller's responsibility: they lie in allocations of this device.
+class DeviceStream {
+ public:
+  virtual ~DeviceStream() = default;
+
+  // `from` is read before the call returns; `to` of copy_to_host is written when idle.
+  virtual Result<void> copy_to_device(DeviceAddress to, std::span<const std::byte> from) = 0;
+  virtual Result<void> copy_to_host(std::span<std::byte> to, DeviceAddress from) = 0;
+  // The ranges must not overlap.
+  virtual Result<void> copy(DeviceAddress to, DeviceAddress from, std::uint64_t bytes) = 0;
+  virtual Result<void> zero(DeviceAddress to, std::uint64_t bytes) = 0;
+  virtual Result<void> launch(const KernelProgram& program) = 0;
+
+  virtual void mark(StreamMark mark) = 0;
+  // Time between two marks that were set, in order, since the stream was last idle.
+  [[nodiscard]] virtual std::uint64_t between_ns(StreamMark begin, StreamMark end) const = 0;
+  [[nodiscard]] virtual ProgramCounts counts() const = 0;  // Of the last program.
+
+  // True when everything enqueued is done; never blocks.
+  virtual Result<bool> poll() = 0;
+  // Blocks until everything enqueued is done.
+  virtual Result<void> wait() = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  [[nodiscard]] virtual const DeviceLimits& limits() const noexcept = 0;
+
+  // `bytes` > 0; content undefined. OutOfMemory names what was asked for and what is left.
+  virtual Result<DeviceMemory> allocate(std::uint64_t bytes) = 0;
+  // Bytes that are allocated now.
+  [[nodiscard]] virtual std::uint64_t allocated_bytes() const noexcept = 0;
+
+  // InvalidArgument when the kernel was not built for this device.
+  virtual Result<DeviceFunction> load(const KernelEntry& entry) = 0;
+  // May be null: the device keeps nothing of a program.
+  virtual Result<std::unique_ptr<PreparedProgram>> prepare(std::span<const KernelLaunch> launches,
+                                                           std::uint64_t n_iter) = 0;
+  virtual Result<std::unique_ptr<DeviceStream>> open_stream() = 0;
+
+ private:
+  friend class DeviceMemory;
+  virtual void release(DeviceAddress address, std::uint64_t bytes) noexcept = 0;
+};
+
+inline DeviceMemory::~DeviceMemory() {
+  if (device_ != nullptr) device_->release(address_, bytes_);
+}
+
+}  // namespace kaas

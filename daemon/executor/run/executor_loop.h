@@ -1,0 +1,102 @@
+// The executor's main loop: takes work from its ring, has it done, reports. Knows of no process,
+// socket or thread: the rings are memory, segments come through a SegmentSource, sleeping is the
+// caller's.
+//
+//   for (;;) {
+//     switch (loop.step()) { case Progress: continue; case Closed: stop; case Idle: break; }
+//     if (loop.announce_sleep()) { sleep until the doorbell, the socket or a worker }
+//     loop.retract_sleep();
+//   }
+//
+// Trust:   work items are copied to private memory and verified before use; one that is not valid
+//          closes the loop with a reason, since nothing of it can be answered.
+// Threads: main thread only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <unordered_map>
+
+#include "daemon/executor/cache/device_cache.h"
+#include "daemon/executor/device/device.h"
+#include "daemon/executor/library/opened_library.h"
+#include "daemon/executor/run/plan.h"
+#include "daemon/executor/run/reports.h"
+#include "daemon/executor/run/runner.h"
+#include "daemon/executor/run/segments.h"
+#include "daemon/executor/run/workers.h"
+#include "schema/ipc/messages.h"
+#include "schema/ipc/ring.h"
+
+namespace kaas {
+
+enum class StepOutcome {
+  Idle,      // Nothing to do now.
+  Progress,  // Something was done; there may be more.
+  Closed     // For ever; closed_reason() says why.
+};
+
+struct ExecutorParts {
+  // Borrowed; all must outlive the loop.
+  RingView work;                       // kaasd's segment; only read.
+  RingView report;                     // Our segment.
+  Device& device;
+  LibraryOpener& libraries;
+  SegmentSource& segments;
+  ExecutorWorkers* workers = nullptr;  // Null: everything is executed within step().
+  std::uint64_t memory_limit_bytes = 0;
+  std::function<void()> wake_kaasd;    // Called when reports are there and kaasd sleeps.
+  RunTagEnd tag_end = nullptr;         // See run_tag.h.
+};
+
+class ExecutorLoop {
+ public:
+  explicit ExecutorLoop(const ExecutorParts& parts);
+  ExecutorLoop(const ExecutorLoop&) = delete;
+  ExecutorLoop& operator=(const ExecutorLoop&) = delete;
+
+  // A segment that is there from the start, such as the outbox.
+  void add_segment(std::uint32_t segment, std::shared_ptr<ExecutorSegment> attached);
+  // Tells kaasd that work can be sent.
+  void report_ready();
+
+  // Takes a batch of work, executes what is short, hands on what is not, publishes reports with
+  // one fence. Blocks for as long as short runs, loading a library or its hooks take.
+  StepOutcome step();
+
+  // Before sleeping: raises the flags and looks once more. False: there is work, don't sleep.
+  [[nodiscard]] bool announce_sleep();
+  void retract_sleep() noexcept;
+  // Reports wait for room in the ring. kaasd does not ring when it makes some: sleep briefly only.
+  [[nodiscard]] bool has_backlog() const noexcept { return reports_.waiting() != 0; }
+
+  [[nodiscard]] const std::string& closed_reason() const noexcept { return closed_reason_; }
+  // Whether runs are executing on workers or a device.
+  [[nodiscard]] bool executing() const noexcept { return runner_.executing(); }
+  [[nodiscard]] const DeviceCache& cache() const noexcept { return cache_; }
+  [[nodiscard]] std::size_t unfinished_runs() const noexcept { return runner_.unfinished(); }
+  [[nodiscard]] std::size_t attached_segments() const noexcept { return segments_.size(); }
+
+ private:
+  bool take_work();
+  void handle(const wire::WorkItem& item);
+  void load_library(const wire::LoadLibrary& message);
+  void load_plan(const wire::LoadPlan& message);
+  void run(const wire::Run& message);
+  void drop_versions(const wire::DropVersions& message);
+  void close(std::string reason);
+
+  ExecutorParts parts_;
+  RingReader reader_;
+  MessageBuffer buffer_;
+  ExecutorReports reports_;
+  ExecutorSegments segments_;
+  DeviceCache cache_;
+  ExecutorLibraries libraries_;
+  std::unordered_map<std::uint32_t, Result<PlanRef>> plans_;
+  ExecutorRunner runner_;
+  std::string closed_reason_;
+};
+
+}  // namespace kaas

@@ -1,0 +1,72 @@
+// What the executor tells kaasd: builds reports and writes them into the report ring. What finds
+// the ring full waits here, in order.
+// Threads: main thread only.
+#pragma once
+
+#include <flatbuffers/flatbuffers.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "daemon/executor/run/counters.h"
+#include "schema/ipc/result.h"
+#include "schema/ipc/ring.h"
+
+namespace kaas {
+
+struct LibraryReport {
+  std::uint32_t library = 0;
+  bool stateful = false;
+  std::string name;
+  std::vector<std::string> kernels;
+};
+
+struct PlanReport {
+  std::uint32_t plan = 0;
+  std::uint64_t working_set_bytes = 0;
+  bool stateful = false;
+};
+
+struct RunReport {
+  std::uint64_t run = 0;
+  std::uint64_t load_ns = 0;
+  std::uint64_t run_ns = 0;
+  std::uint64_t store_ns = 0;
+  const ExecutorCounters* counters = nullptr;  // Null: not asked for.
+};
+
+class ExecutorReports {
+ public:
+  // `own` is the report segment, `peer` the header of the work segment.
+  ExecutorReports(RingView own, const RingHeader* peer) : writer_(own, peer), builder_(1024) {}
+
+  void ready(const std::string& device, std::uint64_t device_bytes);
+  // `outcome` null: it is loaded. Texts are cut to kStatusMessageBytesMax.
+  void library_loaded(const LibraryReport& report, const Status* outcome);
+  void plan_loaded(const PlanReport& report, const Status* outcome);
+  void run_done(const RunReport& report, const Status* outcome);
+  void counters(const ExecutorCounters& counters, std::uint64_t used_bytes,
+                std::uint64_t limit_bytes);
+
+  // Writes what waits. Returns how many reports still do.
+  std::size_t flush();
+  [[nodiscard]] std::size_t waiting() const noexcept { return waiting_.size(); }
+  // After a batch of reports: whether kaasd sleeps and must be woken.
+  [[nodiscard]] bool wake_due() noexcept { return writer_.wake_due(); }
+  // Reports written and not yet read by kaasd, as far as is known.
+  [[nodiscard]] std::uint64_t written() const noexcept { return writer_.written(); }
+  [[nodiscard]] bool peer_is_sane() const noexcept { return writer_.peer_is_sane(); }
+
+ private:
+  template <class T>
+  void send(wire::Report type, flatbuffers::Offset<T> report);
+
+  RingWriter writer_;
+  flatbuffers::FlatBufferBuilder builder_;
+  std::deque<std::vector<std::byte>> waiting_;
+};
+
+}  // namespace kaas

@@ -1,0 +1,298 @@
+#include "daemon/executor/run/run_preparation.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "schema/ipc/untrusted.h"
+
+namespace kaas {
+namespace {
+
+std::string numbered(const char* what, std::size_t index) {
+  return std::string(what) + " " + std::to_string(index);
+}
+
+// Whether the entries together hold bytes [offset, offset + bytes) of their version.
+bool cover_together(const std::vector<CachePin>& parts, std::uint64_t offset, std::uint64_t bytes) {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> intervals;
+  for (const CachePin& part : parts) {
+    intervals.emplace_back(part->key().offset, part->key().offset + part->key().bytes);
+  }
+  std::sort(intervals.begin(), intervals.end());
+  std::uint64_t reached = offset;
+  for (const auto& [begin, end] : intervals) {
+    if (begin > reached) break;
+    reached = std::max(reached, end);
+  }
+  return reached >= offset + bytes;
+}
+
+}  // namespace
+
+Result<void> RunPreparation::prepare() {
+  task_.counters = {};
+  task_.pins.resize(plan_.loads.size());
+  task_.blocks.resize(plan_.allocations.size());
+  task_.addresses.assign(plan_.allocations.size(), 0);
+  KAAS_RETURN_IF_ERROR(find_sources());
+  KAAS_RETURN_IF_ERROR(take_memory());
+  KAAS_RETURN_IF_ERROR(add_loads());
+  KAAS_RETURN_IF_ERROR(add_stores());
+  return set_parameters();
+}
+
+void RunPreparation::release(RunTask& task) {
+  task.body.loads.clear();
+  task.body.stores.clear();
+  task.pins.clear();
+  task.blocks.clear();
+  task.addresses.clear();
+  task.segments.clear();
+  if (task.frame == nullptr) return;
+  const ExecutorPlan& plan = *task.plan;
+  for (const RunLiteral& literal : task.literals) {
+    if (literal.kernel >= plan.kernels.size() ||
+        literal.literal >= plan.kernels[literal.kernel].literals.size()) {
+      continue;
+    }
+    const LiteralSlot& slot = plan.kernels[literal.kernel].literals[literal.literal];
+    std::memcpy(task.frame->at(slot.at),
+                reinterpret_cast<const std::byte*>(plan.words.data()) + slot.at, slot.bytes);
+  }
+  task.plan->give_back(std::move(task.frame));
+}
+
+// Bytes of a load that exist; the rest of its range is zero.
+std::uint64_t RunPreparation::needed_bytes(std::size_t load) const noexcept {
+  const std::uint64_t bytes = plan_.loads[load].bytes();
+  return plan_.loads[load].zero_fill() ? std::min(bytes, task_.loads[load].available()) : bytes;
+}
+
+// Pins cached copies before any memory is taken, which could evict them.
+Result<void> RunPreparation::find_sources() {
+  for (std::size_t i = 0; i < plan_.loads.size(); ++i) {
+    const wire::Location& location = task_.loads[i];
+    const std::uint64_t needed = needed_bytes(i);
+    if (needed > UINT64_MAX - location.object_offset()) {
+      return Status{StatusCode::InvalidArgument,
+                    numbered("load", i) + " object_offset is " +
+                        std::to_string(location.object_offset()) + ", too large for its size"};
+    }
+    if (needed == 0 || location.version() == 0) continue;
+    task_.pins[i] = cache_.find({location.version(), location.object_offset(), needed});
+    if (!task_.pins[i] && location.segment() == 0) {
+      KAAS_RETURN_IF_ERROR(find_pending_source(i));
+    }
+    ++(task_.pins[i] || location.segment() == 0 ? task_.counters.device_hits
+                                                : task_.counters.device_misses);
+  }
+  return {};
+}
+
+// A version that exists on this device only: its parts were pinned when the run arrived.
+Result<void> RunPreparation::find_pending_source(std::size_t load) {
+  const wire::Location& location = task_.loads[load];
+  std::vector<CachePin>& parts = task_.parts[load];
+  for (CachePin& part : parts) {
+    if (part->state() != CacheEntry::State::Ready) {
+      return Status{StatusCode::DependencyFailed,
+                    "an earlier request that writes what this one reads has failed"};
+    }
+    if (part->covers(location.object_offset(), needed_bytes(load))) {
+      task_.pins[load] = CachePin(cache_, *part);
+      return {};
+    }
+  }
+  if (cover_together(parts, location.object_offset(), needed_bytes(load))) return {};
+  return Status{StatusCode::Unavailable, "version " + std::to_string(location.version()) +
+                                             " is not on this device any more"};
+}
+
+// Whether the load's cached copy can be the allocation itself.
+bool RunPreparation::serves_as_allocation(std::size_t load) const noexcept {
+  const CachePin& pin = task_.pins[load];
+  if (!pin || needed_bytes(load) != plan_.loads[load].bytes()) return false;
+  const PlannedAllocation& allocation = plan_.allocations[plan_.loads[load].allocation()];
+  if (allocation.cacheable_load != load) return false;
+  const std::uint64_t inside = task_.loads[load].object_offset() - pin->key().offset;
+  return (pin->address() + inside) % kDeviceAlignmentBytes == 0;
+}
+
+Result<void> RunPreparation::take_memory() {
+  for (std::size_t i = 0; i < plan_.allocations.size(); ++i) {
+    const PlannedAllocation& allocation = plan_.allocations[i];
+    if (allocation.cacheable_load && serves_as_allocation(*allocation.cacheable_load)) {
+      const std::size_t load = *allocation.cacheable_load;
+      const CacheEntry& entry = *task_.pins[load];
+      task_.addresses[i] =
+          entry.address() + (task_.loads[load].object_offset() - entry.key().offset);
+      continue;
+    }
+    auto taken = cache_.allocate(allocation.bytes, task_.tenant);
+    if (!taken) {
+      return Status{StatusCode::OutOfMemory,
+                    "working set is " + std::to_string(plan_.working_set_bytes) +
+                        " bytes, device limit " + std::to_string(cache_.pool().limit_bytes()) +
+                        ", of which " + std::to_string(cache_.pool().used_bytes()) +
+                        " cannot be freed"};
+    }
+    task_.addresses[i] = taken->block.address();
+    if (taken->foreign && !allocation.covered) {
+      LoadStep zero;
+      zero.to = task_.addresses[i];
+      zero.bytes = allocation.bytes;
+      task_.body.loads.push_back(zero);
+    }
+    task_.blocks[i] = std::move(taken->block);
+  }
+  return {};
+}
+
+Result<void> RunPreparation::add_loads() {
+  for (std::size_t i = 0; i < plan_.loads.size(); ++i) {
+    if (!task_.blocks[plan_.loads[i].allocation()]) continue;  // A cached copy serves.
+    KAAS_RETURN_IF_ERROR(add_load(i));
+  }
+  return {};
+}
+
+Result<void> RunPreparation::add_load(std::size_t load) {
+  const wire::PlanRange& range = plan_.loads[load];
+  const std::uint64_t needed = needed_bytes(load);
+  const wire::Location& location = task_.loads[load];
+  if (needed < range.bytes()) {
+    LoadStep zero;
+    zero.to = task_.addresses[range.allocation()] + range.offset() + needed;
+    zero.bytes = range.bytes() - needed;
+    task_.body.loads.push_back(zero);
+  }
+  if (needed == 0) return {};
+  if (task_.pins[load]) {
+    add_copies(load, *task_.pins[load]);
+    return {};
+  }
+  if (location.segment() != 0) return add_host_load(load);
+  if (location.version() == 0) {
+    return Status{StatusCode::InvalidArgument,
+                  numbered("load", load) + " names neither a segment nor a version"};
+  }
+  for (const CachePin& part : task_.parts[load]) add_copies(load, *part);
+  return {};
+}
+
+// Copies what the entry has of the load.
+void RunPreparation::add_copies(std::size_t load, const CacheEntry& entry) {
+  const wire::PlanRange& range = plan_.loads[load];
+  const std::uint64_t wanted = task_.loads[load].object_offset();
+  const std::uint64_t begin = std::max(wanted, entry.key().offset);
+  const std::uint64_t end =
+      std::min(wanted + needed_bytes(load), entry.key().offset + entry.key().bytes);
+  if (begin >= end) return;
+  LoadStep step;
+  step.source = LoadStep::Source::Device;
+  step.to = task_.addresses[range.allocation()] + range.offset() + (begin - wanted);
+  step.from = entry.address() + (begin - entry.key().offset);
+  step.bytes = end - begin;
+  task_.body.loads.push_back(step);
+}
+
+Result<void> RunPreparation::add_host_load(std::size_t load) {
+  const wire::PlanRange& range = plan_.loads[load];
+  const wire::Location& location = task_.loads[load];
+  LoadStep step;
+  step.bytes = needed_bytes(load);
+  KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, step.bytes, numbered("load", load)));
+  step.to = task_.addresses[range.allocation()] + range.offset();
+  step.offset = location.offset();
+  step.segment = segment.get();
+  step.source = LoadStep::Source::Guarded;
+  if (segment->mapped() != nullptr) {
+    step.source = LoadStep::Source::Mapped;
+    step.mapped = segment->mapped() + location.offset();
+  }
+  task_.counters.host_to_device_bytes += step.bytes;
+  task_.body.loads.push_back(step);
+  task_.segments.push_back(std::move(segment));
+  return {};
+}
+
+Result<void> RunPreparation::add_stores() {
+  for (std::size_t i = 0; i < plan_.stores.size(); ++i) {
+    const wire::Location& location = task_.stores[i];
+    const wire::PlanRange& range = plan_.stores[i];
+    if (location.segment() == 0) continue;
+    const std::string what = numbered("store", i);
+    KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, range.bytes(), what));
+    if (!segment->terms().writable) {
+      return Status{StatusCode::InvalidArgument,
+                    what + ": segment " + std::to_string(location.segment()) + " is read-only"};
+    }
+    StoreStep step;
+    step.from = task_.addresses[range.allocation()] + range.offset();
+    step.bytes = range.bytes();
+    step.offset = location.offset();
+    step.segment = segment.get();
+    if (segment->mapped() != nullptr) step.mapped = segment->mapped() + location.offset();
+    task_.counters.device_to_host_bytes += step.bytes;
+    task_.body.stores.push_back(step);
+    task_.segments.push_back(std::move(segment));
+  }
+  return {};
+}
+
+Result<std::shared_ptr<ExecutorSegment>> RunPreparation::segment_of(const wire::Location& location,
+                                                                    std::uint64_t bytes,
+                                                                    const std::string& what) {
+  auto segment = segments_.find(location.segment());
+  if (!segment) return segment;
+  KAAS_RETURN_IF_ERROR(check_range(what + ": segment " + std::to_string(location.segment()),
+                                   location.offset(), bytes, (*segment)->terms().bytes));
+  return segment;
+}
+
+Result<void> RunPreparation::set_parameters() {
+  task_.frame = task_.plan->take_frame();
+  KAAS_RETURN_IF_ERROR(override_literals());
+  // After the overrides: a raw literal brings its bytes, not the addresses in it.
+  for (const AddressPatch& patch : plan_.addresses) {
+    const DeviceAddress address = task_.addresses[patch.place.allocation] + patch.place.offset;
+    std::memcpy(task_.frame->at(patch.at), &address, sizeof address);
+  }
+  KernelProgram& program = task_.body.program;
+  program.launches = task_.frame->launches;
+  program.n_iter = plan_.n_iter;
+  program.until = 0;
+  if (plan_.until) program.until = task_.addresses[plan_.until->allocation] + plan_.until->offset;
+  program.prepared = plan_.prepared.get();
+  program.tag = task_.tag;
+  return {};
+}
+
+Result<void> RunPreparation::override_literals() {
+  for (std::size_t i = 0; i < task_.literals.size(); ++i) {
+    const RunLiteral& literal = task_.literals[i];
+    const std::string what = numbered("literal override", i);
+    if (literal.kernel >= plan_.kernels.size() ||
+        literal.literal >= plan_.kernels[literal.kernel].literals.size()) {
+      return Status{StatusCode::InvalidArgument,
+                    what + " names literal " + std::to_string(literal.literal) + " of kernel " +
+                        std::to_string(literal.kernel) + ", which does not exist"};
+    }
+    const LiteralSlot& slot = plan_.kernels[literal.kernel].literals[literal.literal];
+    const bool raw = slot.type == wire::LiteralType::Raw;
+    if (literal.raw.size() != (raw ? slot.bytes : 0u)) {
+      return Status{StatusCode::InvalidArgument,
+                    what + " has " + std::to_string(literal.raw.size()) + " raw bytes, literal of " +
+                        name_of(slot.type) + " takes " + std::to_string(raw ? slot.bytes : 0u)};
+    }
+    if (raw) {
+      std::memcpy(task_.frame->at(slot.at), literal.raw.data(), slot.bytes);
+    } else {
+      std::memcpy(task_.frame->at(slot.at), &literal.bits, slot.bytes);
+    }
+  }
+  return {};
+}
+
+}  // namespace kaas

@@ -1,0 +1,49 @@
+// From an accepted run to a body that can be executed: where its bytes come from and go to, its
+// memory, its parameters.
+// Threads: main thread only.
+#pragma once
+
+#include "daemon/executor/cache/device_cache.h"
+#include "daemon/executor/run/run_task.h"
+#include "daemon/executor/run/segments.h"
+
+namespace kaas {
+
+class RunPreparation {
+ public:
+  // Borrowed for the call of prepare().
+  RunPreparation(RunTask& task, DeviceCache& cache, ExecutorSegments& segments)
+      : task_(task), plan_(*task.plan), cache_(cache), segments_(segments) {}
+
+  // Fills everything of the task that execution needs but the stream. On failure, release() gives
+  // back what was taken; the task can then be prepared again.
+  // Fails: DependencyFailed, Unavailable (a version is not on the device any more), OutOfMemory
+  //        (names the working set, the limit and what others use), InvalidArgument.
+  Result<void> prepare();
+
+  // Gives back memory, cached copies, segments and the frame.
+  static void release(RunTask& task);
+
+ private:
+  Result<void> find_sources();
+  Result<void> find_pending_source(std::size_t load);
+  [[nodiscard]] std::uint64_t needed_bytes(std::size_t load) const noexcept;
+  [[nodiscard]] bool serves_as_allocation(std::size_t load) const noexcept;
+  Result<void> take_memory();
+  Result<void> add_loads();
+  Result<void> add_load(std::size_t load);
+  void add_copies(std::size_t load, const CacheEntry& entry);
+  Result<void> add_host_load(std::size_t load);
+  Result<void> add_stores();
+  Result<std::shared_ptr<ExecutorSegment>> segment_of(const wire::Location& location,
+                                                      std::uint64_t bytes, const std::string& what);
+  Result<void> set_parameters();
+  Result<void> override_literals();
+
+  RunTask& task_;
+  const ExecutorPlan& plan_;
+  DeviceCache& cache_;
+  ExecutorSegments& segments_;
+};
+
+}  // namespace kaas

@@ -1,0 +1,83 @@
+#include "daemon/executor/run/run_task.h"
+
+#include <algorithm>
+
+namespace kaas {
+namespace {
+
+// Guarded segments are copied through private memory, a piece at a time.
+constexpr std::uint64_t kStagingBytes = 1u << 20;
+
+Result<void> load_guarded(const LoadStep& step, DeviceStream& stream) {
+  std::vector<std::byte> staging(std::min(step.bytes, kStagingBytes));
+  for (std::uint64_t done = 0; done < step.bytes;) {
+    const std::uint64_t piece = std::min(step.bytes - done, kStagingBytes);
+    const std::span<std::byte> bytes(staging.data(), piece);
+    KAAS_RETURN_IF_ERROR(step.segment->read(step.offset + done, bytes));
+    KAAS_RETURN_IF_ERROR(stream.copy_to_device(step.to + done, bytes));
+    done += piece;
+  }
+  return {};
+}
+
+Result<void> store_guarded(const StoreStep& step, DeviceStream& stream) {
+  std::vector<std::byte> staging(std::min(step.bytes, kStagingBytes));
+  for (std::uint64_t done = 0; done < step.bytes;) {
+    const std::uint64_t piece = std::min(step.bytes - done, kStagingBytes);
+    const std::span<std::byte> bytes(staging.data(), piece);
+    KAAS_RETURN_IF_ERROR(stream.copy_to_host(bytes, step.from + done));
+    KAAS_RETURN_IF_ERROR(stream.wait());
+    KAAS_RETURN_IF_ERROR(step.segment->write(step.offset + done, bytes));
+    done += piece;
+  }
+  return {};
+}
+
+Result<void> enqueue_load(const LoadStep& step, DeviceStream& stream) {
+  switch (step.source) {
+    case LoadStep::Source::Zero: return stream.zero(step.to, step.bytes);
+    case LoadStep::Source::Mapped: return stream.copy_to_device(step.to, {step.mapped, step.bytes});
+    case LoadStep::Source::Guarded: return load_guarded(step, stream);
+    case LoadStep::Source::Device: return stream.copy(step.to, step.from, step.bytes);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> enqueue(RunTask& task) {
+  DeviceStream& stream = *task.body.stream;
+  stream.mark(StreamMark::Begin);
+  if (!task.body.loads.empty()) {
+    for (const LoadStep& step : task.body.loads) KAAS_RETURN_IF_ERROR(enqueue_load(step, stream));
+    stream.mark(StreamMark::Loaded);
+  }
+  KAAS_RETURN_IF_ERROR(stream.launch(task.body.program));
+  stream.mark(StreamMark::Computed);
+  if (task.body.stores.empty()) return {};
+  for (const StoreStep& step : task.body.stores) {
+    KAAS_RETURN_IF_ERROR(step.mapped == nullptr
+                             ? store_guarded(step, stream)
+                             : stream.copy_to_host({step.mapped, step.bytes}, step.from));
+  }
+  stream.mark(StreamMark::Stored);
+  return {};
+}
+
+void collect(RunTask& task) {
+  const DeviceStream& stream = *task.body.stream;
+  StreamMark begin = StreamMark::Begin;
+  if (!task.body.loads.empty()) {
+    task.load_ns = stream.between_ns(begin, StreamMark::Loaded);
+    begin = StreamMark::Loaded;
+  }
+  task.run_ns = stream.between_ns(begin, StreamMark::Computed);
+  if (!task.body.stores.empty()) {
+    task.store_ns = stream.between_ns(StreamMark::Computed, StreamMark::Stored);
+  }
+  const ProgramCounts counts = stream.counts();
+  task.counters.launches = counts.launches;
+  task.counters.iterations = counts.iterations;
+}
+
+}  // namespace kaas

@@ -1,0 +1,100 @@
+// One run on its way through the executor, and what it takes to execute it.
+//
+//   Waiting   ── the runs it waits for have ended ──> Ready
+//   Ready     ── memory taken, steps built (main) ──> Running
+//   Running   ── steps executed (any thread) ───────> Finished, reported and forgotten (main)
+//
+// A task that fails before Running goes straight to Finished.
+// Threads: main thread, but for what execute() is given while the task is Running.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "daemon/executor/cache/device_cache.h"
+#include "daemon/executor/device/device.h"
+#include "daemon/executor/run/counters.h"
+#include "daemon/executor/run/plan.h"
+#include "daemon/executor/run/segments.h"
+
+namespace kaas {
+
+// Bytes that are brought to device memory before the kernels run.
+struct LoadStep {
+  enum class Source : std::uint8_t { Zero, Mapped, Guarded, Device };
+  Source source = Source::Zero;
+  DeviceAddress to = 0;
+  std::uint64_t bytes = 0;
+  const std::byte* mapped = nullptr;                // Mapped.
+  const ExecutorSegment* segment = nullptr;         // Guarded.
+  std::uint64_t offset = 0;                         // Guarded.
+  DeviceAddress from = 0;                           // Device.
+};
+
+// Bytes that are taken from device memory after the kernels have run.
+struct StoreStep {
+  DeviceAddress from = 0;
+  std::uint64_t bytes = 0;
+  std::byte* mapped = nullptr;               // Null: guarded.
+  const ExecutorSegment* segment = nullptr;
+  std::uint64_t offset = 0;
+};
+
+// A literal that a run gives another value.
+struct RunLiteral {
+  std::uint16_t kernel = 0;
+  std::uint16_t literal = 0;
+  std::uint64_t bits = 0;
+  std::vector<std::byte> raw;
+};
+
+// What execute() works through. It refers to nothing that the main thread changes meanwhile.
+struct RunBody {
+  std::vector<LoadStep> loads;
+  std::vector<StoreStep> stores;
+  KernelProgram program;
+  std::unique_ptr<DeviceStream> stream;
+};
+
+struct RunTask {
+  std::uint64_t run = 0;
+  PlanRef plan;
+  std::uint32_t tenant = 0;
+  bool profile = false;
+  RunTag tag;
+  std::vector<wire::Location> loads;
+  std::vector<wire::Location> stores;
+  std::vector<RunLiteral> literals;
+
+  std::uint32_t waits = 0;                    // Runs that must end first.
+  std::vector<RunTask*> dependents;           // Tasks that wait for this one.
+  std::vector<std::vector<CachePin>> parts;   // Per load: entries pinned at arrival.
+  std::vector<CachePin> outputs;              // Per store: the entry it produces, if any.
+
+  std::vector<CachePin> pins;                 // Cached copies that this run reads.
+  std::vector<BlockRef> blocks;               // Per allocation; empty where a cached copy serves.
+  std::vector<DeviceAddress> addresses;       // Per allocation.
+  std::vector<std::shared_ptr<ExecutorSegment>> segments;
+  std::unique_ptr<ParameterFrame> frame;
+  RunBody body;
+
+  std::optional<Status> failure;
+  ExecutorCounters counters;
+  std::uint64_t load_ns = 0;
+  std::uint64_t run_ns = 0;
+  std::uint64_t store_ns = 0;
+
+  // Handing the task to another thread and back. Partners: each other, in the runner.
+  std::atomic<bool> handed{false};
+  RunTask* next_finished = nullptr;
+};
+
+// Enqueues the whole body, which on a synchronous device executes it. Fills counters.
+Result<void> enqueue(RunTask& task);
+// After the stream is idle: times, and what a device only knows then.
+void collect(RunTask& task);
+
+}  // namespace kaas

@@ -1,0 +1,374 @@
+#include "daemon/executor/run/runner.h"
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "daemon/executor/run/run_preparation.h"
+#include "schema/ipc/messages.h"
+#include "schema/limits.h"
+
+namespace kaas {
+namespace {
+
+// Runs that hold memory and wait for a worker, per worker: enough that none is idle.
+constexpr std::uint32_t kRunningPerWorker = 2;
+// Runs that one message may wait for.
+constexpr std::size_t kAfterMax = 65'536;
+
+Result<void> check_locations(const flatbuffers::Vector<const wire::Location*>* locations,
+                             std::size_t wanted, const char* what) {
+  if (count(locations) == wanted) return {};
+  return Status{StatusCode::InvalidArgument, std::string("run has ") +
+                                                 std::to_string(count(locations)) + " " + what +
+                                                 ", its plan " + std::to_string(wanted)};
+}
+
+void copy_locations(const flatbuffers::Vector<const wire::Location*>* from,
+                    std::vector<wire::Location>& to) {
+  to.clear();
+  for (std::size_t i = 0; i < count(from); ++i) {
+    to.push_back(*from->Get(static_cast<flatbuffers::uoffset_t>(i)));
+  }
+}
+
+}  // namespace
+
+ExecutorRunner::~ExecutorRunner() {
+  if (parts_.workers != nullptr) {
+    parts_.workers->drain();
+    static_cast<void>(parts_.workers->take_finished());
+  }
+  for (RunTask* task : polled_) static_cast<void>(task->body.stream->wait());
+  for (auto& task : tasks_) RunPreparation::release(*task);
+}
+
+// --- Arrival -------------------------------------------------------------------------------------
+
+void ExecutorRunner::submit(const wire::Run& message, const Result<PlanRef>& plan) {
+  RunTask& task = new_task(message);
+  if (!plan) {
+    copy_locations(message.stores(), task.stores);
+    task.failure = plan.error();
+    finish(task);
+    return;
+  }
+  task.plan = *plan;
+  try {
+    if (auto accepted = accept(task, message); !accepted) {
+      task.failure = std::move(accepted).error();
+    }
+  } catch (const std::bad_alloc&) {
+    task.failure = Status{StatusCode::ResourceExhausted, "no memory to take in a run"};
+  }
+  if (task.failure) {
+    finish(task);
+    start_ready();
+    return;
+  }
+  // A run that needs memory does not overtake those that wait for some.
+  const bool queues = !ready_.empty() && !task.plan->allocations.empty();
+  Start outcome = Start::MustWait;
+  if (task.waits == 0 && !queues) outcome = start(task);
+  if (outcome == Start::Done) {
+    if (!ready_.empty()) start_ready();
+    return;
+  }
+  active_.emplace(task.run, &task);
+  if (outcome == Start::MustWait && task.waits == 0) ready_.push_back(&task);
+}
+
+RunTask& ExecutorRunner::new_task(const wire::Run& message) {
+  if (idle_tasks_.empty()) {
+    tasks_.push_back(std::make_unique<RunTask>());
+    idle_tasks_.push_back(tasks_.back().get());
+  }
+  RunTask& task = *idle_tasks_.back();
+  idle_tasks_.pop_back();
+  task.run = message.run();
+  task.tenant = message.tenant();
+  task.profile = message.profile();
+  task.tag = {message.session(), message.request()};
+  return task;
+}
+
+Result<void> ExecutorRunner::accept(RunTask& task, const wire::Run& message) {
+  KAAS_RETURN_IF_ERROR(copy_message(task, message));
+  if (!active_.empty() && active_.count(task.run) != 0) {
+    return Status{StatusCode::InvalidArgument,
+                  "run " + std::to_string(task.run) + " has not ended yet"};
+  }
+  if (count(message.after()) > kAfterMax) {
+    return over_limit(StatusCode::InvalidArgument, "number of runs waited for",
+                      count(message.after()), kAfterMax);
+  }
+  if (message.after() != nullptr) {
+    for (const std::uint64_t earlier : *message.after()) wait_for(task, earlier);
+  }
+  if (!task.loads.empty()) pin_pending(task);
+  if (!task.stores.empty()) expect_outputs(task);
+  return {};
+}
+
+Result<void> ExecutorRunner::copy_message(RunTask& task, const wire::Run& message) {
+  // Copied first: whatever else is wrong, once-segments of the stores are to be forgotten.
+  copy_locations(message.loads(), task.loads);
+  copy_locations(message.stores(), task.stores);
+  KAAS_RETURN_IF_ERROR(check_locations(message.loads(), task.plan->loads.size(), "loads"));
+  KAAS_RETURN_IF_ERROR(check_locations(message.stores(), task.plan->stores.size(), "stores"));
+  if (message.literals() == nullptr) return {};
+  const std::size_t literals_max = std::size_t{kKernelsMax} * kLiteralsPerKernelMax;
+  if (message.literals()->size() > literals_max) {
+    return over_limit(StatusCode::InvalidArgument, "number of literal overrides",
+                      message.literals()->size(), literals_max);
+  }
+  for (const wire::LiteralOverride* literal : *message.literals()) {
+    RunLiteral copy{literal->kernel(), literal->literal(), literal->bits(), {}};
+    if (literal->raw() != nullptr) {
+      const auto* bytes = reinterpret_cast<const std::byte*>(literal->raw()->data());
+      copy.raw.assign(bytes, bytes + literal->raw()->size());
+    }
+    task.literals.push_back(std::move(copy));
+  }
+  return {};
+}
+
+// Nothing to wait for if that run has ended, or never was.
+void ExecutorRunner::wait_for(RunTask& task, std::uint64_t run) {
+  const auto found = active_.find(run);
+  if (found == active_.end()) return;
+  found->second->dependents.push_back(&task);
+  ++task.waits;
+}
+
+// Versions without host bytes are pinned now: kaasd counts on their being here at this moment.
+void ExecutorRunner::pin_pending(RunTask& task) {
+  task.parts.resize(task.loads.size());
+  for (std::size_t i = 0; i < task.loads.size(); ++i) {
+    const wire::Location& location = task.loads[i];
+    const std::uint64_t bytes = task.plan->loads[i].bytes();
+    if (location.segment() != 0 || location.version() == 0 ||
+        location.object_offset() > UINT64_MAX - bytes) {
+      continue;
+    }
+    task.parts[i] =
+        parts_.cache.find_parts({location.version(), location.object_offset(), bytes});
+    for (const CachePin& part : task.parts[i]) {
+      if (part->state() == CacheEntry::State::Pending) wait_for(task, part->producer());
+    }
+  }
+}
+
+void ExecutorRunner::expect_outputs(RunTask& task) {
+  task.outputs.resize(task.stores.size());
+  for (std::size_t i = 0; i < task.stores.size(); ++i) {
+    const wire::Location& location = task.stores[i];
+    const std::uint64_t bytes = task.plan->stores[i].bytes();
+    if (location.version() == 0 || location.object_offset() > UINT64_MAX - bytes) continue;
+    task.outputs[i] =
+        parts_.cache.expect({location.version(), location.object_offset(), bytes}, task.run);
+  }
+}
+
+// --- Start ---------------------------------------------------------------------------------------
+
+bool ExecutorRunner::is_brief(const ExecutorPlan& plan) const noexcept {
+  if (parts_.workers == nullptr) return true;
+  return plan.cost_ns == 0 ? plan.starts_inline : plan.cost_ns <= kInlineCostMaxNs;
+}
+
+ExecutorRunner::Start ExecutorRunner::start(RunTask& task) {
+  const bool synchronous = parts_.device.limits().synchronous;
+  const bool here = !synchronous || is_brief(*task.plan);
+  if (!here && running_ >= parts_.workers->threads() * kRunningPerWorker) return Start::MustWait;
+
+  const CacheFigures before = parts_.cache.figures();
+  Result<void> prepared = RunPreparation(task, parts_.cache, parts_.segments).prepare();
+  const CacheFigures& after = parts_.cache.figures();
+  task.counters.evictions = after.evictions - before.evictions;
+  task.counters.evicted_bytes = after.evicted_bytes - before.evicted_bytes;
+  if (prepared && task.body.stream == nullptr) {
+    auto stream = parts_.device.open_stream();
+    if (stream) task.body.stream = *std::move(stream);
+    if (!stream) prepared = std::move(stream).error();
+  }
+  if (!prepared) {
+    RunPreparation::release(task);
+    if (prepared.error().code == StatusCode::OutOfMemory && running_ > 0) return Start::MustWait;
+    task.failure = std::move(prepared).error();
+    finish(task);
+    return Start::Done;
+  }
+  task.body.program.brief = here;
+  task.body.program.tag_end = parts_.tag_end;
+  if (here) return execute_here(task);
+  ++running_;
+  parts_.workers->enqueue(task);
+  return Start::Running;
+}
+
+// On a synchronous device to the end; on another one the task goes on to the polled ones.
+ExecutorRunner::Start ExecutorRunner::execute_here(RunTask& task) {
+  try {
+    Result<void> outcome = enqueue(task);
+    if (outcome && !parts_.device.limits().synchronous) {
+      polled_.push_back(&task);
+      ++running_;
+      return Start::Running;
+    }
+    if (outcome) collect(task);
+    if (!outcome) task.failure = std::move(outcome).error();
+  } catch (const std::bad_alloc&) {
+    task.failure = Status{StatusCode::ResourceExhausted, "no memory to execute a run"};
+  }
+  // What an asynchronous device was given before the failure may still use the run's memory.
+  if (task.failure) static_cast<void>(task.body.stream->wait());
+  finish(task);
+  return Start::Done;
+}
+
+bool ExecutorRunner::advance() {
+  bool progress = false;
+  if (parts_.workers != nullptr) {
+    for (RunTask* task = parts_.workers->take_finished(); task != nullptr;) {
+      RunTask* next = std::exchange(task->next_finished, nullptr);
+      --running_;
+      finish(*task);
+      task = next;
+      progress = true;
+    }
+  }
+  for (std::size_t i = 0; i < polled_.size();) {
+    RunTask& task = *polled_[i];
+    const Result<bool> idle = task.body.stream->poll();
+    if (idle && !*idle) {
+      ++i;
+      continue;
+    }
+    polled_.erase(polled_.begin() + static_cast<std::ptrdiff_t>(i));
+    --running_;
+    if (idle) collect(task);
+    if (!idle) task.failure = idle.error();
+    finish(task);
+    progress = true;
+  }
+  if (!ready_.empty()) start_ready();
+  return progress;
+}
+
+// In order of readiness; the first that must wait keeps the others waiting.
+void ExecutorRunner::start_ready() {
+  while (!ready_.empty()) {
+    RunTask& task = *ready_.front();
+    if (start(task) == Start::MustWait) return;
+    // start() may have made others ready, but only behind this one.
+    ready_.pop_front();
+  }
+}
+
+// --- End -----------------------------------------------------------------------------------------
+
+void ExecutorRunner::finish(RunTask& task) {
+  const bool ended_well = !task.failure;
+  if (ended_well) {
+    task.plan->measured(task.load_ns + task.run_ns + task.store_ns);
+    const std::uint32_t kernels = static_cast<std::uint32_t>(task.plan->kernels.size());
+    task.counters.kernel_misses = std::exchange(task.plan->kernel_misses, 0u);
+    task.counters.kernel_hits = kernels - task.counters.kernel_misses;
+    if (!task.loads.empty()) keep_loaded(task);
+  }
+  if (!task.stores.empty()) {
+    settle_outputs(task);
+    forget_once_segments(task);
+  }
+  RunPreparation::release(task);
+  counters_ += task.counters;
+  report(task);
+  if (const auto found = active_.find(task.run);
+      found != active_.end() && found->second == &task) {
+    active_.erase(found);
+  }
+  for (RunTask* dependent : task.dependents) {
+    if (--dependent->waits == 0) ready_.push_back(dependent);
+  }
+  recycle(task);
+}
+
+// Loaded versions whose allocation nobody wrote become cached copies.
+void ExecutorRunner::keep_loaded(RunTask& task) {
+  for (std::size_t i = 0; i < task.plan->allocations.size(); ++i) {
+    const auto& load = task.plan->allocations[i].cacheable_load;
+    if (!load || !task.blocks[i]) continue;
+    const wire::Location& location = task.loads[*load];
+    if (location.version() == 0) continue;
+    parts_.cache.insert(
+        {location.version(), location.object_offset(), task.plan->loads[*load].bytes()},
+        task.blocks[i], 0);
+  }
+}
+
+void ExecutorRunner::settle_outputs(RunTask& task) {
+  for (std::size_t i = 0; i < task.stores.size(); ++i) {
+    if (i >= task.outputs.size() || !task.outputs[i]) {
+      // Refused before anyone could wait for it. A failed run has no version to show for.
+      const std::uint64_t version = task.stores[i].version();
+      if (task.failure && version != 0) parts_.cache.fail_version(version);
+      continue;
+    }
+    CacheEntry& entry = *task.outputs[i];
+    if (task.failure) {
+      parts_.cache.fail(entry);
+      continue;
+    }
+    const wire::PlanRange& range = task.plan->stores[i];
+    const bool resident = task.stores[i].segment() == 0;
+    if (const BlockRef& block = task.blocks[range.allocation()]) {
+      parts_.cache.settle(entry, block, range.offset(), resident);
+      continue;
+    }
+    // No kernel writes it, and a cached copy served: that is the output, too.
+    const std::size_t load = *task.plan->allocations[range.allocation()].cacheable_load;
+    const CacheEntry& source = *task.pins[load];
+    const std::uint64_t inside = task.loads[load].object_offset() - source.key().offset;
+    parts_.cache.settle(entry, source.block(), source.block_offset() + inside + range.offset(),
+                        resident);
+  }
+}
+
+// Before the report: kaasd seals such a segment then, which needs that nobody maps it writable.
+void ExecutorRunner::forget_once_segments(RunTask& task) {
+  for (const wire::Location& location : task.stores) {
+    if (location.segment() == 0) continue;
+    const auto segment = parts_.segments.find(location.segment());
+    if (segment && (*segment)->terms().once) parts_.segments.detach(location.segment());
+  }
+}
+
+void ExecutorRunner::report(RunTask& task) {
+  RunReport report;
+  report.run = task.run;
+  report.load_ns = task.load_ns;
+  report.run_ns = task.run_ns;
+  report.store_ns = task.store_ns;
+  if (task.profile) report.counters = &task.counters;
+  parts_.reports.run_done(report, task.failure ? &*task.failure : nullptr);
+}
+
+void ExecutorRunner::recycle(RunTask& task) {
+  task.plan.reset();
+  task.loads.clear();
+  task.stores.clear();
+  task.literals.clear();
+  task.waits = 0;
+  task.dependents.clear();
+  task.parts.clear();
+  task.outputs.clear();
+  task.failure.reset();
+  task.counters = {};
+  task.load_ns = task.run_ns = task.store_ns = 0;
+  task.handed.store(false, std::memory_order_relaxed);
+  idle_tasks_.push_back(&task);
+}
+
+}  // namespace kaas

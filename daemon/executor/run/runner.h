@@ -1,0 +1,102 @@
+// Runs: from a verified message to exactly one report.
+//
+// A run waits for those it names in `after` and for those that produce versions it reads. It then
+// takes its memory, all or nothing, and is executed: here and at once if runs of its plan are known
+// to be short, else by a worker. A run that finds no memory while others hold some waits for them;
+// alone, it fails.
+//
+// Memory that no load fills is zeroed before a run unless the same tenant used it last: a run may
+// find what its own tenant left there, never anyone else's bytes.
+// Threads: main thread only.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "daemon/executor/cache/device_cache.h"
+#include "daemon/executor/run/counters.h"
+#include "daemon/executor/run/plan.h"
+#include "daemon/executor/run/reports.h"
+#include "daemon/executor/run/run_task.h"
+#include "daemon/executor/run/segments.h"
+#include "daemon/executor/run/workers.h"
+
+namespace kaas {
+
+struct RunnerParts {
+  // Borrowed; all must outlive the runner.
+  Device& device;
+  DeviceCache& cache;
+  ExecutorSegments& segments;
+  ExecutorReports& reports;
+  ExecutorWorkers* workers = nullptr;  // Null: everything is executed by the main thread.
+  RunTagEnd tag_end = nullptr;
+};
+
+class ExecutorRunner {
+ public:
+  // A run of a plan that costs at most this is executed by the main thread: handing it to another
+  // one costs about half of it.
+  static constexpr std::uint64_t kInlineCostMaxNs = 50'000;
+
+  explicit ExecutorRunner(const RunnerParts& parts) : parts_(parts) {}
+  ~ExecutorRunner();
+  ExecutorRunner(const ExecutorRunner&) = delete;
+  ExecutorRunner& operator=(const ExecutorRunner&) = delete;
+
+  // Takes a run of `plan`, or the reason why there is no such plan. Everything that is wrong with
+  // it ends in its report.
+  void submit(const wire::Run& message, const Result<PlanRef>& plan);
+
+  // Takes in what has been executed, and starts what can be now. Returns whether anything was done.
+  bool advance();
+
+  // Whether runs are executing, and whether on a device that has to be polled.
+  [[nodiscard]] bool executing() const noexcept { return running_ != 0; }
+  [[nodiscard]] bool must_poll() const noexcept { return !polled_.empty(); }
+  [[nodiscard]] std::size_t unfinished() const noexcept { return active_.size(); }
+  [[nodiscard]] const ExecutorCounters& counters() const noexcept { return counters_; }
+
+ private:
+  enum class Start {
+    Done,     // Finished and reported; the task is another's from now on.
+    Running,  // Will be finished by advance().
+    MustWait  // For memory or a worker; nothing was taken.
+  };
+
+  // Arrival.
+  RunTask& new_task(const wire::Run& message);
+  Result<void> accept(RunTask& task, const wire::Run& message);
+  Result<void> copy_message(RunTask& task, const wire::Run& message);
+  void wait_for(RunTask& task, std::uint64_t run);
+  void pin_pending(RunTask& task);
+  void expect_outputs(RunTask& task);
+
+  // Start.
+  Start start(RunTask& task);
+  [[nodiscard]] bool is_brief(const ExecutorPlan& plan) const noexcept;
+  Start execute_here(RunTask& task);
+
+  // End.
+  void finish(RunTask& task);
+  void settle_outputs(RunTask& task);
+  void keep_loaded(RunTask& task);
+  void forget_once_segments(RunTask& task);
+  void report(RunTask& task);
+  void recycle(RunTask& task);
+  void start_ready();
+
+  RunnerParts parts_;
+  std::unordered_map<std::uint64_t, RunTask*> active_;  // By run; those that did not end at once.
+  std::deque<RunTask*> ready_;                          // Wait for memory or a worker.
+  std::vector<RunTask*> polled_;                        // Enqueued on an asynchronous device.
+  std::uint32_t running_ = 0;
+  std::vector<std::unique_ptr<RunTask>> tasks_;         // All there are.
+  std::vector<RunTask*> idle_tasks_;
+  ExecutorCounters counters_;
+};
+
+}  // namespace kaas

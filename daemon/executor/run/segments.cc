@@ -1,0 +1,113 @@
+#include "daemon/executor/run/segments.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "schema/limits.h"
+
+namespace kaas {
+namespace {
+
+std::string named(const SegmentTerms& terms) { return "segment " + std::to_string(terms.segment); }
+
+// What pread and pwrite have in common: `move(offset, done)` moves some bytes and says how many.
+template <class Move>
+Result<void> move_all(const SegmentTerms& terms, std::uint64_t offset, std::size_t bytes, Move move) {
+  std::size_t done = 0;
+  while (done < bytes) {
+    const ssize_t moved = move(offset + done, done);
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved < 0) {
+      return Status{StatusCode::DataLost, named(terms) + ": " + std::strerror(errno)};
+    }
+    if (moved == 0) {
+      return Status{StatusCode::DataLost,
+                    named(terms) + " ends at byte " + std::to_string(offset + done) +
+                        ", it was registered with " + std::to_string(terms.bytes)};
+    }
+    done += static_cast<std::size_t>(moved);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::shared_ptr<ExecutorSegment>> ExecutorSegment::create(const SegmentTerms& terms,
+                                                                 Descriptor descriptor) {
+  if (terms.bytes == 0 || terms.bytes > kSegmentBytesMax) {
+    return over_limit(StatusCode::InvalidArgument, named(terms) + " bytes", terms.bytes,
+                      kSegmentBytesMax);
+  }
+  std::shared_ptr<ExecutorSegment> segment(new ExecutorSegment(terms));
+  if (terms.guarded) {
+    segment->descriptor_ = std::move(descriptor);
+    return segment;
+  }
+  if (!has_seals(seals_of(descriptor.get()), Seals::Size)) {
+    return Status{StatusCode::InvalidArgument, named(terms) + " is not sealed against shrinking"};
+  }
+  KAAS_ASSIGN_OR_RETURN(const std::uint64_t found, segment_bytes_of(descriptor.get(), "a segment"));
+  if (found < terms.bytes) {
+    return Status{StatusCode::InvalidArgument, named(terms) + " has " + std::to_string(found) +
+                                                   " bytes, announced " +
+                                                   std::to_string(terms.bytes)};
+  }
+  const auto mode = terms.writable ? Mapping::Mode::ReadWrite : Mapping::Mode::ReadOnly;
+  KAAS_ASSIGN_OR_RETURN(segment->mapping_, Mapping::create(descriptor.get(), terms.bytes, mode,
+                                                           named(terms).c_str()));
+  segment->memory_ = segment->mapping_.data();
+  return segment;
+}
+
+std::shared_ptr<ExecutorSegment> ExecutorSegment::around(const SegmentTerms& terms,
+                                                         std::span<std::byte> memory) {
+  std::shared_ptr<ExecutorSegment> segment(new ExecutorSegment(terms));
+  segment->terms_.bytes = memory.size();
+  segment->memory_ = memory.data();
+  return segment;
+}
+
+Result<void> ExecutorSegment::read(std::uint64_t offset, std::span<std::byte> to) const {
+  return move_all(terms_, offset, to.size(), [&](std::uint64_t at, std::size_t done) {
+    return ::pread(descriptor_.get(), to.data() + done, to.size() - done, static_cast<off_t>(at));
+  });
+}
+
+Result<void> ExecutorSegment::write(std::uint64_t offset, std::span<const std::byte> from) const {
+  // A write behind the end would make the segment longer than its owner left it.
+  KAAS_ASSIGN_OR_RETURN(const std::uint64_t now,
+                        segment_bytes_of(descriptor_.get(), "a registered region"));
+  if (now < offset + from.size()) {
+    return Status{StatusCode::DataLost, named(terms_) + " ends at byte " + std::to_string(now) +
+                                            ", it was registered with " +
+                                            std::to_string(terms_.bytes)};
+  }
+  return move_all(terms_, offset, from.size(), [&](std::uint64_t at, std::size_t done) {
+    return ::pwrite(descriptor_.get(), from.data() + done, from.size() - done,
+                    static_cast<off_t>(at));
+  });
+}
+
+void ExecutorSegments::poll() {
+  while (auto attached = source_.next()) add(*std::move(attached));
+}
+
+void ExecutorSegments::add(AttachedSegment attached) {
+  segments_.insert_or_assign(attached.segment, std::move(attached.outcome));
+}
+
+Result<std::shared_ptr<ExecutorSegment>> ExecutorSegments::find(std::uint32_t segment) {
+  auto found = segments_.find(segment);
+  if (found == segments_.end()) {
+    poll();
+    found = segments_.find(segment);
+  }
+  if (found != segments_.end()) return found->second;
+  return Status{StatusCode::InvalidArgument,
+                "segment " + std::to_string(segment) + " is not attached"};
+}
+
+}  // namespace kaas
