@@ -220,8 +220,10 @@ void Dispatcher::check_drained() {
   drained();
 }
 
-void Dispatcher::set_options(DispatcherOptions options) {
-  options_ = std::move(options);
+void Dispatcher::reconfigure(std::uint64_t running_limit_ns,
+                             std::vector<std::string> library_path) {
+  options_.running_limit_ns = running_limit_ns;
+  options_.libraries.search_path = std::move(library_path);
   instances_.set_rules(options_.libraries);
 }
 

@@ -129,7 +129,8 @@ class Dispatcher {
   [[nodiscard]] const Policy& policy() const noexcept { return *policy_; }
   [[nodiscard]] const Instances& instances() const noexcept { return instances_; }
   [[nodiscard]] Instances& instances() noexcept { return instances_; }
-  void set_options(DispatcherOptions options);
+  // What SIGHUP may change.
+  void reconfigure(std::uint64_t running_limit_ns, std::vector<std::string> library_path);
   [[nodiscard]] Store& store() noexcept { return store_; }
   [[nodiscard]] SegmentRegistry& segments() noexcept { return segments_; }
   void ask_for_counters();

@@ -77,6 +77,7 @@ Result<std::shared_ptr<const LibraryVersion>> Instances::library(const std::stri
   version->inode = file.inode;
   version->device = file.device;
   libraries_[version->id].version = version;
+  libraries_[version->id].uid = uid;
   return std::shared_ptr<const LibraryVersion>(std::move(version));
 }
 

@@ -22,6 +22,7 @@ class Instances {
   // One file version that executors have been or may be told of.
   struct Library {
     std::shared_ptr<const LibraryVersion> version;
+    std::uint32_t uid = 0;             // Whose request named it first.
     std::string name;                  // Its own, as the executor reported it.
     std::vector<std::string> kernels;  // As the executor reported them.
     std::string error;                 // Why the executor could not load it.

@@ -121,6 +121,7 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
   run->session_id = session.id;
   run->ring = ring.ring.index();
   run->id = id;
+  run->accepted_ns = taken_ns_;
   run->domain = session.domain;
   run->uid = session.uid;
   run->plan = *instance;

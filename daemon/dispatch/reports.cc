@@ -264,7 +264,7 @@ void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone
   if (run.options.profile && report != nullptr) {
     const std::uint64_t now = host_.now_ns();
     const wire::RunTimes times = report->times() == nullptr ? wire::RunTimes() : *report->times();
-    stages = wire::Stages(run.decoded_ns - run.taken_ns, run.planned_ns - run.decoded_ns,
+    stages = wire::Stages(run.decoded_ns - run.accepted_ns, run.planned_ns - run.decoded_ns,
                           run.sent_ns - run.planned_ns, times.load_ns(), times.run_ns(),
                           times.store_ns(), run.reported_ns - run.sent_ns, now - run.reported_ns);
     spec.stages = &stages;

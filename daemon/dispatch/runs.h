@@ -69,7 +69,7 @@ class RunTable {
     run.answered = false;
     run.strikes = run.executor = run.prepared_plan = 0;
     run.session = nullptr;
-    run.taken_ns = run.decoded_ns = run.planned_ns = run.sent_ns = run.reported_ns = 0;
+    run.accepted_ns = run.decoded_ns = run.planned_ns = run.sent_ns = run.reported_ns = 0;
     run.started_ns = 0;
   }
 

@@ -96,8 +96,8 @@ Result<void> Dispatcher::start(Start request) {
   run->options = std::move(*request.options);
   run->literals = std::move(*request.literals);
   ++request.session.counters.requests;
+  run->accepted_ns = taken_ns_;
   if (run->options.profile) {
-    run->taken_ns = taken_ns_;
     run->decoded_ns = decoded_ns;
     run->planned_ns = host_.now_ns();
   }

@@ -26,7 +26,7 @@ inline constexpr std::array<const char*, 3> kBlockFields{"block.x", "block.y", "
   return Status{StatusCode::InvalidArgument, std::move(message)};
 }
 
-// The same result; what label() returns is put in front of an error: "kernel 3 ('saxpy') grid.x ...".
+// The same result; an error is prefixed with what label() returns: "kernel 3 ('saxpy') grid.x ...".
 template <class T, class Label>
 [[nodiscard]] Result<T> named(Label label, Result<T> result) {
   if (result.has_value()) return result;

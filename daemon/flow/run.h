@@ -60,8 +60,8 @@ struct Run {
   std::uint32_t executor = 0;      // InFlight: where. Else 0.
   std::vector<std::uint64_t> outbox_offsets;  // InFlight: per store; kNoOutbox: none.
 
-  std::uint64_t taken_ns = 0;      // Stage times, only with options.profile.
-  std::uint64_t decoded_ns = 0;
+  std::uint64_t accepted_ns = 0;   // When its message was taken.
+  std::uint64_t decoded_ns = 0;    // These, only with options.profile.
   std::uint64_t started_ns = 0;    // InFlight, when there is a limit on running time.
   std::uint64_t planned_ns = 0;
   std::uint64_t sent_ns = 0;

@@ -22,16 +22,16 @@ struct AnswerOutput {
 struct AnswerSpec {
   std::uint64_t id = 0;
   StatusCode code = StatusCode::Ok;
-  std::string_view message;  // Cut to kStatusMessageBytesMax.
+  std::string_view message = {};  // Cut to kStatusMessageBytesMax.
   std::uint32_t plan = 0;
   std::uint64_t version = 0;
   std::uint64_t bytes = 0;
-  std::span<const std::byte> data;
+  std::span<const std::byte> data = {};
   std::uint64_t token = 0;
-  std::span<const AnswerOutput> outputs;
+  std::span<const AnswerOutput> outputs = {};
   const wire::Stages* stages = nullptr;
   const wire::Counters* counters = nullptr;
-  std::string_view device;
+  std::string_view device = {};
 };
 
 // Finishes the answer in `builder`, which it clears first. The bytes live until the next Clear.

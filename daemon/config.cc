@@ -1,0 +1,270 @@
+#include "daemon/config.h"
+
+#include <toml++/toml.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "daemon/control/listener.h"
+
+namespace kaas {
+namespace {
+
+// How one field of the file is read. Returns what is allowed, if the value is something else.
+using Reader = std::function<std::optional<std::string>(const toml::node&, Config&)>;
+
+template <class Field>
+Reader text(Field field) {
+  return [field](const toml::node& node, Config& config) -> std::optional<std::string> {
+    const auto value = node.value_exact<std::string>();
+    if (!value) return "a string";
+    config.*field = *value;
+    return std::nullopt;
+  };
+}
+
+template <class Field>
+Reader number(Field field, std::int64_t min, std::int64_t max) {
+  return [=](const toml::node& node, Config& config) -> std::optional<std::string> {
+    const auto value = node.value_exact<std::int64_t>();
+    if (!value || *value < min || *value > max) {
+      return "an integer from " + std::to_string(min) + " to " + std::to_string(max);
+    }
+    using Value = std::remove_reference_t<decltype(config.*field)>;
+    config.*field = static_cast<Value>(*value);
+    return std::nullopt;
+  };
+}
+
+constexpr const char* kModeAllowed = "a string of octal digits up to \"0777\"";
+
+std::optional<std::string> read_mode(const toml::node& node, Config& config) {
+  const auto value = node.value_exact<std::string>();
+  if (!value || !parse_socket_mode(*value, config).has_value()) return kModeAllowed;
+  return std::nullopt;
+}
+
+std::optional<std::string> read_paths(const toml::node& node, Config& config) {
+  const toml::array* list = node.as_array();
+  if (list == nullptr) return "a list of absolute folders";
+  std::vector<std::string> paths;
+  for (const toml::node& entry : *list) {
+    const auto value = entry.value_exact<std::string>();
+    if (!value || value->empty() || value->front() != '/') return "a list of absolute folders";
+    paths.push_back(*value);
+  }
+  config.library_path = std::move(paths);
+  return std::nullopt;
+}
+
+std::optional<std::string> read_domains(const toml::node& node, Config& config) {
+  const char* allowed = "a list of lists of uids";
+  const toml::array* lists = node.as_array();
+  if (lists == nullptr) return allowed;
+  std::vector<std::vector<std::uint32_t>> domains;
+  for (const toml::node& entry : *lists) {
+    const toml::array* list = entry.as_array();
+    if (list == nullptr || list->empty()) return allowed;
+    std::vector<std::uint32_t>& domain = domains.emplace_back();
+    for (const toml::node& uid : *list) {
+      const auto value = uid.value_exact<std::int64_t>();
+      if (!value || *value < 0 || *value >= 0xffff'ffff) return allowed;
+      domain.push_back(static_cast<std::uint32_t>(*value));
+    }
+  }
+  config.joined_domains = std::move(domains);
+  return std::nullopt;
+}
+
+std::optional<std::string> read_spin(const toml::node& node, Config& config) {
+  const auto value = node.value_exact<std::int64_t>();
+  if (!value || *value < 0 || *value > 1'000'000) return "an integer from 0 to 1000000";
+  config.spin_us = static_cast<std::uint64_t>(*value);
+  return std::nullopt;
+}
+
+const std::map<std::string, Reader>& readers() {
+  constexpr std::int64_t kBytesMax = std::int64_t{1} << 50;
+  static const std::map<std::string, Reader> table = {
+      {"socket", text(&Config::socket)},
+      {"socket_mode", read_mode},
+      {"socket_group", text(&Config::socket_group)},
+      {"device", text(&Config::device)},
+      {"policy", text(&Config::policy)},
+      {"spin_us", read_spin},
+      {"store.bytes", number(&Config::store_bytes, 0, kBytesMax)},
+      {"arena.bytes", number(&Config::arena_bytes, 4096, kBytesMax)},
+      {"arena.ready", number(&Config::arenas_ready, 0, 1024)},
+      {"executor.device_bytes", number(&Config::device_bytes, 0, kBytesMax)},
+      {"executor.program", text(&Config::executor_program)},
+      {"executor.prefix", text(&Config::executor_prefix)},
+      {"executor.running_limit_ms", number(&Config::running_limit_ms, 0, 86'400'000)},
+      {"library.path", read_paths},
+      {"log.file", text(&Config::log_file)},
+      {"log.level", text(&Config::log_level)},
+      {"domain.joined", read_domains},
+  };
+  return table;
+}
+
+std::string place(const std::string& path, const toml::source_region& source) {
+  return path + ":" + std::to_string(source.begin.line) + ":" +
+         std::to_string(source.begin.column) + ": ";
+}
+
+std::string as_written(const toml::node& node) {
+  std::ostringstream text;
+  node.visit([&text](const auto& value) { text << value; });
+  return text.str();
+}
+
+Result<void> read_field(const std::string& path, const std::string& name, const toml::node& node,
+                        Config& config) {
+  const auto reader = readers().find(name);
+  if (reader == readers().end()) {
+    std::string known;
+    for (const auto& [field, unused] : readers()) known += (known.empty() ? "" : ", ") + field;
+    return Status{StatusCode::InvalidArgument, place(path, node.source()) + "unknown field '" +
+                                                   name + "', allowed: " + known};
+  }
+  const auto allowed = reader->second(node, config);
+  if (!allowed) return {};
+  return Status{StatusCode::InvalidArgument, place(path, node.source()) + "'" + name + "' is " +
+                                                 as_written(node) + ", allowed: " + *allowed};
+}
+
+}  // namespace
+
+Result<void> parse_socket_mode(const std::string& text, Config& config) {
+  mode_t mode = 0;
+  bool valid = !text.empty() && text.size() <= 4;
+  for (const char digit : text) {
+    valid = valid && digit >= '0' && digit <= '7';
+    mode = mode * 8 + static_cast<mode_t>(digit - '0');
+  }
+  if (!valid || mode > 0777) {
+    return Status{StatusCode::InvalidArgument,
+                  "socket_mode is '" + text + "', allowed: " + kModeAllowed};
+  }
+  config.socket_mode = mode;
+  return {};
+}
+
+Result<void> read_config_file(const std::string& path, Config& config) {
+  toml::table table;
+  try {
+    table = toml::parse_file(path);
+  } catch (const toml::parse_error& error) {
+    return Status{StatusCode::InvalidArgument,
+                  place(path, error.source()) + std::string(error.description())};
+  }
+  for (const auto& [key, node] : table) {
+    const std::string name(key.str());
+    const toml::table* section = node.as_table();
+    if (section == nullptr) {
+      KAAS_RETURN_IF_ERROR(read_field(path, name, node, config));
+      continue;
+    }
+    for (const auto& [field, value] : *section) {
+      KAAS_RETURN_IF_ERROR(read_field(path, name + "." + std::string(field.str()), value, config));
+    }
+  }
+  return {};
+}
+
+Result<void> complete_config(Config& config) {
+  if (config.device != "host") {
+    return Status{StatusCode::InvalidArgument,
+                  "device is '" + config.device + "', allowed: host"};
+  }
+  if (config.socket.empty()) config.socket = default_listen_path();
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  const auto folder = self.parent_path();
+  if (config.executor_program.empty()) {
+    config.executor_program = (folder / "kaas-executor").string();
+  }
+  if (config.library_path.empty()) {
+    config.library_path = {(folder.parent_path() / "lib/kaas/kernels").string()};
+  }
+  for (const std::string& entry : config.library_path) {
+    if (entry.empty() || entry.front() != '/') {
+      return Status{StatusCode::InvalidArgument,
+                    "library path has '" + entry + "', allowed: absolute folders"};
+    }
+  }
+  return split_words(config.executor_prefix).has_value()
+             ? Result<void>()
+             : split_words(config.executor_prefix).error();
+}
+
+std::string config_json(const Config& config) {
+  const nlohmann::json json = {{"socket_mode", config.socket_mode},
+                               {"socket_group", config.socket_group},
+                               {"device", config.device},
+                               {"store_bytes", config.store_bytes},
+                               {"arena_bytes", config.arena_bytes},
+                               {"arenas_ready", config.arenas_ready},
+                               {"device_bytes", config.device_bytes},
+                               {"executor_program", config.executor_program},
+                               {"executor_prefix", config.executor_prefix},
+                               {"running_limit_ms", config.running_limit_ms},
+                               {"library_path", config.library_path},
+                               {"policy", config.policy},
+                               {"log_level", config.log_level},
+                               {"spin_us", config.spin_us.value_or(0)},
+                               {"joined_domains", config.joined_domains}};
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::uint32_t domain_of(const Config& config, std::uint32_t uid) {
+  for (const auto& domain : config.joined_domains) {
+    if (std::find(domain.begin(), domain.end(), uid) != domain.end()) return domain.front();
+  }
+  return uid;
+}
+
+Result<std::vector<std::string>> split_words(const std::string& text) {
+  std::vector<std::string> words;
+  std::string word;
+  bool in_word = false;
+  char quote = '\0';
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quote != '\0') {
+      if (c == quote) {
+        quote = '\0';
+      } else if (c == '\\' && quote == '"' && i + 1 < text.size()) {
+        word += text[++i];
+      } else {
+        word += c;
+      }
+    } else if (c == '\'' || c == '"') {
+      quote = c;
+      in_word = true;
+    } else if (c == '\\' && i + 1 < text.size()) {
+      word += text[++i];
+      in_word = true;
+    } else if (c == ' ' || c == '\t' || c == '\n') {
+      if (in_word) words.push_back(std::move(word));
+      word.clear();
+      in_word = false;
+    } else {
+      word += c;
+      in_word = true;
+    }
+  }
+  if (quote != '\0') {
+    return Status{StatusCode::InvalidArgument,
+                  "'" + text + "' has an open " + std::string(1, quote)};
+  }
+  if (in_word) words.push_back(std::move(word));
+  return words;
+}
+
+}  // namespace kaas

@@ -1,0 +1,57 @@
+// The daemon's configuration: defaults that need no file, a TOML file, flags over it.
+// Threads: values.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "schema/ipc/result.h"
+#include "schema/limits.h"
+
+namespace kaas {
+
+// Of each field: its place in the TOML file. "*": re-read on SIGHUP.
+struct Config {
+  std::string socket;                        // socket
+  mode_t socket_mode = 0600;                 // socket_mode = "0660"
+  std::string socket_group;                  // socket_group
+  std::string device = "host";               // device
+  std::uint64_t store_bytes = 0;             // store.bytes; 0: from the machine's memory.
+  std::uint64_t arena_bytes = kArenaBytesDefault;   // arena.bytes
+  std::uint32_t arenas_ready = 2;            // arena.ready
+  std::uint64_t device_bytes = 0;            // executor.device_bytes; 0: the executor's default.
+  std::string executor_program;              // executor.program; default: beside kaasd.
+  std::string executor_prefix;               // executor.prefix
+  std::uint64_t running_limit_ms = 0;        // executor.running_limit_ms *; 0: none.
+  std::vector<std::string> library_path;     // library.path *; default: ../lib/kaas/kernels.
+  std::string policy = "fifo";               // policy
+  std::string log_file;                      // log.file; empty: stderr.
+  std::string log_level = "info";            // log.level *
+  std::optional<std::uint64_t> spin_us;      // spin_us; absent: measured at start.
+  std::vector<std::vector<std::uint32_t>> joined_domains;  // domain.joined = [[1000, 1001]]
+};
+
+// Reads `path` over `config`. Errors name the file, line and column, the field, what was found and
+// what is allowed; unknown fields are errors.
+Result<void> read_config_file(const std::string& path, Config& config);
+
+// "0660" to Config::socket_mode.
+Result<void> parse_socket_mode(const std::string& text, Config& config);
+
+// Fills in what depends on where kaasd is installed, and checks the whole.
+Result<void> complete_config(Config& config);
+
+// As shown by `kaasctl status`.
+std::string config_json(const Config& config);
+
+// The trust domain of a uid: the first uid of the list it is joined in, else itself.
+std::uint32_t domain_of(const Config& config, std::uint32_t uid);
+
+// Words of a command line as a shell splits them: spaces, quotes, backslashes.
+Result<std::vector<std::string>> split_words(const std::string& text);
+
+}  // namespace kaas

@@ -1,0 +1,48 @@
+// The daemon's listening socket and the lock that says who holds it.
+// Threads: the control thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+
+#include "schema/ipc/handle.h"
+#include "schema/ipc/result.h"
+
+namespace kaas {
+
+struct ListenerOptions {
+  std::string path;
+  mode_t mode = 0600;
+  std::string group;  // Empty: the process's own.
+};
+
+// Listens at `path` while it lives; removes the socket when it dies. What a killed daemon left
+// behind is taken over: the lock beside the socket (`path`.lock) dies with its holder.
+class Listener {
+ public:
+  // Makes missing folders (mode 0700, or 0755 for /run/kaas). Fails with AlreadyExists, naming the
+  // process that holds the socket; PermissionDenied; InvalidArgument.
+  static Result<Listener> create(const ListenerOptions& options);
+  Listener(Listener&&) noexcept = default;
+  Listener& operator=(Listener&&) noexcept = default;
+  ~Listener();
+
+  // The next connection, non-blocking; null handle: none.
+  [[nodiscard]] Descriptor accept() const noexcept;
+  [[nodiscard]] int descriptor() const noexcept { return socket_.get(); }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+ private:
+  Listener() = default;
+  std::string path_;
+  Descriptor lock_;
+  Descriptor socket_;
+};
+
+// Where kaasd listens when nothing says otherwise: $KAAS_SOCKET, else $XDG_RUNTIME_DIR/kaas/
+// kaasd.sock, else /run/kaas/kaasd.sock.
+std::string default_listen_path();
+
+}  // namespace kaas

@@ -1,0 +1,364 @@
+// Handlers of control requests. What changes a session's state is done by a command on the
+// dispatcher thread, which then replies: when the client has the reply, its rings see the change.
+#include <unistd.h>
+
+#include "daemon/control/control.h"
+#include "schema/ipc/clock.h"
+
+namespace kaas {
+namespace {
+
+using Socket = std::shared_ptr<const Descriptor>;
+
+void reply_status(const Socket& socket, std::uint64_t id, const Result<void>& result) {
+  if (!result.has_value()) {
+    send_failure(*socket, id, result.error());
+    return;
+  }
+  ReplyFields fields;
+  fields.id = id;
+  send_reply(*socket, fields);
+}
+
+void reply_json(const Socket& socket, std::uint64_t id, std::string json) {
+  ReplyFields fields;
+  fields.id = id;
+  fields.json = std::move(json);
+  send_reply(*socket, fields);
+}
+
+Status no_descriptor(const char* what) {
+  return Status{StatusCode::InvalidArgument,
+                std::string(what) + " came with 0 descriptors, wanted is 1"};
+}
+
+Status operator_only(const char* what) {
+  return Status{StatusCode::PermissionDenied,
+                std::string(what) + " is for the operator: root, or the user that runs kaasd"};
+}
+
+std::string printable_name(std::string_view name) {
+  std::string result(name.substr(0, kClientNameBytesMax));
+  for (char& c : result) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return result;
+}
+
+}  // namespace
+
+Caller Control::caller_of(const Connection& connection) const {
+  const auto uid = static_cast<std::uint32_t>(connection.peer.uid);
+  return {uid, uid == 0 || uid == ::geteuid()};
+}
+
+DaemonFacts Control::facts() const {
+  DaemonFacts facts;
+  facts.version = parts_.version;
+  facts.epoch = parts_.epoch;
+  facts.socket = listener_.path();
+  facts.started_ns = started_ns_;
+  facts.arenas_ready = arenas_.ready();
+  facts.config_json = config_json(config_);
+  facts.health = "ok";
+  for (const auto& [domain, state] : parts_.supervisor.domains()) {
+    facts.restarts[domain] = state.restarts;
+    if (state.failures_in_row > 0) {
+      facts.health = "degraded";
+      facts.health_reason = "the executor of domain " + std::to_string(domain) +
+                            " does not start: " + state.last_cause;
+    } else if (!state.is_ready && facts.health == "ok") {
+      facts.health = "starting";
+      facts.health_reason = "the executor of domain " + std::to_string(domain) + " is starting";
+    }
+  }
+  return facts;
+}
+
+void Control::hello(Asked asked, const wire::Hello& hello) {
+  Connection& connection = asked.connection;
+  if (hello.protocol_version() != kProtocolVersion) {
+    const Status mismatch{StatusCode::VersionMismatch,
+                          "protocol_version is " + std::to_string(hello.protocol_version()) +
+                              ", this kaasd (" + parts_.version + ") speaks " +
+                              std::to_string(kProtocolVersion)};
+    send_failure(*connection.socket, asked.id, mismatch);
+    return close(connection.id, mismatch);
+  }
+  connection.greeted = true;
+  parts_.events.cancel(connection.hello_timer);
+  ReplyFields fields;
+  fields.id = asked.id;
+  fields.session = connection.id;
+  fields.epoch = parts_.epoch;
+  fields.daemon_version = parts_.version;
+  if (!hello.rings()) {
+    send_reply(*connection.socket, fields);
+    return;
+  }
+  auto ring = make_ring(hello.ring_slots(), parts_.epoch);
+  auto arena = ring.has_value() ? arenas_.take(hello.arena_bytes(),
+                                               static_cast<std::uint32_t>(connection.peer.uid),
+                                               connection.id)
+                                : Result<Segment>(ring.error());
+  if (!arena.has_value()) {
+    send_failure(*connection.socket, asked.id, arena.error());
+    return close(connection.id, arena.error());
+  }
+  const SegmentRef segment = parts_.dispatcher.segments().add(*std::move(arena));
+  auto session = std::make_unique<Session>();
+  session->id = connection.id;
+  session->uid = static_cast<std::uint32_t>(connection.peer.uid);
+  session->domain = domain_of(config_, session->uid);
+  session->pid = connection.peer.pid;
+  session->name = printable_name(view(hello.name()));
+  session->connected_ns = now_ns();
+  session->socket = connection.socket;
+  session->segments[segment->id] = segment;
+  fields.has_ring = true;
+  fields.ring_slots = ring->endpoints.submit.geometry.slot_count;
+  fields.has_arena = true;
+  fields.segment = segment->id;
+  fields.bytes = segment->bytes;
+  session->rings.push_back(std::make_unique<RingState>(0, std::move(ring->endpoints)));
+  connection.has_rings = true;
+  connection.rings = 1;
+  connection.segments = 1;
+  const auto shared = std::make_shared<std::unique_ptr<Session>>(std::move(session));
+  parts_.dispatcher.post(
+      [shared](Dispatcher& dispatcher) { dispatcher.add_session(std::move(*shared)); });
+  send_reply(*connection.socket, fields,
+             {ring->submit.get(), ring->completion.get(), ring->client_doorbell.get(),
+              segment->descriptor.get()});
+  parts_.events.post([this] { refill_arenas(); });
+}
+
+void Control::add_ring(Asked asked, const wire::AddRing& wanted) {
+  Connection& connection = asked.connection;
+  if (!connection.has_rings || connection.rings >= kRingsPerSessionMax) {
+    send_failure(*connection.socket, asked.id,
+                 over_limit(StatusCode::ResourceExhausted, "rings of this session",
+                            connection.rings + 1u, connection.has_rings ? kRingsPerSessionMax : 0));
+    return;
+  }
+  auto ring = make_ring(wanted.ring_slots(), parts_.epoch);
+  if (!ring.has_value()) {
+    send_failure(*connection.socket, asked.id, ring.error());
+    return;
+  }
+  const std::uint32_t index = connection.rings++;
+  const auto memory = std::make_shared<RingMemory>(*std::move(ring));
+  parts_.dispatcher.post([memory, index, id = asked.id, session_id = connection.id,
+                          socket = connection.socket](Dispatcher& dispatcher) {
+    Session* session = dispatcher.find_session(session_id);
+    if (session == nullptr) return;
+    ReplyFields fields;
+    fields.id = id;
+    fields.session = session_id;
+    fields.has_ring = true;
+    fields.ring = index;
+    fields.ring_slots = memory->endpoints.submit.geometry.slot_count;
+    dispatcher.add_ring(*session,
+                        std::make_unique<RingState>(index, std::move(memory->endpoints)));
+    send_reply(*socket, fields, {memory->submit.get(), memory->completion.get(),
+                                 memory->client_doorbell.get()});
+  });
+}
+
+void Control::add_arena(Asked asked, const wire::AddArena& wanted) {
+  Connection& connection = asked.connection;
+  auto arena = connection.segments >= kSegmentsPerSessionMax
+                   ? over_limit(StatusCode::ResourceExhausted, "segments of this session",
+                                connection.segments + 1u, kSegmentsPerSessionMax)
+                   : arenas_.take(wanted.bytes(), static_cast<std::uint32_t>(connection.peer.uid),
+                                  connection.id);
+  if (!arena.has_value()) {
+    send_failure(*connection.socket, asked.id, arena.error());
+    return;
+  }
+  add_segment(asked, *std::move(arena), true);
+}
+
+void Control::register_region(Asked asked, const wire::RegisterRegion& wanted) {
+  Connection& connection = asked.connection;
+  if (asked.descriptors.empty()) {
+    send_failure(*connection.socket, asked.id, no_descriptor("RegisterRegion"));
+    return;
+  }
+  auto region = connection.segments >= kSegmentsPerSessionMax
+                    ? over_limit(StatusCode::ResourceExhausted, "segments of this session",
+                                 connection.segments + 1u, kSegmentsPerSessionMax)
+                    : import_region(std::move(asked.descriptors.front()), wanted.bytes(),
+                                    wanted.writable(),
+                                    static_cast<std::uint32_t>(connection.peer.uid),
+                                    connection.id);
+  if (!region.has_value()) {
+    send_failure(*connection.socket, asked.id, region.error());
+    return;
+  }
+  add_segment(asked, *std::move(region), false);
+}
+
+// Numbers a segment, gives it to the session, and replies; an arena's descriptor goes with it.
+void Control::add_segment(Asked asked, Segment segment, bool send_descriptor) {
+  Connection& connection = asked.connection;
+  ++connection.segments;
+  const SegmentRef added = parts_.dispatcher.segments().add(std::move(segment));
+  parts_.dispatcher.post([added, send_descriptor, id = asked.id, session_id = connection.id,
+                          socket = connection.socket](Dispatcher& dispatcher) {
+    Session* session = dispatcher.find_session(session_id);
+    if (session == nullptr) return;
+    session->segments[added->id] = added;
+    ReplyFields fields;
+    fields.id = id;
+    fields.session = session_id;
+    fields.has_arena = send_descriptor;
+    fields.segment = added->id;
+    fields.bytes = added->bytes;
+    std::vector<int> descriptors;
+    if (send_descriptor) descriptors.push_back(added->descriptor.get());
+    send_reply(*socket, fields, std::move(descriptors));
+  });
+}
+
+void Control::donate(Asked asked, const wire::Donate& donated) {
+  Connection& connection = asked.connection;
+  if (asked.descriptors.empty()) {
+    send_failure(*connection.socket, asked.id, no_descriptor("Donate"));
+    return;
+  }
+  if (donated.token() == 0) {
+    send_failure(*connection.socket, asked.id,
+                 Status{StatusCode::InvalidArgument, "token is 0, allowed: any other number"});
+    return;
+  }
+  const auto descriptor = std::make_shared<Descriptor>(std::move(asked.descriptors.front()));
+  parts_.dispatcher.post([descriptor, token = donated.token(), bytes = donated.bytes(),
+                          id = asked.id, session_id = connection.id,
+                          socket = connection.socket](Dispatcher& dispatcher) {
+    Session* session = dispatcher.find_session(session_id);
+    if (session == nullptr) return;
+    if (session->donations.size() >= kDonationsPendingMax) {
+      send_failure(*socket, id, over_limit(StatusCode::ResourceExhausted,
+                                           "donations without their put",
+                                           session->donations.size() + 1, kDonationsPendingMax));
+      return;
+    }
+    if (!session->donations.try_emplace(token, Donation{std::move(*descriptor), bytes}).second) {
+      send_failure(*socket, id, Status{StatusCode::AlreadyExists,
+                                       "token " + std::to_string(token) + " is in use"});
+      return;
+    }
+    reply_status(socket, id, {});
+  });
+}
+
+void Control::list_objects(Asked asked, const wire::ListObjects& wanted) {
+  const auto uid = static_cast<std::uint32_t>(asked.connection.peer.uid);
+  const std::uint32_t owner = wanted.owner_uid().value_or(uid);
+  reply_json(asked.connection.socket, asked.id,
+             list_json(parts_.dispatcher.store().list(uid, owner, view(wanted.prefix()),
+                                                      view(wanted.after()), wanted.limit())));
+}
+
+void Control::share(Asked asked, const wire::Share& wanted) {
+  Grant grant;
+  grant.everyone = wanted.everyone();
+  grant.uid = wanted.uid();
+  grant.write = wanted.write();
+  grant.revoke = wanted.revoke();
+  reply_status(asked.connection.socket, asked.id,
+               parts_.dispatcher.store().share(asked.connection.peer.uid, view(wanted.key()),
+                                               grant));
+}
+
+// Everything that only asks or orders. Runs on the dispatcher's thread where it needs its state.
+void Control::administer(Asked asked, const wire::ControlRequest& request) {
+  const Socket socket = asked.connection.socket;
+  const std::uint64_t id = asked.id;
+  const Caller caller = caller_of(asked.connection);
+  const std::uint64_t own_session = asked.connection.id;
+  Dispatcher& dispatcher = parts_.dispatcher;
+  switch (request.control_type()) {
+    case wire::Control::GetStatus:
+      dispatcher.post([=, facts = facts(), &budget = parts_.budget](Dispatcher& d) {
+        reply_json(socket, id, status_json(d, budget, facts, caller));
+        d.ask_for_counters();  // For the next time: this reply does not wait for executors.
+      });
+      return;
+    case wire::Control::GetClients:
+      return dispatcher.post(
+          [=](Dispatcher& d) { reply_json(socket, id, clients_json(d, caller, now_ns())); });
+    case wire::Control::GetFunctions:
+      return dispatcher.post(
+          [=](Dispatcher& d) { reply_json(socket, id, functions_json(d, caller)); });
+    case wire::Control::GetLibraries:
+      return dispatcher.post(
+          [=](Dispatcher& d) { reply_json(socket, id, libraries_json(d, caller)); });
+    case wire::Control::GetLogs: {
+      const auto& wanted = *request.control_as_GetLogs();
+      return reply_json(socket, id,
+                        logs_json(parts_.log, caller, wanted.after(),
+                                  std::min<std::size_t>(wanted.limit(), 1000)));
+    }
+    case wire::Control::Undeploy: {
+      const auto& wanted = *request.control_as_Undeploy();
+      return dispatcher.post([=, name = std::string(view(wanted.function())),
+                              version = wanted.version()](Dispatcher& d) {
+        reply_status(socket, id, d.functions().undeploy(caller.uid, name, version));
+      });
+    }
+    case wire::Control::MakeCurrent: {
+      const auto& wanted = *request.control_as_MakeCurrent();
+      return dispatcher.post([=, name = std::string(view(wanted.function())),
+                              version = wanted.version()](Dispatcher& d) {
+        reply_status(socket, id, d.functions().make_current(caller.uid, name, version));
+      });
+    }
+    case wire::Control::DropSegment: {
+      const std::uint32_t segment = request.control_as_DropSegment()->segment();
+      if (asked.connection.segments > 0) --asked.connection.segments;
+      return dispatcher.post([=](Dispatcher& d) {
+        Session* session = d.find_session(own_session);
+        if (session == nullptr) return;
+        const bool dropped = session->segments.erase(segment) != 0;
+        reply_status(socket, id,
+                     dropped ? Result<void>()
+                             : Status{StatusCode::NotFound, "segment " + std::to_string(segment) +
+                                                                " is not one of this session"});
+      });
+    }
+    case wire::Control::CancelRequest: {
+      const auto& wanted = *request.control_as_CancelRequest();
+      return dispatcher.post([=, target = wanted.session(), ring = wanted.ring(),
+                              number = wanted.id()](Dispatcher& d) {
+        const Session* session = d.find_session(target);
+        const bool allowed = session != nullptr && caller.may_see(session->uid);
+        reply_status(socket, id,
+                     allowed ? d.cancel(target, ring, number)
+                             : Status{StatusCode::NotFound,
+                                      "no session " + std::to_string(target) + " of yours"});
+      });
+    }
+    case wire::Control::Kick: {
+      const std::uint64_t target = request.control_as_Kick()->session();
+      return dispatcher.post([=](Dispatcher& d) {
+        const Session* session = d.find_session(target);
+        if (session == nullptr || !caller.may_see(session->uid)) {
+          reply_status(socket, id, Status{StatusCode::NotFound,
+                                          "no session " + std::to_string(target) + " of yours"});
+          return;
+        }
+        d.close_session(target, Status{StatusCode::Cancelled, "the session was kicked"});
+        reply_status(socket, id, {});
+      });
+    }
+    case wire::Control::Reload:
+      if (!caller.is_operator) return reply_status(socket, id, operator_only("reload"));
+      return reload([=](const Result<void>& done) { reply_status(socket, id, done); });
+    default:
+      reply_status(socket, id, Status{StatusCode::InvalidArgument, "unknown control request"});
+  }
+}
+
+}  // namespace kaas

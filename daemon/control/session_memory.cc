@@ -1,0 +1,131 @@
+#include "daemon/control/session_memory.h"
+
+#include <fcntl.h>
+
+#include <bit>
+
+#include "schema/ipc/untrusted.h"
+
+namespace kaas {
+
+Result<RingMemory> make_ring(std::uint32_t slots, std::uint64_t epoch) {
+  if (slots == 0) slots = kRingSlotsDefault;
+  if (!std::has_single_bit(slots) || slots < kRingSlotsMin || slots > kRingSlotsMax) {
+    return Status{StatusCode::InvalidArgument,
+                  "ring_slots is " + std::to_string(slots) + ", allowed: powers of two from " +
+                      std::to_string(kRingSlotsMin) + " to " + std::to_string(kRingSlotsMax)};
+  }
+  const RingGeometry geometry{slots, kRingHeapBytes};
+  const std::size_t bytes = geometry.segment_bytes();
+  RingMemory ring;
+  KAAS_ASSIGN_OR_RETURN(ring.submit, create_segment("kaas-submit", bytes));
+  {
+    KAAS_ASSIGN_OR_RETURN(const Mapping writable,
+                          Mapping::create(ring.submit.get(), bytes, Mapping::Mode::ReadWrite,
+                                          "a submit ring"));
+    RingView::at(writable.data(), geometry).initialise(epoch);
+  }
+  KAAS_RETURN_IF_ERROR(add_seals(ring.submit.get(), Seals::Seal));
+  KAAS_ASSIGN_OR_RETURN(ring.endpoints.submit_mapping,
+                        Mapping::create(ring.submit.get(), bytes, Mapping::Mode::ReadOnly,
+                                        "a submit ring"));
+  KAAS_ASSIGN_OR_RETURN(const Descriptor completion, create_segment("kaas-completion", bytes));
+  KAAS_ASSIGN_OR_RETURN(ring.endpoints.completion_mapping,
+                        Mapping::create(completion.get(), bytes, Mapping::Mode::ReadWrite,
+                                        "a completion ring"));
+  ring.endpoints.submit = RingView::at(ring.endpoints.submit_mapping.data(), geometry);
+  ring.endpoints.completion = RingView::at(ring.endpoints.completion_mapping.data(), geometry);
+  ring.endpoints.completion.initialise(epoch);
+  KAAS_RETURN_IF_ERROR(add_seals(completion.get(), Seals::FutureWrite | Seals::Seal));
+  KAAS_ASSIGN_OR_RETURN(ring.completion, reopen_read_only(completion.get()));
+  auto doorbell = Doorbell::create_pair();
+  if (!doorbell) {
+    return Status{StatusCode::ResourceExhausted, "no descriptors are left for a doorbell"};
+  }
+  ring.endpoints.doorbell = std::move(doorbell->first);
+  ring.client_doorbell = doorbell->second.release();
+  return ring;
+}
+
+Result<ArenaPool::Blank> ArenaPool::make(std::uint64_t bytes, bool touch) {
+  if (bytes > kSegmentBytesMax) {
+    return over_limit(StatusCode::InvalidArgument, "arena_bytes", bytes, kSegmentBytesMax);
+  }
+  KAAS_ASSIGN_OR_RETURN(Reservation reservation, budget_.reserve(bytes, "arena"));
+  KAAS_ASSIGN_OR_RETURN(Descriptor descriptor, create_segment("kaas-arena", bytes));
+  KAAS_RETURN_IF_ERROR(add_seals(descriptor.get(), Seals::Seal));
+  // The pages are there before the first client needs them, or the pool says that they are not.
+  if (touch && ::fallocate(descriptor.get(), 0, 0, static_cast<off_t>(bytes)) == 0) {
+    reservation.mark_touched();
+  }
+  return Blank{std::move(descriptor), std::make_shared<Reservation>(std::move(reservation))};
+}
+
+Result<Segment> ArenaPool::take(std::uint64_t bytes, std::uint32_t uid, std::uint64_t session) {
+  Segment segment;
+  segment.bytes = bytes == 0 ? arena_bytes_ : (bytes + 4095) & ~std::uint64_t{4095};
+  segment.kind = SegmentKind::Arena;
+  segment.writable = true;
+  segment.owner_uid = uid;
+  segment.session = session;
+  Blank blank;
+  if (segment.bytes == arena_bytes_ && !ready_.empty()) {
+    blank = std::move(ready_.front());
+    ready_.pop_front();
+  } else {
+    KAAS_ASSIGN_OR_RETURN(blank, make(segment.bytes, false));
+  }
+  segment.descriptor = std::move(blank.descriptor);
+  segment.charge = std::move(blank.charge);
+  return segment;
+}
+
+bool ArenaPool::refill_one() {
+  if (ready_.size() >= ready_max_) return false;
+  auto blank = make(arena_bytes_, true);
+  if (!blank.has_value()) return false;  // Clients make their own, or are refused with the numbers.
+  ready_.push_back(*std::move(blank));
+  return true;
+}
+
+Result<Segment> import_region(Descriptor descriptor, std::uint64_t bytes, bool writable,
+                              std::uint32_t uid, std::uint64_t session) {
+  if (bytes == 0 || bytes > kSegmentBytesMax) {
+    return Status{StatusCode::InvalidArgument,
+                  "region bytes is " + std::to_string(bytes) + ", allowed: 1 to " +
+                      std::to_string(kSegmentBytesMax)};
+  }
+  KAAS_ASSIGN_OR_RETURN(const std::uint64_t size, segment_bytes_of(descriptor.get(), "the region"));
+  if (bytes > size) {
+    return over_limit(StatusCode::InvalidArgument, "region bytes", bytes, size);
+  }
+  const int mode = ::fcntl(descriptor.get(), F_GETFL) & O_ACCMODE;
+  if (mode == O_WRONLY || (writable && mode != O_RDWR)) {
+    return Status{StatusCode::PermissionDenied,
+                  writable ? "the region is to be written, its descriptor is not open for reading "
+                             "and writing"
+                           : "the region's descriptor is not open for reading"};
+  }
+  Segment segment;
+  segment.bytes = bytes;
+  segment.kind = SegmentKind::Region;
+  segment.writable = writable;
+  segment.owner_uid = uid;
+  segment.session = session;
+  // What can shrink is never mapped: pread and pwrite fail where a mapping would kill.
+  const Seals seals = seals_of(descriptor.get());
+  const bool fixed = has_seals(seals, Seals::Size);
+  const bool frozen = has_seals(seals, Seals::Write) || has_seals(seals, Seals::FutureWrite);
+  if (writable && frozen) {
+    return Status{StatusCode::PermissionDenied, "the region is to be written, and is sealed"};
+  }
+  segment.guarded = !fixed;
+  if (fixed && !writable) {
+    KAAS_ASSIGN_OR_RETURN(segment.descriptor, reopen_read_only(descriptor.get()));
+  } else {
+    segment.descriptor = std::move(descriptor);
+  }
+  return segment;
+}
+
+}  // namespace kaas

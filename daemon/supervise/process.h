@@ -1,0 +1,48 @@
+// Starting executor processes.
+// Threads: the control thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "daemon/supervise/executor_link.h"
+
+namespace kaas {
+
+struct ExecutorCommand {
+  std::vector<std::string> prefix;    // A debugger, sanitizer or profiler; often empty.
+  std::string program;                // kaas-executor.
+  std::string device = "host";
+  std::uint64_t memory_limit_bytes = 0;  // Of the device; 0: the executor's default.
+  std::uint64_t outbox_bytes = kOutboxBytes;
+  std::uint64_t epoch = 0;
+  uid_t uid = 0;                      // Whose rights it gets, when kaasd is root.
+};
+
+// A child process and kaasd's ends of what it shares with it.
+struct ExecutorProcess {
+  pid_t pid = 0;
+  Descriptor pidfd;        // Readable once it has ended.
+  Descriptor log;          // Read end of its stdout and stderr, non-blocking.
+  Descriptor report;       // Kept until it is sealed, when the executor is Ready.
+  Descriptor outbox;       // As `report`.
+  ExecutorEndpoints endpoints;
+};
+
+// Makes the segments and sockets, forks and execs. Fails with ResourceExhausted, NotFound (no such
+// program) or Internal. The child is killed by the kernel if kaasd dies.
+Result<ExecutorProcess> start_executor(const ExecutorCommand& command);
+
+// Nobody but the executor, which has mapped them, may map its segments writable from now on.
+Result<void> seal_executor_segments(const ExecutorProcess& process);
+
+// Ends a process by its pidfd: a pid could be another's by now.
+void kill_process(const Descriptor& pidfd, int signal) noexcept;
+
+// Reaps a child that has ended and says how: "signal 11 (Segmentation fault)", "exit status 1".
+std::string reap(pid_t pid);
+
+}  // namespace kaas
