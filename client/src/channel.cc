@@ -13,8 +13,8 @@ namespace kaas {
 inline namespace v1 {
 namespace {
 
-// A dead daemon wakes nobody: the longest time until a sleeper looks. Spinning and the check come on
-// top of it, and all of it must stay below 100 ms.
+// A dead daemon wakes nobody: the longest time until a sleeper looks. Spinning and the check come
+// on top of it, and all of it must stay below 100 ms.
 constexpr std::uint64_t kLookAgainNs = 80'000'000;
 // Room in the submit ring comes without a wake when kaasd takes messages that it answers later.
 constexpr std::uint64_t kRoomLookNs = 1'000'000;
@@ -310,6 +310,7 @@ void Channel::check_sometimes() {
 void Channel::check_alive() {
   if (failed_) return;
   const std::uint32_t closed = peer().closed.load(std::memory_order_acquire);
+  (void)writer_.consumed();  // Looks at the daemon's counter.
   Status reason;
   // First of all: the words of another life mean nothing.
   if (__atomic_load_n(&peer().epoch, __ATOMIC_RELAXED) != parts_.epoch) {

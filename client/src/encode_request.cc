@@ -111,7 +111,9 @@ Offset<wire::Buffer> write_buffer(Builder& builder, const BufferData& buffer) {
 }
 
 Result<BufferIndex> number_buffers(const std::vector<BufferData>& buffers) {
-  if (buffers.size() > kBuffersMax) return too_many("number of buffers", buffers.size(), kBuffersMax);
+  if (buffers.size() > kBuffersMax) {
+    return too_many("number of buffers", buffers.size(), kBuffersMax);
+  }
   BufferIndex index;
   for (const BufferData& buffer : buffers) {
     const auto number = static_cast<std::uint16_t>(index.size());

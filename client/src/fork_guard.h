@@ -14,7 +14,8 @@ inline namespace v1 {
 class ForkGuard {
  public:
   ForkGuard() noexcept {
-    void* page = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* page =
+        ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) return;
     if (::madvise(page, kBytes, MADV_WIPEONFORK) != 0) {
       ::munmap(page, kBytes);

@@ -34,7 +34,8 @@ Result<std::uint64_t> seal_for_donation(int descriptor) {
   KAAS_ASSIGN_OR_RETURN(const std::uint64_t bytes,
                         segment_bytes_of(descriptor, "the donated descriptor"));
   if (bytes == 0) {
-    return Status{StatusCode::InvalidArgument, "the donated descriptor is empty; put the key instead"};
+    return Status{StatusCode::InvalidArgument,
+                  "the donated descriptor is empty; put the key instead"};
   }
   const Seals wanted = Seals::Size | Seals::Write | Seals::Seal;
   if (has_seals(seals_of(descriptor), wanted)) return bytes;
