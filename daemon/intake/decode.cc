@@ -93,8 +93,10 @@ Result<void> decode_slots(const wire::Literal& wire, std::size_t buffer_count,
   for (std::size_t n = 0; n < count(wire.slots()); ++n) {
     const auto* slot = wire.slots()->Get(static_cast<unsigned>(n));
     const auto label = label_of("address slot", n);
-    KAAS_RETURN_IF_ERROR(named(
-        label, check_range("its", slot->offset(), sizeof(std::uint64_t), literal.raw.size())));
+    if (!range_fits(slot->offset(), sizeof(std::uint64_t), literal.raw.size())) {
+      return invalid(label() + " is at " + std::to_string(slot->offset()) +
+                     ", its 8 bytes exceed the literal's " + std::to_string(literal.raw.size()));
+    }
     KAAS_RETURN_IF_ERROR(named(label, check_buffer(slot->buffer(), buffer_count)));
     offsets.push_back(slot->offset());
     literal.slots.push_back({slot->offset(), slot->buffer()});

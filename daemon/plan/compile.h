@@ -46,7 +46,8 @@ Result<void> check_expressions(const RequestSpec& request);
 Result<void> resolve_bindings(const PlanTemplate& plan, std::span<BindingSpec> bindings);
 
 // Whether resolved bindings make or end shared memory between buffers of which one is written; the
-// request must then be compiled anew with them. Cheap; may say true where false would do.
+// request must then be compiled anew with them. Cheap; may say true where false would do. False
+// means that all of the template still holds but `idempotent`, which is about its own places.
 [[nodiscard]] bool renames_need_recompile(const PlanTemplate& plan,
                                           std::span<const BindingSpec> resolved);
 
