@@ -406,4 +406,16 @@ SlabPool::Usage Store::slab_usage() const {
   return core_->slabs.usage();
 }
 
+Store::IndexSize Store::index_size() const {
+  const std::lock_guard lock(index_->writers);
+  IndexSize size;
+  size.keys = index_->map.size();
+  for (const auto& [uid, lists] : index_->names) {
+    size.names += lists.all.size();
+    size.shared_names += lists.for_everyone.size();
+    for (const auto& [reader, names] : lists.for_uid) size.shared_names += names.size();
+  }
+  return size;
+}
+
 }  // namespace kaas

@@ -194,6 +194,14 @@ class Store {
   [[nodiscard]] StoreUsage usage(uid_t namespace_uid) const;
   [[nodiscard]] SlabPool::Usage slab_usage() const;
 
+  // What the index holds, so that a leak shows: all are 0 when no key and no publication is left.
+  struct IndexSize {
+    std::size_t keys = 0;          // With a version, or prepared by a publication.
+    std::size_t names = 0;         // In the lists of their namespaces.
+    std::size_t shared_names = 0;  // Once for each uid that may read them, once for everyone.
+  };
+  [[nodiscard]] IndexSize index_size() const;
+
  private:
   friend class Publication;
   struct Index;

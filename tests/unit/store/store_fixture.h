@@ -135,6 +135,9 @@ class StoreFixture : public testing::Test {
     EXPECT_EQ(store.usage().object_bytes, 0u);
     EXPECT_EQ(store.usage().versions, 0u);
     EXPECT_EQ(store.usage().version_bytes, 0u);
+    EXPECT_EQ(store.index_size().keys, 0u);
+    EXPECT_EQ(store.index_size().names, 0u);
+    EXPECT_EQ(store.index_size().shared_names, 0u);
     EXPECT_EQ(store.slab_usage().slabs, 0u);
     EXPECT_EQ(store.slab_usage().charged_bytes, 0u);
     EXPECT_EQ(budget.used_bytes(), 0u);

@@ -48,12 +48,14 @@ TEST_F(SmallBudget, FailedOverwriteKeepsTheOldVersion) {
 }
 
 TEST_F(SmallBudget, CopyForAForeignExecutorIsChargedToo) {
-  const VersionRef version = put(kAlice, "x", pattern(1000, 1));
-  put(kAlice, "rest", pattern((1u << 20) - kSlabChunkBytes, 1));
+  const VersionRef version = put(kAlice, "x", pattern(kSlabObjectBytesMax, 1));
+  ASSERT_TRUE(store.readable_place(version, kCarol));
+  put(kAlice, "rest", pattern((1u << 20) - 2 * kSlabChunkBytes, 1));
   const Result<BytesPlace> refused = store.readable_place(version, kBob);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, StatusCode::ResourceExhausted);
   EXPECT_TRUE(store.readable_place(version, kAlice));
+  EXPECT_TRUE(store.readable_place(version, kCarol));  // Its copy is there already.
 }
 
 // Lowers the limit of open descriptors for its life.

@@ -58,10 +58,12 @@ TEST_F(StoreNames, SharingWithEveryoneLetsAnyUidReadAndOutlastsNewVersions) {
 }
 
 TEST_F(StoreNames, RemovalEndsSharing) {
+  put(kAlice, "other", pattern(10, 1));
   put(kAlice, "x", pattern(10, 1));
   ASSERT_TRUE(store.share(kAlice, "x", Grant{.uid = kBob}));
   EXPECT_TRUE(store.remove(kAlice, "x"));
   EXPECT_FALSE(store.remove(kAlice, "x"));
+  EXPECT_EQ(store.index_size().shared_names, 0u);
   put(kAlice, "x", pattern(10, 2));
   EXPECT_FALSE(store.lookup(kBob, kAlice, "x"));
   EXPECT_TRUE(store.list(kBob, kAlice, "", "", 0).objects.empty());

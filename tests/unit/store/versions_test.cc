@@ -244,8 +244,9 @@ TEST_F(StoreVersions, OverlayKeepsWhatTheExecutorWroteItself) {
   const VersionRef base = put(kAlice, "x", old);
   const VersionRef output = *store.create_output(kAlice, "x", kLargeBytes);
   write_descriptor(output->output_segment()->descriptor.get(), 7000, fresh);
-  const OutputSlice one = written(7000, fresh.size());
-  ASSERT_TRUE(store.settle(output, base, {&one, 1}));
+  const OutputSlice slices[] = {written(7000, fresh.size()),
+                                written(8000, 10)};  // One in the other.
+  ASSERT_TRUE(store.settle(output, base, slices));
   EXPECT_EQ(contents(output), overlaid(old, 7000, fresh));
 }
 
