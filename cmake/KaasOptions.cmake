@@ -62,3 +62,7 @@ if(KAAS_FUZZ AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   message(FATAL_ERROR "KAAS_FUZZ needs clang (libFuzzer); the compiler is ${CMAKE_CXX_COMPILER_ID}. "
                       "Configure with -DCMAKE_CXX_COMPILER=clang++")
 endif()
+if(KAAS_FUZZ)
+  # Everything that a target calls reports its coverage; only the targets link libFuzzer.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
