@@ -46,13 +46,15 @@ class Waiting : public testing::Test {
   }
   // Requests wait in `held` instead of being answered.
   void hold_answers() {
-    peer.on_submission = [this](PeerSession&, PeerRing&, const wire::Submission& submission) {
-      const std::lock_guard lock(held_mutex);
-      held.push_back(submission.id());
-      return true;
-    };
+    peer.run([this](LoopbackPeer& p) {
+      p.on_submission = [this](PeerSession&, PeerRing&, const wire::Submission& submission) {
+        const std::lock_guard lock(held_mutex);
+        held.push_back(submission.id());
+        return true;
+      };
+    });
   }
-  // How many requests the peer has, once there are at least `count`.
+  // Until the peer has at least `count` of them.
   void wait_until_held(std::size_t count) {
     for (;;) {
       {
