@@ -20,6 +20,9 @@ namespace {
 constexpr std::uint64_t kExecutorBit = std::uint64_t{1} << 63;
 constexpr std::uint64_t kWakeTag = ~std::uint64_t{0};
 
+constexpr std::uint64_t kSpinNsMin = 20'000;
+constexpr std::uint64_t kSpinNsMax = 100'000;
+
 }  // namespace
 
 Result<std::unique_ptr<DispatcherLoop>> DispatcherLoop::create(LoopEvents events,
@@ -135,7 +138,8 @@ std::uint64_t measure_wake_ns() {
   }
   sleeper.join();
   std::nth_element(costs.begin(), costs.begin() + kRounds / 2, costs.end());
-  return std::clamp<std::uint64_t>(costs[kRounds / 2], 2'000, 100'000);
+  // A busy machine wakes quickly, because no core is idle; the floor is for when it is not.
+  return std::clamp<std::uint64_t>(costs[kRounds / 2], kSpinNsMin, kSpinNsMax);
 }
 
 }  // namespace kaas
