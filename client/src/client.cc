@@ -4,6 +4,7 @@
 #include "client/src/plan.h"
 #include "client/src/session.h"
 #include "client/src/upload.h"
+#include "schema/ipc/segment.h"
 
 namespace kaas {
 inline namespace v1 {
@@ -29,7 +30,15 @@ template <class Fill>
 Result<std::string> json(Session& session, Fill fill) {
   auto answer = session.call(fill);
   if (!answer.has_value()) return std::move(answer).error();
-  return std::string(view(answer->root->json()));
+  if (answer->descriptors.empty()) return std::string(view(answer->root->json()));
+  // A text too long for a message comes in a sealed memfd.
+  const int descriptor = answer->descriptors.front().get();
+  if (!has_seals(seals_of(descriptor), Seals::Size | Seals::Write)) {
+    return Status{StatusCode::ProtocolViolation, "kaasd sent a text in memory that is not sealed"};
+  }
+  auto text = Mapping::create(descriptor, answer->root->bytes(), Mapping::Mode::ReadOnly, "a text");
+  if (!text.has_value()) return std::move(text).error();
+  return std::string(reinterpret_cast<const char*>(text->data()), text->bytes());
 }
 
 flatbuffers::Offset<flatbuffers::String> text(flatbuffers::FlatBufferBuilder& builder,

@@ -116,6 +116,10 @@ void Link::take_in(Received received) {
     return;
   }
   if (reply->id() == 0) {
+    if (reply->token() == 0 && reply->code() != StatusCode::Ok) {  // Why kaasd ends the session.
+      kill_locked({reply->code(), std::string(view(reply->message()))});
+      return;
+    }
     if (reply->token() == 0 || received.descriptors.size() != 1) {
       kill_locked({StatusCode::ProtocolViolation, "kaasd sent a message without a purpose"});
       return;
