@@ -15,6 +15,10 @@
 #include "daemon/dispatch/loop.h"
 #include "daemon/store/memory_source.h"
 
+#if defined(KAAS_HAVE_SYSTEMD)
+#include <systemd/sd-daemon.h>
+#endif
+
 namespace kaas {
 namespace {
 
@@ -62,6 +66,13 @@ Result<Descriptor> take_signals() {
   return descriptor;
 }
 
+// For `Type=notify` services; nothing happens elsewhere.
+void tell_service_manager([[maybe_unused]] const char* state) {
+#if defined(KAAS_HAVE_SYSTEMD)
+  ::sd_notify(0, state);
+#endif
+}
+
 ByteBudget::Options budget_options(const Config& config) {
   ByteBudget::Options options;
   if (config.store_bytes != 0) options.limit_bytes = config.store_bytes;
@@ -92,7 +103,6 @@ Result<void> serve(Config config, const std::string& config_path) {
                                                              config.socket_group}));
   KAAS_ASSIGN_OR_RETURN(const auto log, LogBook::create(config.log_file, config.log_level));
   KAAS_ASSIGN_OR_RETURN(const Descriptor signals, take_signals());
-  KAAS_ASSIGN_OR_RETURN(const auto policy_check, make_policy(config.policy));
   const std::uint64_t epoch = new_epoch();
   KAAS_ASSIGN_OR_RETURN(ExecutorCommand command, executor_command(config, epoch));
   KAAS_ASSIGN_OR_RETURN(const auto events, EventLoop::create());
@@ -129,8 +139,8 @@ Result<void> serve(Config config, const std::string& config_path) {
     log->write(spdlog::level::warn, line);
   };
   KAAS_ASSIGN_OR_RETURN(const auto loop, DispatcherLoop::create(std::move(loop_events), spin_ns));
+  KAAS_ASSIGN_OR_RETURN(auto policy, make_policy(config.policy));
   {
-    KAAS_ASSIGN_OR_RETURN(auto policy, make_policy(config.policy));
     Dispatcher dispatcher(dispatcher_options(config), *loop, store, segments, std::move(policy));
     told.store(&dispatcher);
     dispatcher.set_waker([&loop = *loop] { loop.wake(); });
@@ -143,8 +153,10 @@ Result<void> serve(Config config, const std::string& config_path) {
     log->write(spdlog::level::info, std::string("kaasd ") + kVersion + " listens at " +
                                         config.socket + ", spins " +
                                         std::to_string(spin_ns / 1'000) + " us");
+    tell_service_manager("READY=1");
     std::thread dispatching([&] { loop->run(dispatcher); });
     events->run();
+    tell_service_manager("STOPPING=1");
     loop->stop();
     dispatching.join();
     log->write(spdlog::level::info, "kaasd ends");
