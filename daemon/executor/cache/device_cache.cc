@@ -26,10 +26,10 @@ Result<TakenBlock> DeviceCache::allocate(std::uint64_t bytes, std::uint32_t tena
     if (auto taken = pool_.try_take(bytes, tenant)) return *std::move(taken);
     if (!evict_one()) break;
   }
-  return Status{StatusCode::OutOfMemory,
-                "allocation of " + std::to_string(bytes) + " bytes, device limit " +
-                    std::to_string(pool_.limit_bytes()) + ", in use " +
-                    std::to_string(pool_.used_bytes())};
+  return Status{StatusCode::OutOfMemory, "allocation of " + std::to_string(bytes) +
+                                             " bytes, device limit " +
+                                             std::to_string(pool_.limit_bytes()) + ", in use " +
+                                             std::to_string(pool_.used_bytes())};
 }
 
 CacheEntry* DeviceCache::find_exact(const CacheKey& key) {

@@ -17,7 +17,9 @@ BlockRef::~BlockRef() {
   if (block_ != nullptr && --block_->references == 0) block_->pool->give_back(block_);
 }
 
-MemoryPool::~MemoryPool() { KAAS_CHECK(used_bytes_ == 0); }
+MemoryPool::~MemoryPool() {
+  KAAS_CHECK(used_bytes_ == 0);
+}
 
 std::optional<TakenBlock> MemoryPool::try_take(std::uint64_t bytes, std::uint32_t tenant) {
   const std::uint64_t wanted = counted_bytes(bytes);

@@ -67,7 +67,7 @@ class MemoryPool {
   }
 
   // A block of at least `bytes` (1 .. kBufferBytesMax) for `tenant`. Idle blocks that don't fit are
-  // given back to the device to make room. nullopt: no room within the limit, or the device refused.
+  // given back to the device to make room. nullopt: no room within the limit or on the device.
   std::optional<TakenBlock> try_take(std::uint64_t bytes, std::uint32_t tenant);
 
   [[nodiscard]] std::uint64_t limit_bytes() const noexcept { return limit_bytes_; }

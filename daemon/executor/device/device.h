@@ -32,15 +32,15 @@ using DeviceAddress = std::uintptr_t;
 inline constexpr std::size_t kDeviceAlignmentBytes = 256;
 
 struct DeviceLimits {
-  std::string name;                  // "host", for reports and errors.
+  std::string name;  // "host", for reports and errors.
   std::uint32_t kind = KAAS_DEVICE_HOST;
   std::int32_t ordinal = 0;
-  std::uint32_t host_threads = 1;    // Threads that run kernels, for a library's open hook.
+  std::uint32_t host_threads = 1;  // Threads that run kernels, for a library's open hook.
   std::uint64_t memory_bytes = 0;
   std::array<std::uint32_t, 3> grid{};
   std::array<std::uint32_t, 3> block{};
   std::uint32_t block_threads = 0;
-  std::uint32_t shared_bytes = 0;    // Of one block.
+  std::uint32_t shared_bytes = 0;  // Of one block.
   // Calls of a stream return when their work is done. The executor then runs requests on threads
   // of its own; otherwise it enqueues them and polls.
   bool synchronous = true;

@@ -42,12 +42,13 @@ Result<void> run_parallel(const KernelLaunch& launch, const KernelProgram& progr
     // Isolated: while it waits, this thread must not pick up another request, which could keep it
     // for as long as it likes.
     tbb::this_task_arena::isolate([&] {
-      tbb::parallel_for(tbb::blocked_range<std::uint64_t>(0, blocks, grain), [&](const auto& range) {
-        static_cast<void>(begun.load(std::memory_order_acquire));
-        const RunTagScope tag(program.tag, program.tag_end);
-        run_host_blocks(launch, range.begin(), range.size());
-        ended.fetch_add(1, std::memory_order_release);  // Partner: the load below.
-      });
+      tbb::parallel_for(
+          tbb::blocked_range<std::uint64_t>(0, blocks, grain), [&](const auto& range) {
+            static_cast<void>(begun.load(std::memory_order_acquire));
+            const RunTagScope tag(program.tag, program.tag_end);
+            run_host_blocks(launch, range.begin(), range.size());
+            ended.fetch_add(1, std::memory_order_release);  // Partner: the load below.
+          });
     });
     static_cast<void>(ended.load(std::memory_order_acquire));
     return {};
@@ -133,7 +134,9 @@ HostDevice::HostDevice(std::uint64_t memory_bytes, std::uint32_t threads) {
   limits_.synchronous = true;
 }
 
-HostDevice::~HostDevice() { KAAS_CHECK(allocated_ == 0); }
+HostDevice::~HostDevice() {
+  KAAS_CHECK(allocated_ == 0);
+}
 
 Result<DeviceMemory> HostDevice::allocate(std::uint64_t bytes) {
   const std::uint64_t left = limits_.memory_bytes - allocated_;

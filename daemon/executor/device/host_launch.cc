@@ -9,7 +9,7 @@ namespace {
 
 struct SharedMemoryRelease {
   void operator()(std::byte* memory) const noexcept {
-    ::operator delete(memory, std::align_val_t{KAAS_SHARED_ALIGNMENT});
+    ::operator delete (memory, std::align_val_t{KAAS_SHARED_ALIGNMENT});
   }
 };
 
@@ -28,8 +28,8 @@ class SharedMemoryLease {
     if (bytes == 0) return;
     held_ = std::exchange(idle_shared_memory, SharedMemory{});
     if (held_.bytes >= bytes) return;
-    held_.memory.reset(static_cast<std::byte*>(
-        ::operator new(bytes, std::align_val_t{KAAS_SHARED_ALIGNMENT})));
+    held_.memory.reset(
+        static_cast<std::byte*>(::operator new (bytes, std::align_val_t{KAAS_SHARED_ALIGNMENT})));
     held_.bytes = bytes;
   }
   ~SharedMemoryLease() {
@@ -51,8 +51,8 @@ Status thrown(const KernelLaunch& launch, const char* what) {
 
 Result<void> run_opaque(const KernelLaunch& launch) {
   char error[512] = "";
-  const int outcome = launch.function.entry->opaque(
-      &launch.shape, launch.params, nullptr, launch.shape.context, error, sizeof error);
+  const int outcome = launch.function.entry->opaque(&launch.shape, launch.params, nullptr,
+                                                    launch.shape.context, error, sizeof error);
   if (outcome == 0) return {};
   error[sizeof error - 1] = '\0';
   return Status{StatusCode::KernelFault, "kernel '" + launch.function.entry->name + "' failed (" +
@@ -65,8 +65,9 @@ Result<DeviceFunction> load_host_function(const KernelEntry& entry) {
   if (entry.host_blocks != nullptr || entry.opaque != nullptr || entry.original != nullptr) {
     return DeviceFunction{&entry, nullptr};
   }
-  return Status{StatusCode::InvalidArgument,
-                "kernel '" + entry.name + "' was built for CUDA, this executor's device is the host"};
+  return Status{
+      StatusCode::InvalidArgument,
+      "kernel '" + entry.name + "' was built for CUDA, this executor's device is the host"};
 }
 
 void run_host_blocks(const KernelLaunch& launch, std::uint64_t first, std::uint64_t count) {

@@ -11,15 +11,24 @@ using Kind = ParameterType::Kind;
 std::optional<ParameterType> simple_type(char item) noexcept {
   using wire::LiteralType;
   switch (item) {
-    case 'i': return ParameterType{Kind::Literal, LiteralType::I32, 4};
-    case 'I': return ParameterType{Kind::Literal, LiteralType::U32, 4};
-    case 'q': return ParameterType{Kind::Literal, LiteralType::I64, 8};
-    case 'Q': return ParameterType{Kind::Literal, LiteralType::U64, 8};
-    case 'f': return ParameterType{Kind::Literal, LiteralType::F32, 4};
-    case 'd': return ParameterType{Kind::Literal, LiteralType::F64, 8};
-    case 'p': return ParameterType{Kind::Input, LiteralType::U64, 8};
-    case 'P': return ParameterType{Kind::Output, LiteralType::U64, 8};
-    default: return std::nullopt;
+    case 'i':
+      return ParameterType{Kind::Literal, LiteralType::I32, 4};
+    case 'I':
+      return ParameterType{Kind::Literal, LiteralType::U32, 4};
+    case 'q':
+      return ParameterType{Kind::Literal, LiteralType::I64, 8};
+    case 'Q':
+      return ParameterType{Kind::Literal, LiteralType::U64, 8};
+    case 'f':
+      return ParameterType{Kind::Literal, LiteralType::F32, 4};
+    case 'd':
+      return ParameterType{Kind::Literal, LiteralType::F64, 8};
+    case 'p':
+      return ParameterType{Kind::Input, LiteralType::U64, 8};
+    case 'P':
+      return ParameterType{Kind::Output, LiteralType::U64, 8};
+    default:
+      return std::nullopt;
   }
 }
 
@@ -56,10 +65,14 @@ Result<std::vector<ParameterType>> parse_signature(std::string_view signature) {
 
 std::string describe(const ParameterType& type) {
   switch (type.kind) {
-    case Kind::Literal: return name_of(type.literal);
-    case Kind::Raw: return std::to_string(type.bytes) + " raw bytes";
-    case Kind::Input: return "an input buffer";
-    case Kind::Output: return "an output buffer";
+    case Kind::Literal:
+      return name_of(type.literal);
+    case Kind::Raw:
+      return std::to_string(type.bytes) + " raw bytes";
+    case Kind::Input:
+      return "an input buffer";
+    case Kind::Output:
+      return "an output buffer";
   }
   return "nothing known";
 }
@@ -74,11 +87,14 @@ std::uint32_t literal_bytes(wire::LiteralType type) noexcept {
   switch (type) {
     case wire::LiteralType::I32:
     case wire::LiteralType::U32:
-    case wire::LiteralType::F32: return 4;
+    case wire::LiteralType::F32:
+      return 4;
     case wire::LiteralType::I64:
     case wire::LiteralType::U64:
-    case wire::LiteralType::F64: return 8;
-    case wire::LiteralType::Raw: break;
+    case wire::LiteralType::F64:
+      return 8;
+    case wire::LiteralType::Raw:
+      break;
   }
   return 0;
 }

@@ -42,7 +42,8 @@ std::optional<Elf64_Shdr> section(std::span<const std::byte> file, const Elf64_E
 // The text at `offset` of a string table; empty when it does not end inside.
 std::string_view text_at(std::span<const std::byte> file, const Elf64_Shdr& table,
                          std::uint64_t offset) {
-  if (!range_fits(table.sh_offset, table.sh_size, file.size()) || offset >= table.sh_size) return {};
+  if (!range_fits(table.sh_offset, table.sh_size, file.size()) || offset >= table.sh_size)
+    return {};
   const auto* begin = reinterpret_cast<const char*>(file.data()) + table.sh_offset + offset;
   const std::size_t bytes_max = std::min<std::size_t>(table.sh_size - offset, kNameBytesMax + 1);
   const void* end = std::memchr(begin, '\0', bytes_max);
@@ -66,9 +67,9 @@ Result<void> check_shared_object(std::span<const std::byte> file, const std::str
   }
   if (header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_ident[EI_DATA] != ELFDATA2LSB ||
       header->e_machine != kMachine) {
-    return Status{StatusCode::InvalidArgument,
-                  what + " is built for machine " + std::to_string(header->e_machine) +
-                      ", this one is " + std::to_string(kMachine)};
+    return Status{StatusCode::InvalidArgument, what + " is built for machine " +
+                                                   std::to_string(header->e_machine) +
+                                                   ", this one is " + std::to_string(kMachine)};
   }
   if (header->e_type != ET_DYN) {
     return Status{StatusCode::InvalidArgument, what + " is an ELF file of type " +

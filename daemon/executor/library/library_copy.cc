@@ -12,7 +12,9 @@
 namespace kaas {
 namespace {
 
-std::string quoted(const std::string& path) { return "library '" + path + "'"; }
+std::string quoted(const std::string& path) {
+  return "library '" + path + "'";
+}
 
 std::string mode_text(mode_t mode) {
   char text[8];
@@ -25,9 +27,9 @@ constexpr mode_t kOthersMayWrite = S_IWGRP | S_IWOTH;
 Result<void> check_owner_and_mode(const struct stat& found, uid_t domain_uid,
                                   const std::string& what) {
   if (found.st_uid != 0 && found.st_uid != domain_uid) {
-    return Status{StatusCode::PermissionDenied,
-                  what + " belongs to uid " + std::to_string(found.st_uid) + ", allowed: 0, " +
-                      std::to_string(domain_uid)};
+    return Status{StatusCode::PermissionDenied, what + " belongs to uid " +
+                                                    std::to_string(found.st_uid) +
+                                                    ", allowed: 0, " + std::to_string(domain_uid)};
   }
   if ((found.st_mode & kOthersMayWrite) != 0) {
     return Status{StatusCode::PermissionDenied,

@@ -70,9 +70,8 @@ Result<KernelEntry> read_descriptor(const kaas_kernel_descriptor& descriptor,
   const int ways = (entry.host_blocks != nullptr ? 1 : 0) + (entry.opaque != nullptr ? 1 : 0) +
                    (entry.device_entry != nullptr ? 1 : 0);
   if (ways == 1) return entry;
-  return Status{StatusCode::InvalidArgument,
-                library + "kernel '" + entry.name + "' has " + std::to_string(ways) +
-                    " ways to run, allowed: 1"};
+  return Status{StatusCode::InvalidArgument, library + "kernel '" + entry.name + "' has " +
+                                                 std::to_string(ways) + " ways to run, allowed: 1"};
 }
 
 Result<void> check_table(const kaas_library* table, const std::string& path) {
@@ -98,7 +97,8 @@ Result<void> check_table(const kaas_library* table, const std::string& path) {
   if (table->kernels == nullptr) {
     return Status{StatusCode::InvalidArgument, "library '" + path + "' has no kernel descriptors"};
   }
-  if (table->kernels->struct_size < kDescriptorStructBytes || table->kernels->struct_size % 8 != 0) {
+  if (table->kernels->struct_size < kDescriptorStructBytes ||
+      table->kernels->struct_size % 8 != 0) {
     return version_mismatch(
         path, "kernel descriptors of " + std::to_string(table->kernels->struct_size) + " bytes");
   }
@@ -123,8 +123,7 @@ Result<LoadedModule> LoadedModule::load(Descriptor copy, const std::string& what
     return Status{StatusCode::InvalidArgument, what + ": its initialisation threw an exception"};
   }
   if (module.handle_ == nullptr) {
-    return Status{StatusCode::InvalidArgument,
-                  "loading " + what + ": " + loader_error(path, what)};
+    return Status{StatusCode::InvalidArgument, "loading " + what + ": " + loader_error(path, what)};
   }
   module.copy_ = std::move(copy);
   return module;
@@ -278,9 +277,9 @@ Result<std::shared_ptr<OpenedLibrary>> FileLibraryOpener::open(const SeenFile& f
   KAAS_ASSIGN_OR_RETURN(Descriptor copy, copy_library(file, domain_uid_));
   std::vector<std::string> functions;
   {
-    KAAS_ASSIGN_OR_RETURN(const Mapping mapping,
-                          Mapping::create(copy.get(), file.file_bytes, Mapping::Mode::ReadOnly,
-                                          "a library"));
+    KAAS_ASSIGN_OR_RETURN(
+        const Mapping mapping,
+        Mapping::create(copy.get(), file.file_bytes, Mapping::Mode::ReadOnly, "a library"));
     const std::span<const std::byte> bytes(mapping.data(), mapping.bytes());
     KAAS_RETURN_IF_ERROR(check_shared_object(bytes, what));
     functions = exported_functions(bytes);

@@ -35,8 +35,9 @@ struct ExecutorCounters {
   }
 
   [[nodiscard]] wire::Counters to_wire() const noexcept {
-    return {device_hits,   device_misses, host_to_device_bytes, device_to_host_bytes, evictions,
-            evicted_bytes, kernel_hits,   kernel_misses,        launches,             iterations};
+    return {device_hits, device_misses, host_to_device_bytes, device_to_host_bytes,
+            evictions,   evicted_bytes, kernel_hits,          kernel_misses,
+            launches,    iterations};
   }
 };
 

@@ -31,8 +31,8 @@ ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
       reports_(parts.report, parts.work.header),
       segments_(parts.segments),
       cache_(parts.device, parts.memory_limit_bytes),
-      runner_(RunnerParts{parts.device, cache_, segments_, reports_, parts.workers,
-                          parts.tag_end}) {}
+      runner_(
+          RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end}) {}
 
 void ExecutorLoop::add_segment(std::uint32_t segment, std::shared_ptr<ExecutorSegment> attached) {
   segments_.add({segment, std::move(attached)});
@@ -119,8 +119,8 @@ void ExecutorLoop::load_library(const wire::LoadLibrary& message) {
   file.file_bytes = message.file_bytes();
   file.mtime_ns = message.mtime_ns();
   file.inode = message.inode();
-  Result<std::shared_ptr<OpenedLibrary>> opened = Status{StatusCode::ResourceExhausted,
-                                                         "no memory to load a library"};
+  Result<std::shared_ptr<OpenedLibrary>> opened =
+      Status{StatusCode::ResourceExhausted, "no memory to load a library"};
   try {
     opened = parts_.libraries.open(file);
   } catch (const std::bad_alloc&) {

@@ -39,15 +39,15 @@ enum class StepOutcome {
 
 struct ExecutorParts {
   // Borrowed; all must outlive the loop.
-  RingView work;                       // kaasd's segment; only read.
-  RingView report;                     // Our segment.
+  RingView work;    // kaasd's segment; only read.
+  RingView report;  // Our segment.
   Device& device;
   LibraryOpener& libraries;
   SegmentSource& segments;
   ExecutorWorkers* workers = nullptr;  // Null: everything is executed within step().
   std::uint64_t memory_limit_bytes = 0;
-  std::function<void()> wake_kaasd;    // Called when reports are there and kaasd sleeps.
-  RunTagEnd tag_end = nullptr;         // See run_tag.h.
+  std::function<void()> wake_kaasd;  // Called when reports are there and kaasd sleeps.
+  RunTagEnd tag_end = nullptr;       // See run_tag.h.
 };
 
 class ExecutorLoop {

@@ -59,7 +59,8 @@ class LineBuffer final : public std::streambuf {
 
  protected:
   int_type overflow(int_type character) override {
-    if (traits_type::eq_int_type(character, traits_type::eof())) return traits_type::not_eof(character);
+    if (traits_type::eq_int_type(character, traits_type::eof()))
+      return traits_type::not_eof(character);
     const char text = traits_type::to_char_type(character);
     write_text(stream_, {&text, 1});
     return character;

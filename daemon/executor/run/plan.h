@@ -42,7 +42,7 @@ struct AddressPatch {
 
 struct LiteralSlot {
   wire::LiteralType type = wire::LiteralType::I32;
-  std::uint32_t at = 0;     // Byte of the words.
+  std::uint32_t at = 0;  // Byte of the words.
   std::uint32_t bytes = 0;
 };
 
@@ -88,9 +88,9 @@ class ExecutorPlan
   std::optional<PlanPlace> until;
   std::uint64_t working_set_bytes = 0;  // As the memory pool counts them.
   bool stateful = false;
-  bool starts_inline = false;           // So small that its first run need not be measured.
-  std::uint32_t kernel_misses = 0;      // Kernels that nobody had used; taken by the first run.
-  std::uint64_t cost_ns = 0;            // Of a run, a moving average; 0: never measured.
+  bool starts_inline = false;       // So small that its first run need not be measured.
+  std::uint32_t kernel_misses = 0;  // Kernels that nobody had used; taken by the first run.
+  std::uint64_t cost_ns = 0;        // Of a run, a moving average; 0: never measured.
   std::unique_ptr<PreparedProgram> prepared;
 
   // A frame that no run uses. Give it back with give_back().
@@ -111,8 +111,7 @@ class ExecutorPlan
 using PlanRef = boost::intrusive_ptr<ExecutorPlan>;
 
 // Libraries by kaasd's number, or why one could not be loaded.
-using ExecutorLibraries =
-    std::unordered_map<std::uint32_t, Result<std::shared_ptr<OpenedLibrary>>>;
+using ExecutorLibraries = std::unordered_map<std::uint32_t, Result<std::shared_ptr<OpenedLibrary>>>;
 
 // Checks a verified LoadPlan against the limits, the device and its libraries, and builds the plan.
 // `memory_limit_bytes` is what all runs together may allocate.

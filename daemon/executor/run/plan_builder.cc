@@ -24,7 +24,8 @@ Status invalid(std::string message) {
 }
 
 template <class T>
-Result<void> check_count(const flatbuffers::Vector<T>* vector, std::size_t limit, const char* what) {
+Result<void> check_count(const flatbuffers::Vector<T>* vector, std::size_t limit,
+                         const char* what) {
   if (count(vector) <= limit) return {};
   return over_limit(StatusCode::InvalidArgument, what, count(vector), limit);
 }
@@ -113,8 +114,8 @@ class PlanBuilder {
   Result<void> check_buffers() {
     for (std::size_t i = 0; i < count(message_.buffers()); ++i) {
       const auto& buffer = *message_.buffers()->Get(static_cast<flatbuffers::uoffset_t>(i));
-      KAAS_RETURN_IF_ERROR(check_place("buffer " + std::to_string(i), buffer.allocation(),
-                                       buffer.offset(), 1));
+      KAAS_RETURN_IF_ERROR(
+          check_place("buffer " + std::to_string(i), buffer.allocation(), buffer.offset(), 1));
     }
     return {};
   }
@@ -138,8 +139,9 @@ class PlanBuilder {
     KAAS_RETURN_IF_ERROR(set_after(message, what, kernel));
     KAAS_RETURN_IF_ERROR(check_arguments(message, what));
     KAAS_RETURN_IF_ERROR(add_literals(message, what, kernel));
-    KAAS_RETURN_IF_ERROR(entry->original != nullptr ? add_original_parameters(message, what, kernel)
-                                                    : add_parameters(message, *entry, what, kernel));
+    KAAS_RETURN_IF_ERROR(entry->original != nullptr
+                             ? add_original_parameters(message, what, kernel)
+                             : add_parameters(message, *entry, what, kernel));
     note_accesses(message);
     plan_->kernels.push_back(std::move(kernel));
     return {};
@@ -187,8 +189,7 @@ class PlanBuilder {
       KAAS_RETURN_IF_ERROR(
           set_extents(message.cluster(), limits.grid, what + " cluster", shape.cluster));
     }
-    const std::uint64_t threads =
-        std::uint64_t{shape.block[0]} * shape.block[1] * shape.block[2];
+    const std::uint64_t threads = std::uint64_t{shape.block[0]} * shape.block[1] * shape.block[2];
     if (threads > limits.block_threads) {
       return over_limit(StatusCode::InvalidArgument, what + " threads of a block", threads,
                         limits.block_threads);
@@ -382,11 +383,13 @@ class PlanBuilder {
                                        PlannedKernel& kernel) {
     const kaas_launch& shape = kernel.shape;
     if (shape.grid[1] != 1 || shape.grid[2] != 1 || shape.block[1] != 1 || shape.block[2] != 1) {
-      return invalid(what + " has the original form f(int grid, int block, void** buffers): grid "
-                            "and block have one dimension");
+      return invalid(what +
+                     " has the original form f(int grid, int block, void** buffers): grid "
+                     "and block have one dimension");
     }
     if (count(message.literals()) != 0) {
-      return invalid(what + " has the original form f(int grid, int block, void** buffers): it gets " +
+      return invalid(what +
+                     " has the original form f(int grid, int block, void** buffers): it gets " +
                      "no literals, given: " + std::to_string(count(message.literals())));
     }
     KAAS_ASSIGN_OR_RETURN(const auto order, parameter_order(message, what));

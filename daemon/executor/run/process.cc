@@ -82,8 +82,7 @@ Result<ExecutorChannel> open_channel(const wire::ExecutorHello& hello,
   outbox.segment = kOutboxSegment;
   outbox.bytes = hello.outbox_bytes();
   outbox.writable = true;
-  KAAS_ASSIGN_OR_RETURN(channel.outbox,
-                        ExecutorSegment::create(outbox, std::move(descriptors[2])));
+  KAAS_ASSIGN_OR_RETURN(channel.outbox, ExecutorSegment::create(outbox, std::move(descriptors[2])));
   channel.doorbell = Doorbell(std::move(descriptors[3]));
   channel.device_limit_bytes = hello.device_limit_bytes();
   return channel;

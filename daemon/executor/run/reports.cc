@@ -12,7 +12,9 @@ namespace {
 // Kernel names of one library that a report lists; it is for people, and must fit a message.
 constexpr std::size_t kKernelsListedMax = 1024;
 
-std::string_view cut(std::string_view text) { return text.substr(0, kStatusMessageBytesMax); }
+std::string_view cut(std::string_view text) {
+  return text.substr(0, kStatusMessageBytesMax);
+}
 
 StatusCode code_of(const Status* outcome) noexcept {
   return outcome == nullptr ? StatusCode::Ok : outcome->code;

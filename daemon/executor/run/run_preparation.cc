@@ -75,9 +75,9 @@ Result<void> RunPreparation::find_sources() {
     const wire::Location& location = task_.loads[i];
     const std::uint64_t needed = needed_bytes(i);
     if (needed > UINT64_MAX - location.object_offset()) {
-      return Status{StatusCode::InvalidArgument,
-                    numbered("load", i) + " object_offset is " +
-                        std::to_string(location.object_offset()) + ", too large for its size"};
+      return Status{StatusCode::InvalidArgument, numbered("load", i) + " object_offset is " +
+                                                     std::to_string(location.object_offset()) +
+                                                     ", too large for its size"};
     }
     if (needed == 0 || location.version() == 0) continue;
     task_.pins[i] = cache_.find({location.version(), location.object_offset(), needed});
@@ -283,8 +283,9 @@ Result<void> RunPreparation::override_literals() {
     const bool raw = slot.type == wire::LiteralType::Raw;
     if (literal.raw.size() != (raw ? slot.bytes : 0u)) {
       return Status{StatusCode::InvalidArgument,
-                    what + " has " + std::to_string(literal.raw.size()) + " raw bytes, literal of " +
-                        name_of(slot.type) + " takes " + std::to_string(raw ? slot.bytes : 0u)};
+                    what + " has " + std::to_string(literal.raw.size()) +
+                        " raw bytes, literal of " + name_of(slot.type) + " takes " +
+                        std::to_string(raw ? slot.bytes : 0u)};
     }
     if (raw) {
       std::memcpy(task_.frame->at(slot.at), literal.raw.data(), slot.bytes);

@@ -35,10 +35,14 @@ Result<void> store_guarded(const StoreStep& step, DeviceStream& stream) {
 
 Result<void> enqueue_load(const LoadStep& step, DeviceStream& stream) {
   switch (step.source) {
-    case LoadStep::Source::Zero: return stream.zero(step.to, step.bytes);
-    case LoadStep::Source::Mapped: return stream.copy_to_device(step.to, {step.mapped, step.bytes});
-    case LoadStep::Source::Guarded: return load_guarded(step, stream);
-    case LoadStep::Source::Device: return stream.copy(step.to, step.from, step.bytes);
+    case LoadStep::Source::Zero:
+      return stream.zero(step.to, step.bytes);
+    case LoadStep::Source::Mapped:
+      return stream.copy_to_device(step.to, {step.mapped, step.bytes});
+    case LoadStep::Source::Guarded:
+      return load_guarded(step, stream);
+    case LoadStep::Source::Device:
+      return stream.copy(step.to, step.from, step.bytes);
   }
   return {};
 }

@@ -28,17 +28,17 @@ struct LoadStep {
   Source source = Source::Zero;
   DeviceAddress to = 0;
   std::uint64_t bytes = 0;
-  const std::byte* mapped = nullptr;                // Mapped.
-  const ExecutorSegment* segment = nullptr;         // Guarded.
-  std::uint64_t offset = 0;                         // Guarded.
-  DeviceAddress from = 0;                           // Device.
+  const std::byte* mapped = nullptr;         // Mapped.
+  const ExecutorSegment* segment = nullptr;  // Guarded.
+  std::uint64_t offset = 0;                  // Guarded.
+  DeviceAddress from = 0;                    // Device.
 };
 
 // Bytes that are taken from device memory after the kernels have run.
 struct StoreStep {
   DeviceAddress from = 0;
   std::uint64_t bytes = 0;
-  std::byte* mapped = nullptr;               // Null: guarded.
+  std::byte* mapped = nullptr;  // Null: guarded.
   const ExecutorSegment* segment = nullptr;
   std::uint64_t offset = 0;
 };
@@ -69,14 +69,14 @@ struct RunTask {
   std::vector<wire::Location> stores;
   std::vector<RunLiteral> literals;
 
-  std::uint32_t waits = 0;                    // Runs that must end first.
-  std::vector<RunTask*> dependents;           // Tasks that wait for this one.
-  std::vector<std::vector<CachePin>> parts;   // Per load: entries pinned at arrival.
-  std::vector<CachePin> outputs;              // Per store: the entry it produces, if any.
+  std::uint32_t waits = 0;                   // Runs that must end first.
+  std::vector<RunTask*> dependents;          // Tasks that wait for this one.
+  std::vector<std::vector<CachePin>> parts;  // Per load: entries pinned at arrival.
+  std::vector<CachePin> outputs;             // Per store: the entry it produces, if any.
 
-  std::vector<CachePin> pins;                 // Cached copies that this run reads.
-  std::vector<BlockRef> blocks;               // Per allocation; empty where a cached copy serves.
-  std::vector<DeviceAddress> addresses;       // Per allocation.
+  std::vector<CachePin> pins;            // Cached copies that this run reads.
+  std::vector<BlockRef> blocks;          // Per allocation; empty where a cached copy serves.
+  std::vector<DeviceAddress> addresses;  // Per allocation.
   std::vector<std::shared_ptr<ExecutorSegment>> segments;
   std::unique_ptr<ParameterFrame> frame;
   RunBody body;

@@ -152,8 +152,7 @@ void ExecutorRunner::pin_pending(RunTask& task) {
         location.object_offset() > UINT64_MAX - bytes) {
       continue;
     }
-    task.parts[i] =
-        parts_.cache.find_parts({location.version(), location.object_offset(), bytes});
+    task.parts[i] = parts_.cache.find_parts({location.version(), location.object_offset(), bytes});
     for (const CachePin& part : task.parts[i]) {
       if (part->state() == CacheEntry::State::Pending) wait_for(task, part->producer());
     }
@@ -285,8 +284,7 @@ void ExecutorRunner::finish(RunTask& task) {
   RunPreparation::release(task);
   counters_ += task.counters;
   report(task);
-  if (const auto found = active_.find(task.run);
-      found != active_.end() && found->second == &task) {
+  if (const auto found = active_.find(task.run); found != active_.end() && found->second == &task) {
     active_.erase(found);
   }
   for (RunTask* dependent : task.dependents) {

@@ -94,7 +94,7 @@ class ExecutorRunner {
   std::deque<RunTask*> ready_;                          // Wait for memory or a worker.
   std::vector<RunTask*> polled_;                        // Enqueued on an asynchronous device.
   std::uint32_t running_ = 0;
-  std::vector<std::unique_ptr<RunTask>> tasks_;         // All there are.
+  std::vector<std::unique_ptr<RunTask>> tasks_;  // All there are.
   std::vector<RunTask*> idle_tasks_;
   ExecutorCounters counters_;
 };

@@ -11,11 +11,14 @@
 namespace kaas {
 namespace {
 
-std::string named(const SegmentTerms& terms) { return "segment " + std::to_string(terms.segment); }
+std::string named(const SegmentTerms& terms) {
+  return "segment " + std::to_string(terms.segment);
+}
 
 // What pread and pwrite have in common: `move(offset, done)` moves some bytes and says how many.
 template <class Move>
-Result<void> move_all(const SegmentTerms& terms, std::uint64_t offset, std::size_t bytes, Move move) {
+Result<void> move_all(const SegmentTerms& terms, std::uint64_t offset, std::size_t bytes,
+                      Move move) {
   std::size_t done = 0;
   while (done < bytes) {
     const ssize_t moved = move(offset + done, done);
@@ -56,8 +59,8 @@ Result<std::shared_ptr<ExecutorSegment>> ExecutorSegment::create(const SegmentTe
                                                    std::to_string(terms.bytes)};
   }
   const auto mode = terms.writable ? Mapping::Mode::ReadWrite : Mapping::Mode::ReadOnly;
-  KAAS_ASSIGN_OR_RETURN(segment->mapping_, Mapping::create(descriptor.get(), terms.bytes, mode,
-                                                           named(terms).c_str()));
+  KAAS_ASSIGN_OR_RETURN(segment->mapping_,
+                        Mapping::create(descriptor.get(), terms.bytes, mode, named(terms).c_str()));
   segment->memory_ = segment->mapping_.data();
   return segment;
 }

@@ -42,8 +42,8 @@ class ExecutorWorkers {
   std::function<void()> wake_;
   tbb::global_control control_;
   tbb::task_arena arena_;
-  std::atomic<RunTask*> finished_{nullptr};   // A stack; partners: finished(), take_finished().
-  std::atomic<bool> sleeping_{false};         // Partners: announce_sleep(), finished().
+  std::atomic<RunTask*> finished_{nullptr};  // A stack; partners: finished(), take_finished().
+  std::atomic<bool> sleeping_{false};        // Partners: announce_sleep(), finished().
   std::atomic<std::uint32_t> in_flight_{0};
 };
 

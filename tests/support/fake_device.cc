@@ -1,0 +1,326 @@
+#include "tests/support/fake_device.h"
+
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "daemon/executor/device/host_launch.h"
+#include "schema/limits.h"
+
+namespace kaas {
+namespace {
+
+std::byte* pointer(DeviceAddress address) noexcept {
+  return reinterpret_cast<std::byte*>(address);  // NOLINT(performance-no-int-to-ptr)
+}
+
+// What a fresh allocation holds: something else than zeros, as a real device's may.
+constexpr std::byte kUndefined{0xa5};
+
+}  // namespace
+
+// --- FakeStream ----------------------------------------------------------------------------------
+
+class FakeStream final : public DeviceStream {
+ public:
+  explicit FakeStream(FakeDevice& device) : device_(device) {}
+
+  Result<void> copy_to_device(DeviceAddress to, std::span<const std::byte> from) override {
+    std::vector<std::byte> bytes(from.begin(), from.end());
+    return add([this, to, bytes = std::move(bytes)]() -> Result<void> {
+      KAAS_RETURN_IF_ERROR(check(to, bytes.size()));
+      std::memcpy(pointer(to), bytes.data(), bytes.size());
+      return {};
+    });
+  }
+  Result<void> copy_to_host(std::span<std::byte> to, DeviceAddress from) override {
+    return add([this, to, from]() -> Result<void> {
+      KAAS_RETURN_IF_ERROR(check(from, to.size()));
+      std::memcpy(to.data(), pointer(from), to.size());
+      return {};
+    });
+  }
+  Result<void> copy(DeviceAddress to, DeviceAddress from, std::uint64_t bytes) override {
+    return add([this, to, from, bytes]() -> Result<void> {
+      KAAS_RETURN_IF_ERROR(check(to, bytes));
+      KAAS_RETURN_IF_ERROR(check(from, bytes));
+      std::memcpy(pointer(to), pointer(from), bytes);
+      return {};
+    });
+  }
+  Result<void> zero(DeviceAddress to, std::uint64_t bytes) override {
+    return add([this, to, bytes]() -> Result<void> {
+      KAAS_RETURN_IF_ERROR(check(to, bytes));
+      std::memset(pointer(to), 0, bytes);
+      return {};
+    });
+  }
+  Result<void> launch(const KernelProgram& program) override {
+    return add([this, program] { return run(program); });
+  }
+
+  void mark(StreamMark mark) override {
+    now_ns_ += device_.options_.mark_ns;
+    marks_[static_cast<std::size_t>(mark)] = now_ns_;
+  }
+  [[nodiscard]] std::uint64_t between_ns(StreamMark begin, StreamMark end) const override {
+    return marks_[static_cast<std::size_t>(end)] - marks_[static_cast<std::size_t>(begin)];
+  }
+  [[nodiscard]] ProgramCounts counts() const override { return counts_; }
+
+  Result<bool> poll() override {
+    if (queue_.empty()) return true;
+    KAAS_RETURN_IF_ERROR(next());
+    return queue_.empty();
+  }
+  Result<void> wait() override {
+    while (!queue_.empty()) KAAS_RETURN_IF_ERROR(next());
+    return {};
+  }
+
+ private:
+  using Work = std::function<Result<void>()>;
+
+  Result<void> add(Work work) {
+    if (!device_.options_.asynchronous) return work();
+    queue_.push_back(std::move(work));
+    return {};
+  }
+  Result<void> next() {
+    Result<void> outcome = queue_.front()();
+    queue_.pop_front();
+    if (!outcome) queue_.clear();
+    return outcome;
+  }
+  Result<void> check(DeviceAddress address, std::uint64_t bytes) const {
+    if (bytes == 0 || device_.holds(address, bytes)) return {};
+    return Status{StatusCode::Internal, "an access outside every allocation of the fake device"};
+  }
+  Result<void> run(const KernelProgram& program) {
+    counts_ = {};
+    const RunTagScope tag(program.tag, program.tag_end);
+    for (std::uint64_t i = 0; i < program.n_iter; ++i) {
+      for (const KernelLaunch& launch : program.launches) {
+        ++counts_.launches;
+        KAAS_RETURN_IF_ERROR(device_.run(launch));
+      }
+      ++counts_.iterations;
+      std::uint32_t stop = 0;
+      if (program.until != 0) std::memcpy(&stop, pointer(program.until), sizeof stop);
+      if (stop != 0) break;
+    }
+    return {};
+  }
+
+  FakeDevice& device_;
+  std::deque<Work> queue_;
+  std::uint64_t now_ns_ = 0;
+  std::array<std::uint64_t, kStreamMarks> marks_{};
+  ProgramCounts counts_;
+};
+
+// --- FakeDevice ----------------------------------------------------------------------------------
+
+void FakeDevice::Release::operator()(std::byte* memory) const noexcept {
+  ::operator delete (memory, std::align_val_t{kDeviceAlignmentBytes});
+}
+
+FakeDevice::FakeDevice(const Options& options) : options_(options) {
+  limits_.name = "fake";
+  limits_.memory_bytes = options.memory_bytes;
+  limits_.grid = {kGridXMax, kGridYzMax, kGridYzMax};
+  limits_.block = {kBlockXyMax, kBlockXyMax, kBlockZMax};
+  limits_.block_threads = kBlockThreadsMax;
+  limits_.shared_bytes = kSharedBytesMax;
+  limits_.synchronous = !options.asynchronous;
+}
+
+FakeDevice::~FakeDevice() {
+  KAAS_CHECK(memory_.empty());
+}
+
+Result<DeviceMemory> FakeDevice::allocate(std::uint64_t bytes) {
+  if (allocations_until_failure_ != 0 && --allocations_until_failure_ == 0) {
+    return Status{StatusCode::OutOfMemory, "the fake device was told to fail this allocation"};
+  }
+  const std::uint64_t left = limits_.memory_bytes - allocated_;
+  if (bytes > left) {
+    return Status{StatusCode::OutOfMemory, "allocation of " + std::to_string(bytes) +
+                                               " bytes, fake device has " + std::to_string(left) +
+                                               " of " + std::to_string(limits_.memory_bytes) +
+                                               " left"};
+  }
+  std::unique_ptr<std::byte, Release> memory(
+      static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kDeviceAlignmentBytes})));
+  std::memset(memory.get(), static_cast<int>(kUndefined), bytes);
+  const auto address = reinterpret_cast<DeviceAddress>(memory.get());
+  memory_.emplace(address, std::pair{std::move(memory), bytes});
+  allocated_ += bytes;
+  return DeviceMemory(*this, address, bytes);
+}
+
+void FakeDevice::release(DeviceAddress address, std::uint64_t bytes) noexcept {
+  KAAS_CHECK(memory_.erase(address) == 1);
+  allocated_ -= bytes;
+}
+
+bool FakeDevice::holds(DeviceAddress address, std::uint64_t bytes) const noexcept {
+  auto after = memory_.upper_bound(address);
+  if (after == memory_.begin()) return false;
+  const auto& [begin, allocation] = *std::prev(after);
+  const std::uint64_t inside = address - begin;
+  return inside <= allocation.second && bytes <= allocation.second - inside;
+}
+
+Result<void> FakeDevice::run(const KernelLaunch& launch) {
+  ++launches_;
+  if (launches_until_failure_ != 0 && --launches_until_failure_ == 0) {
+    return Status{StatusCode::KernelFault, "the fake device was told to fail this launch"};
+  }
+  return run_host_launch(launch);
+}
+
+Result<DeviceFunction> FakeDevice::load(const KernelEntry& entry) {
+  return load_host_function(entry);
+}
+
+Result<std::unique_ptr<PreparedProgram>> FakeDevice::prepare(std::span<const KernelLaunch>,
+                                                             std::uint64_t) {
+  return std::unique_ptr<PreparedProgram>();
+}
+
+Result<std::unique_ptr<DeviceStream>> FakeDevice::open_stream() {
+  return std::unique_ptr<DeviceStream>(std::make_unique<FakeStream>(*this));
+}
+
+// --- FakeLibraries -------------------------------------------------------------------------------
+
+namespace {
+
+template <class T>
+T value(void* const* params, std::size_t index) {
+  T copy;
+  std::memcpy(&copy, params[index], sizeof copy);
+  return copy;
+}
+
+// The work of a whole launch is done by its first block.
+template <auto Function>
+void first_block(const kaas_launch*, std::uint64_t first, std::uint64_t, void* const* params,
+                 void*) {
+  if (first == 0) Function(params);
+}
+
+void noop(void* const*) {}
+
+void fill(void* const* params) {
+  const auto count = value<std::uint64_t>(params, 0);
+  const auto number = value<std::uint32_t>(params, 1);
+  auto* out = value<std::uint32_t*>(params, 2);
+  for (std::uint64_t i = 0; i < count; ++i) out[i] = number;
+}
+
+void copy(void* const* params) {
+  std::memcpy(value<void*>(params, 2), value<const void*>(params, 1),
+              value<std::uint64_t>(params, 0));
+}
+
+void add(void* const* params) {
+  const auto count = value<std::uint64_t>(params, 0);
+  const auto* a = value<const std::uint32_t*>(params, 1);
+  const auto* b = value<const std::uint32_t*>(params, 2);
+  auto* out = value<std::uint32_t*>(params, 3);
+  for (std::uint64_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
+}
+
+void add_one(void* const* params) {
+  const auto count = value<std::uint64_t>(params, 0);
+  auto* data = value<std::uint32_t*>(params, 1);
+  for (std::uint64_t i = 0; i < count; ++i) ++data[i];
+}
+
+void count_to(void* const* params) {
+  auto* counter = value<std::uint32_t*>(params, 1);
+  ++*counter;
+  *value<std::uint32_t*>(params, 2) = *counter >= value<std::uint32_t>(params, 0) ? 1 : 0;
+}
+
+struct RawStore {
+  std::uint32_t* to;
+  std::uint32_t number;
+  std::uint32_t unused;
+};
+
+void store_raw(void* const* params) {
+  const auto raw = value<RawStore>(params, 0);
+  *raw.to = raw.number;
+}
+
+void scale_f32(void* const* params) {
+  const auto count = value<std::uint64_t>(params, 0);
+  const auto factor = value<float>(params, 1);
+  auto* data = value<float*>(params, 2);
+  for (std::uint64_t i = 0; i < count; ++i) data[i] *= factor;
+}
+
+void print(void* const* params) {
+  const auto times = value<std::uint32_t>(params, 0);
+  for (std::uint32_t i = 0; i < times; ++i) std::printf("line %u\n", i);
+}
+
+int fail(const kaas_launch*, void* const*, void*, void*, char* error, std::size_t error_bytes) {
+  kaas_write_error(error, error_bytes, "it always does");
+  return 7;
+}
+
+kaas_kernel_descriptor descriptor(const char* name, const char* signature,
+                                  kaas_host_blocks blocks) {
+  kaas_kernel_descriptor result{};
+  result.struct_size = sizeof result;
+  result.name = name;
+  result.signature = signature;
+  result.host_blocks = blocks;
+  return result;
+}
+
+std::vector<kaas_kernel_descriptor> fake_kernels() {
+  std::vector<kaas_kernel_descriptor> kernels{
+      descriptor("noop", "", &first_block<noop>),
+      descriptor("fill", "QIP", &first_block<fill>),
+      descriptor("copy", "QpP", &first_block<copy>),
+      descriptor("add", "QppP", &first_block<add>),
+      descriptor("add_one", "QP", &first_block<add_one>),
+      descriptor("count_to", "IPP", &first_block<count_to>),
+      descriptor("store_raw", "b<16>", &first_block<store_raw>),
+      descriptor("scale_f32", "QfP", &first_block<scale_f32>),
+      descriptor("print", "I", &first_block<print>),
+  };
+  kaas_kernel_descriptor failing = descriptor("fail", "", nullptr);
+  failing.flags = KAAS_OPAQUE;
+  failing.launch = &fail;
+  kernels.push_back(failing);
+  return kernels;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<OpenedLibrary>> FakeLibraries::open(const SeenFile& file) {
+  if (file.path.rfind("/missing", 0) == 0) {
+    return Status{StatusCode::NotFound, "library '" + file.path + "': no such file"};
+  }
+  static const std::vector<kaas_kernel_descriptor> kKernels = fake_kernels();
+  kaas_library table{};
+  table.magic = KAAS_LIBRARY_MAGIC;
+  table.abi_version = KAAS_LIBRARY_ABI_VERSION;
+  table.struct_size = sizeof table;
+  table.name = "fake";
+  table.flags = file.path.rfind("/stateful", 0) == 0 ? KAAS_STATEFUL : 0;
+  table.kernel_count = static_cast<std::uint32_t>(kKernels.size());
+  table.kernels = kKernels.data();
+  return OpenedLibrary::from_table(&table, LoadedModule(), device_.limits(), file.path);
+}
+
+}  // namespace kaas

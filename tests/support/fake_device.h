@@ -1,0 +1,87 @@
+// A Device for tests and the simulation: memory of this process, kernels one block after another on
+// the calling thread, time that only marks advance. Does what the contract says and nothing twice
+// differently; fails where it is told to.
+// Threads: as device.h says. Enqueued work of an asynchronous one is done by poll() and wait().
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+
+#include "daemon/executor/device/device.h"
+#include "daemon/executor/library/opened_library.h"
+
+namespace kaas {
+
+class FakeDevice final : public Device {
+ public:
+  struct Options {
+    std::uint64_t memory_bytes = 1u << 20;
+    // poll() does one enqueued piece of work at a time; else calls do it at once.
+    bool asynchronous = false;
+    std::uint64_t mark_ns = 1'000;  // Between two marks of a stream.
+  };
+
+  explicit FakeDevice(const Options& options);
+  ~FakeDevice() override;
+
+  // The n-th allocation, or launch of a kernel, from now fails; 1 is the next. Once.
+  void fail_allocation(std::uint64_t n) { allocations_until_failure_ = n; }
+  void fail_launch(std::uint64_t n) { launches_until_failure_ = n; }
+
+  [[nodiscard]] std::size_t allocations() const noexcept { return memory_.size(); }
+  [[nodiscard]] std::uint64_t launches() const noexcept { return launches_; }
+
+  [[nodiscard]] const DeviceLimits& limits() const noexcept override { return limits_; }
+  Result<DeviceMemory> allocate(std::uint64_t bytes) override;
+  [[nodiscard]] std::uint64_t allocated_bytes() const noexcept override { return allocated_; }
+  Result<DeviceFunction> load(const KernelEntry& entry) override;
+  Result<std::unique_ptr<PreparedProgram>> prepare(std::span<const KernelLaunch> launches,
+                                                   std::uint64_t n_iter) override;
+  Result<std::unique_ptr<DeviceStream>> open_stream() override;
+
+ private:
+  friend class FakeStream;
+  struct Release {
+    void operator()(std::byte* memory) const noexcept;
+  };
+
+  void release(DeviceAddress address, std::uint64_t bytes) noexcept override;
+  // Whether [address, address + bytes) lies in one allocation: an honest device would fault.
+  [[nodiscard]] bool holds(DeviceAddress address, std::uint64_t bytes) const noexcept;
+  Result<void> run(const KernelLaunch& launch);
+
+  Options options_;
+  DeviceLimits limits_;
+  std::uint64_t allocated_ = 0;
+  std::uint64_t launches_ = 0;
+  std::uint64_t allocations_until_failure_ = 0;
+  std::uint64_t launches_until_failure_ = 0;
+  std::map<DeviceAddress, std::pair<std::unique_ptr<std::byte, Release>, std::uint64_t>> memory_;
+};
+
+// Libraries without files: every path opens the same table of kernels, but those that begin with
+// "/missing", which are not found, and with "/stateful", which say that they keep state.
+//
+//   noop                                does nothing
+//   fill(Q count, I value, P out)       u32 out[i] = value
+//   copy(Q bytes, p in, P out)
+//   add(Q count, p a, p b, P out)       u32 out[i] = a[i] + b[i]
+//   add_one(Q count, P data)            u32 ++data[i]
+//   count_to(I limit, P counter, P done)   u32 ++counter; done = counter >= limit
+//   store_raw(b<16> {u32* to, u32 value, u32 unused})   *to = value
+//   scale_f32(Q count, f factor, P data)
+//   print(I times)                      prints "line N" so often, to stdout
+//   fail()                              an opaque kernel that always fails
+class FakeLibraries final : public LibraryOpener {
+ public:
+  // `device` must outlive this.
+  explicit FakeLibraries(const Device& device) : device_(device) {}
+  Result<std::shared_ptr<OpenedLibrary>> open(const SeenFile& file) override;
+
+ private:
+  const Device& device_;
+};
+
+}  // namespace kaas

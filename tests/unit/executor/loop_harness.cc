@@ -1,0 +1,178 @@
+#include "tests/unit/executor/loop_harness.h"
+
+#include <gtest/gtest.h>
+
+namespace kaas {
+namespace {
+
+using flatbuffers::FlatBufferBuilder;
+using flatbuffers::Offset;
+
+Offset<wire::PlanKernel> encode(FlatBufferBuilder& builder, const TestKernel& kernel) {
+  std::vector<Offset<wire::Literal>> literals;
+  for (const TestLiteral& literal : kernel.literals) {
+    const auto raw = builder.CreateVector(literal.raw);
+    const auto slots = builder.CreateVectorOfStructs(literal.slots);
+    literals.push_back(wire::CreateLiteral(builder, literal.type, literal.bits, 0, raw, slots));
+  }
+  const auto name = builder.CreateString(kernel.kernel);
+  const auto literal_vector = builder.CreateVector(literals);
+  const auto arguments = builder.CreateVectorOfStructs(kernel.arguments);
+  const auto order = builder.CreateVector(kernel.order);
+  const auto after = builder.CreateVector(kernel.after);
+  return wire::CreatePlanKernel(builder, kernel.library, name, &kernel.grid, &kernel.block,
+                                kernel.shared_bytes, nullptr, false, literal_vector, arguments,
+                                order, after);
+}
+
+SeenReport seen(const wire::ReportItem& item) {
+  SeenReport report;
+  report.type = item.report_type();
+  if (const auto* done = item.report_as_RunDone()) {
+    report.id = done->run();
+    report.code = done->code();
+    report.message = view(done->message());
+    if (done->counters() != nullptr) report.counters = *done->counters();
+  } else if (const auto* plan = item.report_as_PlanLoaded()) {
+    report.id = plan->plan();
+    report.code = plan->code();
+    report.message = view(plan->message());
+    report.stateful = plan->stateful();
+    report.working_set_bytes = plan->working_set_bytes();
+  } else if (const auto* library = item.report_as_LibraryLoaded()) {
+    report.id = library->library();
+    report.code = library->code();
+    report.message = view(library->message());
+    report.stateful = library->stateful();
+    for (std::size_t i = 0; i < count(library->kernels()); ++i) {
+      report.kernels.emplace_back(
+          view(library->kernels()->Get(static_cast<flatbuffers::uoffset_t>(i))));
+    }
+  } else if (const auto* counters = item.report_as_CountersReport()) {
+    if (counters->counters() != nullptr) report.counters = *counters->counters();
+    report.used_bytes = counters->device_used_bytes();
+  }
+  return report;
+}
+
+}  // namespace
+
+LoopHarness::LoopHarness(const HarnessOptions& options)
+    : fake(std::make_unique<FakeDevice>(
+          FakeDevice::Options{options.memory_bytes, options.asynchronous, 1'000})),
+      fake_libraries(std::make_unique<FakeLibraries>(*fake)),
+      work(options.geometry),
+      report(options.geometry) {
+  make_loop(options, *fake, *fake_libraries);
+}
+
+LoopHarness::LoopHarness(const HarnessOptions& options, Device& device, LibraryOpener& libraries)
+    : work(options.geometry), report(options.geometry) {
+  make_loop(options, device, libraries);
+}
+
+void LoopHarness::make_loop(const HarnessOptions& options, Device& device,
+                            LibraryOpener& libraries) {
+  ExecutorParts parts{.work = work.view(),
+                      .report = report.view(),
+                      .device = device,
+                      .libraries = libraries,
+                      .segments = source,
+                      .workers = options.workers,
+                      .memory_limit_bytes = options.memory_bytes,
+                      .wake_kaasd = [this] { ++wakes; },
+                      .tag_end = nullptr};
+  loop = std::make_unique<ExecutorLoop>(parts);
+  writer = RingWriter(work.view(), report.view().header);
+  reader = RingReader(report.view(), work.view().header);
+}
+
+std::vector<std::uint32_t>& LoopHarness::segment(std::uint32_t id, std::vector<std::uint32_t> words,
+                                                 bool writable, bool once) {
+  auto& memory = memory_[id];
+  memory = std::make_unique<std::vector<std::uint32_t>>(std::move(words));
+  SegmentTerms terms;
+  terms.segment = id;
+  terms.writable = writable;
+  terms.once = once;
+  source.queue.push_back(
+      {id, ExecutorSegment::around(terms, std::as_writable_bytes(std::span(*memory)))});
+  return *memory;
+}
+
+void LoopHarness::load_library(std::uint32_t library, const std::string& path) {
+  send(wire::Work::LoadLibrary, [&](FlatBufferBuilder& b) {
+    return wire::CreateLoadLibrary(b, library, b.CreateString(path));
+  });
+}
+
+void LoopHarness::load_plan(const TestPlan& plan) {
+  send(wire::Work::LoadPlan, [&](FlatBufferBuilder& b) {
+    std::vector<Offset<wire::PlanKernel>> kernels;
+    for (const TestKernel& kernel : plan.kernels) kernels.push_back(encode(b, kernel));
+    const auto kernel_vector = b.CreateVector(kernels);
+    const auto allocations = b.CreateVector(plan.allocations);
+    const auto loads = b.CreateVectorOfStructs(plan.loads);
+    const auto stores = b.CreateVectorOfStructs(plan.stores);
+    const auto buffers = b.CreateVectorOfStructs(plan.buffers);
+    return wire::CreateLoadPlan(b, plan.plan, kernel_vector, allocations, loads, stores, buffers,
+                                plan.n_iter, plan.until);
+  });
+}
+
+void LoopHarness::run(const TestRun& run) {
+  send(wire::Work::Run, [&](FlatBufferBuilder& b) {
+    std::vector<Offset<wire::LiteralOverride>> overrides;
+    for (const TestOverride& literal : run.literals) {
+      const auto raw = literal.raw.empty() ? 0 : b.CreateVector(literal.raw);
+      overrides.push_back(
+          wire::CreateLiteralOverride(b, literal.kernel, literal.literal, literal.bits, raw));
+    }
+    const auto loads = b.CreateVectorOfStructs(run.loads);
+    const auto stores = b.CreateVectorOfStructs(run.stores);
+    const auto literals = b.CreateVector(overrides);
+    const auto after = b.CreateVector(run.after);
+    return wire::CreateRun(b, run.run, run.plan, run.tenant, loads, stores, literals, after,
+                           run.profile, run.request, run.session);
+  });
+}
+
+void LoopHarness::drop_versions(const std::vector<std::uint64_t>& versions) {
+  send(wire::Work::DropVersions,
+       [&](FlatBufferBuilder& b) { return wire::CreateDropVersions(b, b.CreateVector(versions)); });
+}
+
+void LoopHarness::send_raw(std::span<const std::byte> bytes) {
+  ASSERT_TRUE(writer.try_write(bytes));
+}
+
+std::vector<SeenReport> LoopHarness::settle() {
+  std::vector<SeenReport> all;
+  do {
+    while (loop->step() == StepOutcome::Progress) {
+    }
+    for (SeenReport& one : read_reports()) all.push_back(std::move(one));
+  } while (loop->executing());
+  return all;
+}
+
+std::vector<SeenReport> LoopHarness::read_reports() {
+  std::vector<SeenReport> reports;
+  std::span<const std::byte> message;
+  while (reader.read(buffer, message) == ReadOutcome::Message) {
+    const auto* item = verified_root<wire::ReportItem>(message);
+    EXPECT_NE(item, nullptr);
+    reports.push_back(seen(*item));
+    reader.advance();
+  }
+  reader.publish();
+  return reports;
+}
+
+SeenReport LoopHarness::only_report() {
+  std::vector<SeenReport> reports = settle();
+  EXPECT_EQ(reports.size(), 1u);
+  return reports.empty() ? SeenReport{} : reports.front();
+}
+
+}  // namespace kaas
