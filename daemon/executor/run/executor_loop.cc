@@ -48,7 +48,11 @@ StepOutcome ExecutorLoop::step() {
   if (reports_.waiting() != 0) reports_.flush();
   progress = take_work() || progress;
   if (!reports_.peer_is_sane()) close("kaasd's count of read reports is impossible");
-  if (reports_.wake_due() && parts_.wake_kaasd) parts_.wake_kaasd();
+  if (reports_.written() != published_) {
+    // One fence for the whole batch.
+    published_ = reports_.written();
+    if (reports_.wake_due() && parts_.wake_kaasd) parts_.wake_kaasd();
+  }
   if (!closed_reason_.empty()) return StepOutcome::Closed;
   return progress || runner_.must_poll() ? StepOutcome::Progress : StepOutcome::Idle;
 }

@@ -96,6 +96,7 @@ class ExecutorLoop {
   ExecutorLibraries libraries_;
   std::unordered_map<std::uint32_t, Result<PlanRef>> plans_;
   ExecutorRunner runner_;
+  std::uint64_t published_ = 0;  // Reports after which kaasd was woken if it slept.
   std::string closed_reason_;
 };
 

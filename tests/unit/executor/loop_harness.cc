@@ -95,8 +95,9 @@ std::vector<std::uint32_t>& LoopHarness::segment(std::uint32_t id, std::vector<s
   terms.segment = id;
   terms.writable = writable;
   terms.once = once;
-  source.queue.push_back(
-      {id, ExecutorSegment::around(terms, std::as_writable_bytes(std::span(*memory)))});
+  Result<std::shared_ptr<ExecutorSegment>> attached(
+      ExecutorSegment::around(terms, std::as_writable_bytes(std::span(*memory))));
+  source.queue.push_back({id, std::move(attached)});
   return *memory;
 }
 
