@@ -265,6 +265,8 @@ void Channel::lead(Lock& lock, Done done, std::uint64_t deadline_ns, std::uint64
 // The sleep protocol of ring.h, on the daemon's word.
 void Channel::sleep(Lock& lock, std::uint64_t slice_ns) {
   const bool on_doorbell = own().sleeps_on_doorbell.exchange(0, std::memory_order_relaxed) != 0;
+  // An event loop's announcement may have been answered already, and is not answered twice.
+  retract_sleep(own());
   announce_sleep(own());
   const std::uint32_t word = peer().wake_word.load(std::memory_order_acquire);
   if (!reader_.waiting() && peer().closed.load(std::memory_order_acquire) == 0) {

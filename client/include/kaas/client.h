@@ -51,7 +51,7 @@ struct ClientOptions {
 };
 
 // What the store knows of an object version.
-struct ObjectInfo {
+struct KAAS_API ObjectInfo {
   std::uint64_t version = 0;
   std::uint64_t bytes = 0;
 };
@@ -97,7 +97,7 @@ struct Profile {
 };
 
 // A request that has succeeded.
-struct Reply {
+struct KAAS_API Reply {
   std::uint64_t tag = 0;
   std::vector<Output> outputs;
   std::optional<Profile> profile;  // With RunOptions::profile.

@@ -302,6 +302,36 @@ TEST_F(Waiting, ABlockingWaitLeavesTheEventDescriptorArmed) {
   EXPECT_TRUE(future.ready());
 }
 
+TEST_F(Waiting, ABlockingWaitIsWokenAlthoughTheEventDescriptorWasRungBefore) {
+  Client client = connect();
+  const int event = client.event_fd();
+  client.poll();
+  ASSERT_TRUE(client.run(small_request()).has_value());
+  auto unseen = client.submit(small_request());
+  ASSERT_TRUE(readable(event, 5000));
+  hold_answers();
+  auto future = client.submit(small_request());
+  wait_until_held(1);
+  std::thread waiter([&] { EXPECT_TRUE(future.get().has_value()); });
+  bool asleep = false;
+  while (!asleep) {
+    peer.run([&](LoopbackPeer& p) {
+      const RingHeader& header = *p.ring().submit.header;
+      asleep = (header.sleeping.load() & 1) != 0 && header.sleeps_on_doorbell.load() == 0;
+    });
+  }
+  std::uint32_t before = 0;
+  peer.run([&](LoopbackPeer& p) {
+    before = p.ring().completion.header->wake_word.load();
+    p.ring().answer(held.front());
+  });
+  peer.run([&](LoopbackPeer& p) {
+    EXPECT_NE(p.ring().completion.header->wake_word.load(), before);
+  });
+  waiter.join();
+  EXPECT_TRUE(unseen.ready());
+}
+
 TEST_F(Waiting, TheEventDescriptorCoversRingsThatAreMadeLater) {
   Client client = connect();
   ASSERT_TRUE(client.run(small_request()).has_value());
