@@ -155,7 +155,23 @@ void Dispatcher::add_ring(Session& session, std::unique_ptr<RingState> ring) {
 }
 
 void Dispatcher::answer(Session&, RingState& ring, const AnswerSpec& spec) {
-  ring.ring.answer(encode_answer(builder_, spec));
+  auto bytes = encode_answer(builder_, spec);
+  const std::size_t limit = ring.ring.answer_bytes_max();
+  if (bytes.size() > limit) {
+    // Thousands of outputs with long names: their indices say as much.
+    std::vector<AnswerOutput> unnamed(spec.outputs.begin(), spec.outputs.end());
+    for (AnswerOutput& output : unnamed) output.name = {};
+    AnswerSpec shorter = spec;
+    shorter.outputs = unnamed;
+    bytes = encode_answer(builder_, shorter);
+  }
+  if (bytes.size() > limit) {
+    const Status refused =
+        over_limit(StatusCode::ResourceExhausted, "bytes of the answer", bytes.size(), limit);
+    bytes = encode_answer(builder_,
+                          {.id = spec.id, .code = refused.code, .message = refused.message});
+  }
+  ring.ring.answer(bytes);
 }
 
 void Dispatcher::fail(Session& session, RingState& ring, std::uint64_t id, const Status& status) {

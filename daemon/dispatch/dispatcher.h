@@ -113,6 +113,7 @@ class Dispatcher {
     bool alone = false;            // A run with strikes is in flight: nothing else may join it.
     bool condemned = false;        // Its end was asked for.
     bool over_limit = false;       // ... because a run exceeded the limit on running time.
+    bool distrusted = false;       // ... because it broke the protocol: it is not read any more.
     std::unordered_map<std::uint32_t, std::vector<Run*>> preparing;  // By plan.
     std::unordered_set<std::uint32_t> loaded_plans;
     wire::Counters counters;
@@ -157,6 +158,8 @@ class Dispatcher {
   Result<std::uint64_t> send_object(Session& session, const VersionRef& version);
   // Whether an unsettled run of the ring will publish the key; stalls the ring on it if so.
   bool stalls_on_pending(RingState& ring, const ScopedKey& key);
+  // Whether an unsettled run of the ring writes bytes that the put reads; stalls the ring on it.
+  bool stalls_on_writer(RingState& ring, const PutOperation& operation);
 
   // start.cc: plan.
   struct Start {
@@ -181,7 +184,8 @@ class Dispatcher {
   bool pump(ExecutorState& executor);
   enum class Dispatched { Sent, Full, Finished };
   Dispatched send(ExecutorState& executor, Run& run);
-  bool lease_outbox(ExecutorState& executor, Run& run);
+  Result<bool> lease_outbox(ExecutorState& executor, Run& run);
+  Dispatched refuse(ExecutorState& executor, Run& run, const Status& cause);
   static void return_outbox(ExecutorState& executor, Run& run);
   Result<void> locate(ExecutorState& executor, Run& run);
   Result<void> locate_load(const Run& run, const BoundLoad& load);
@@ -201,6 +205,8 @@ class Dispatcher {
   void answer_run(Run& run, const Status* failure, const wire::RunDone* report,
                   ExecutorState* executor);
   void finish(Run& run, const Status* failure);
+  static void unlink(Run& run);
+  static void forget_pending(RingState& ring, const Run& run, bool failed);
 
   // failures.cc: what is left when a session or an executor is gone, or time is up.
   void requeue_domain(std::uint32_t domain);

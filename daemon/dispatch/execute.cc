@@ -71,7 +71,9 @@ Dispatcher::Dispatched Dispatcher::send(ExecutorState& executor, Run& run) {
     settle(run, &cause, nullptr);
     return Dispatched::Finished;
   }
-  if (!lease_outbox(executor, run)) return Dispatched::Full;
+  const auto leased = lease_outbox(executor, run);
+  if (!leased.has_value()) return refuse(executor, run, leased.error());
+  if (!*leased) return Dispatched::Full;
   RunMessage message;
   message.run = run.number;
   message.plan = run.plan.get();
@@ -93,6 +95,8 @@ Dispatcher::Dispatched Dispatcher::send(ExecutorState& executor, Run& run) {
     case PushOutcome::Down:  // Its end comes as executor_down; the run waits for the next one.
       return_outbox(executor, run);
       return Dispatched::Full;
+    case PushOutcome::TooLarge:
+      return refuse(executor, run, Status(executor.link->too_large()));
   }
   run.state = Run::State::InFlight;
   run.executor = executor.link->identity().executor;
@@ -103,6 +107,13 @@ Dispatcher::Dispatched Dispatcher::send(ExecutorState& executor, Run& run) {
   return Dispatched::Sent;
 }
 
+// Ends a run that this executor, and any other like it, can't be sent.
+Dispatcher::Dispatched Dispatcher::refuse(ExecutorState& executor, Run& run, const Status& cause) {
+  return_outbox(executor, run);
+  settle(run, &cause, nullptr);
+  return Dispatched::Finished;
+}
+
 Dispatcher::Dispatched Dispatcher::send_prepare(ExecutorState& executor, Run& run) {
   const std::uint32_t plan = run.plan->id;
   const auto loaded = executor.loaded_plans.find(plan);
@@ -111,12 +122,17 @@ Dispatcher::Dispatched Dispatcher::send_prepare(ExecutorState& executor, Run& ru
     settle(run, nullptr, nullptr);
     return Dispatched::Finished;
   }
-  if (executor.link->push_plan(*run.plan) != PushOutcome::Sent) return Dispatched::Full;
+  const PushOutcome outcome = executor.link->push_plan(*run.plan);
+  if (outcome == PushOutcome::TooLarge) {
+    return refuse(executor, run, Status(executor.link->too_large()));
+  }
+  if (outcome != PushOutcome::Sent) return Dispatched::Full;
   run.state = Run::State::InFlight;
   run.executor = executor.link->identity().executor;
   executor.in_flight.push_back(&run);
   executor.alone = run.strikes > 0;
   executor.preparing[plan].push_back(&run);
+  run.started_ns = step_ns_;
   return Dispatched::Sent;
 }
 
@@ -177,7 +193,16 @@ Result<void> Dispatcher::locate_load(const Run& run, const BoundLoad& load) {
   return {};
 }
 
-bool Dispatcher::lease_outbox(ExecutorState& executor, Run& run) {
+// False: no room now. Fails: there never is.
+Result<bool> Dispatcher::lease_outbox(ExecutorState& executor, Run& run) {
+  std::uint64_t wanted = 0;
+  for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
+    if (stores_[i].segment() == kOutboxSegment) wanted += Outbox::padded(run.bound.stores[i].bytes);
+  }
+  if (wanted > executor.link->outbox().bytes()) {
+    return over_limit(StatusCode::ResourceExhausted, "bytes of the request's small outputs",
+                      wanted, executor.link->outbox().bytes());
+  }
   run.outbox_offsets.assign(run.bound.stores.size(), kNoOutbox);
   for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
     if (stores_[i].segment() != kOutboxSegment) continue;

@@ -79,6 +79,10 @@ void Dispatcher::executor_up(std::unique_ptr<ExecutorLink> link) {
 void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
   const auto found = executors_.find(id);
   if (found == executors_.end()) return;
+  // What it reported before its end has happened.
+  found->second->condemned = true;
+  while (take_reports(*found->second) != 0) {
+  }
   const std::unique_ptr<ExecutorState> executor = std::move(found->second);
   executors_.erase(found);
   host_.unwatch(executor->link->doorbell_descriptor());

@@ -185,6 +185,21 @@ bool Dispatcher::stalls_on_pending(RingState& ring, const ScopedKey& key) {
   return true;
 }
 
+bool Dispatcher::stalls_on_writer(RingState& ring, const PutOperation& operation) {
+  if (operation.segment == 0) return false;
+  for (auto run = ring.runs.rbegin(); run != ring.runs.rend(); ++run) {
+    for (const SegmentAccess& access : (*run)->bound.accesses) {
+      if (!access.writes || access.segment != operation.segment ||
+          !ranges_overlap(access.offset, access.bytes, operation.offset, operation.bytes)) {
+        continue;
+      }
+      ring.stalled_on = (*run)->number;
+      return true;
+    }
+  }
+  return false;
+}
+
 Result<VersionRef> Dispatcher::put(Session& session, PutOperation& operation,
                                    const ScopedKey& key) {
   KAAS_RETURN_IF_ERROR(store_.check_write(session.uid, key.namespace_uid, key.key));
@@ -216,7 +231,7 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                         PutOperation& operation) {
   const auto key = parse_key(operation.key, session.uid);
   if (!key.has_value()) return fail(session, ring, id, key.error());
-  if (stalls_on_pending(ring, *key)) return;
+  if (stalls_on_pending(ring, *key) || stalls_on_writer(ring, operation)) return;
   const auto version = put(session, operation, *key);
   if (!version.has_value()) return fail(session, ring, id, version.error());
   ++session.counters.puts;

@@ -13,6 +13,9 @@ Status status_of(wire::StatusCode code, const flatbuffers::String* message) {
   return Status{code, std::move(text)};
 }
 
+// Reports of one executor in one step: one that never stops must not hold the others.
+constexpr std::size_t kReportsPerStep = 256;
+
 bool is_known(wire::StatusCode code) {
   return code >= wire::StatusCode::MIN && code <= wire::StatusCode::MAX;
 }
@@ -21,26 +24,30 @@ bool is_known(wire::StatusCode code) {
 
 std::size_t Dispatcher::take_reports(ExecutorState& executor) {
   std::size_t taken = 0;
-  const std::uint32_t id = executor.link->identity().executor;
-  for (;;) {
+  while (taken < kReportsPerStep && !executor.distrusted) {
     bool violation = false;
     const wire::ReportItem* report = executor.link->next_report(violation);
     if (report != nullptr && handle_report(executor, *report)) {
       ++taken;
       continue;
     }
-    if (report != nullptr || violation) {
-      if (!executor.condemned) host_.kill_executor(id, "its reports break the protocol");
-      executor.condemned = true;
+    if (report == nullptr && !violation) break;
+    executor.distrusted = true;
+    if (!executor.condemned) {
+      host_.kill_executor(executor.link->identity().executor, "its reports break the protocol");
     }
-    return taken;
+    executor.condemned = true;
   }
+  return taken;
 }
 
 // False: the report breaks the protocol.
 bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& item) {
+  // The verifier lets an absent value with a known type pass.
+  if (item.report() == nullptr) return false;
   switch (item.report_type()) {
     case wire::Report::Ready:
+      if (executor.link->ready()) return false;
       executor.device_bytes = item.report_as_Ready()->device_bytes();
       executor.link->mark_ready();
       host_.executor_ready(executor.link->identity().executor);
@@ -138,7 +145,10 @@ void Dispatcher::settle(Run& run, const Status* failure, const wire::RunDone* re
   if (executor != nullptr) {
     auto& in_flight = executor->in_flight;
     const auto place = std::find(in_flight.begin(), in_flight.end(), &run);
+    const bool was_first = place == in_flight.begin();
     if (place != in_flight.end()) in_flight.erase(place);
+    // The next one may have waited behind it until now: that is not running.
+    if (was_first && !in_flight.empty()) in_flight.front()->started_ns = step_ns_;
     if (run.strikes > 0) executor->alone = false;
     ++executor->finished;
     pump_due_ = true;
@@ -275,24 +285,60 @@ void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone
   answer(session, ring, spec);
 }
 
-// Takes the run out of everything that knows it.
-void Dispatcher::finish(Run& run, const Status* failure) {
+// Takes the run out of the graph. One that ends before those it waits for leaves them to those
+// behind it: the order between them stands.
+void Dispatcher::unlink(Run& run) {
+  for (Run* earlier : run.depends_on) std::erase(earlier->dependents, &run);
   for (Run* dependent : run.dependents) {
     auto& on = dependent->depends_on;
-    on.erase(std::remove(on.begin(), on.end(), &run), on.end());
+    std::erase(on, &run);
+    for (Run* earlier : run.depends_on) {
+      if (std::find(on.begin(), on.end(), earlier) != on.end()) continue;
+      on.push_back(earlier);
+      earlier->dependents.push_back(dependent);
+    }
   }
+}
+
+// The run publishes nothing under its keys any more. If it failed, a writer before it may still.
+void Dispatcher::forget_pending(RingState& ring, const Run& run, bool failed) {
+  const auto writes_key = [](const BoundStore& store) {
+    return store.kind == BoundStore::Kind::Version || store.kind == BoundStore::Kind::Slice;
+  };
+  for (const BoundStore& store : run.bound.stores) {
+    if (!writes_key(store)) continue;
+    const auto pending = ring.pending.find(pending_name(store.namespace_uid, store.key));
+    if (pending == ring.pending.end() || pending->second.run != run.number) continue;
+    const Run* before = nullptr;
+    const BoundStore* its = nullptr;
+    for (auto earlier = ring.runs.rbegin(); failed && its == nullptr && earlier != ring.runs.rend();
+         ++earlier) {
+      before = *earlier;
+      for (const BoundStore& other : before->bound.stores) {
+        if (writes_key(other) && other.namespace_uid == store.namespace_uid &&
+            other.key == store.key) {
+          its = &other;
+        }
+      }
+    }
+    if (its == nullptr) {
+      ring.pending.erase(pending);
+    } else {
+      const bool whole = its->kind == BoundStore::Kind::Version;
+      pending->second = {before->number, whole ? its->version : nullptr};
+    }
+  }
+}
+
+// Takes the run out of everything that knows it.
+void Dispatcher::finish(Run& run, const Status* failure) {
+  unlink(run);
   std::vector<Run*> dependents;
   dependents.swap(run.dependents);
   if (Session* session = run.session; session != nullptr) {
     RingState& ring = *session->rings[run.ring];
     ring.runs.erase(std::find(ring.runs.begin(), ring.runs.end(), &run));
-    for (const BoundStore& store : run.bound.stores) {
-      if (store.kind != BoundStore::Kind::Version && store.kind != BoundStore::Kind::Slice) continue;
-      const auto pending = ring.pending.find(pending_name(store.namespace_uid, store.key));
-      if (pending != ring.pending.end() && pending->second.run == run.number) {
-        ring.pending.erase(pending);
-      }
-    }
+    forget_pending(ring, run, failure != nullptr);
     if (ring.stalled_on == run.number) resumable_.emplace_back(session->id, run.ring);
     for (const DeferredRead& wanted : run.reads) {
       if (failure == nullptr) {

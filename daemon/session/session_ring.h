@@ -50,7 +50,12 @@ class SessionRing {
     return outcome;
   }
 
-  // Publishes one answer, or keeps it until the client has made room in the heap.
+  // Of one answer.
+  [[nodiscard]] std::size_t answer_bytes_max() const noexcept {
+    return endpoints_.completion.geometry.message_bytes_max();
+  }
+
+  // Publishes one answer of at most answer_bytes_max(), or keeps it until the client has made room in the heap.
   void answer(std::span<const std::byte> bytes) {
     --unanswered_;
     if (backlog_.empty() && writer_.try_write(bytes)) return;
@@ -61,6 +66,9 @@ class SessionRing {
   void flush() {
     while (!backlog_.empty() && writer_.try_write(backlog_.front())) backlog_.pop_front();
     reader_.publish();
+    // Who sleeps waits for an answer: without a new one nobody is woken.
+    if (writer_.written() == woken_for_) return;
+    woken_for_ = writer_.written();
     if (!writer_.wake_due()) return;
     endpoints_.completion.header->wake_word.fetch_add(1, std::memory_order_release);
     futex_wake_all(endpoints_.completion.header->wake_word);
@@ -106,6 +114,7 @@ class SessionRing {
   RingReader reader_;
   std::uint64_t unanswered_ = 0;
   std::uint64_t consumed_ = 0;
+  std::uint64_t woken_for_ = 0;  // Answers written when the client's sleep was last looked at.
   std::deque<std::vector<std::byte>> backlog_;
 };
 

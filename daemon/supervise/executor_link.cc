@@ -104,27 +104,33 @@ ExecutorLink::ExecutorLink(ExecutorIdentity identity, ExecutorEndpoints endpoint
       reader_(peer_, own_.header),
       outbox_(endpoints_.outbox.bytes()) {}
 
-bool ExecutorLink::send(FlatBufferBuilder& builder) {
+PushOutcome ExecutorLink::send(FlatBufferBuilder& builder, const char* what) {
   const auto bytes = finished(builder);
-  if (bytes.size() > own_.geometry.message_bytes_max()) return false;
-  return writer_.try_write(bytes);
+  const std::size_t limit = own_.geometry.message_bytes_max();
+  if (bytes.size() > limit) {
+    too_large_ = over_limit(StatusCode::ResourceExhausted, what, bytes.size(), limit);
+    return PushOutcome::TooLarge;
+  }
+  return writer_.try_write(bytes) ? PushOutcome::Sent : PushOutcome::Full;
 }
 
 PushOutcome ExecutorLink::push(const RunMessage& message) {
   // Held items come first: a run that names a segment anew must not overtake its detachment.
   if (!held_.empty() && !drain_held()) return PushOutcome::Full;
-  if (!load_libraries(*message.plan) || !load_plan(*message.plan)) return PushOutcome::Full;
-  PushOutcome outcome = attach(message.segments, false);
+  PushOutcome outcome = push_plan(*message.plan);
+  if (outcome != PushOutcome::Sent) return outcome;
+  outcome = attach(message.segments, false);
   if (outcome != PushOutcome::Sent) return outcome;
   if (!writer_.can_write(kSlotPayloadBytes + 4096)) return PushOutcome::Full;
   outcome = attach(message.once_segments, true);
   if (outcome != PushOutcome::Sent) return outcome;
-  return send_run(message) ? PushOutcome::Sent : PushOutcome::Full;
+  return send_run(message);
 }
 
 PushOutcome ExecutorLink::push_plan(const PlanInstance& plan) {
   if (!held_.empty() && !drain_held()) return PushOutcome::Full;
-  return load_libraries(plan) && load_plan(plan) ? PushOutcome::Sent : PushOutcome::Full;
+  const PushOutcome outcome = load_libraries(plan);
+  return outcome == PushOutcome::Sent ? load_plan(plan) : outcome;
 }
 
 PushOutcome ExecutorLink::attach(std::span<const std::shared_ptr<const Segment>> segments,
@@ -148,7 +154,7 @@ PushOutcome ExecutorLink::attach(std::span<const std::shared_ptr<const Segment>>
   return PushOutcome::Sent;
 }
 
-bool ExecutorLink::load_libraries(const PlanInstance& plan) {
+PushOutcome ExecutorLink::load_libraries(const PlanInstance& plan) {
   for (const auto& library : plan.libraries) {
     if (libraries_.count(library->id) != 0) continue;
     builder_.Clear();
@@ -157,23 +163,24 @@ bool ExecutorLink::load_libraries(const PlanInstance& plan) {
         wire::CreateLoadLibrary(builder_, library->id, path, library->file_bytes,
                                 library->mtime_ns, library->inode);
     builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::LoadLibrary, item.Union()));
-    if (!send(builder_)) return false;
+    const PushOutcome outcome = send(builder_, "bytes of a library's name and its path");
+    if (outcome != PushOutcome::Sent) return outcome;
     libraries_.insert(library->id);
   }
-  return true;
+  return PushOutcome::Sent;
 }
 
-bool ExecutorLink::load_plan(const PlanInstance& plan) {
-  if (plans_.count(plan.id) != 0) return true;
+PushOutcome ExecutorLink::load_plan(const PlanInstance& plan) {
+  if (plans_.count(plan.id) != 0) return PushOutcome::Sent;
   builder_.Clear();
   const auto item = encode_plan(builder_, plan);
   builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::LoadPlan, item.Union()));
-  if (!send(builder_)) return false;
-  plans_.insert(plan.id);
-  return true;
+  const PushOutcome outcome = send(builder_, "bytes of the request's plan");
+  if (outcome == PushOutcome::Sent) plans_.insert(plan.id);
+  return outcome;
 }
 
-bool ExecutorLink::send_run(const RunMessage& message) {
+PushOutcome ExecutorLink::send_run(const RunMessage& message) {
   builder_.Clear();
   std::vector<Offset<wire::LiteralOverride>> overrides;
   for (const LiteralOverrideSpec& literal : message.literals) {
@@ -210,10 +217,11 @@ bool ExecutorLink::send_run(const RunMessage& message) {
   run.add_session(message.session);
   const auto item = run.Finish();
   builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::Run, item.Union()));
-  if (!send(builder_)) return false;
+  const PushOutcome outcome = send(builder_, "bytes of the request's places and literals");
+  if (outcome != PushOutcome::Sent) return outcome;
   // The executor unmaps and forgets them when the run ends; named again, they are sent again.
   for (const auto& segment : message.once_segments) segments_.erase(segment->id);
-  return true;
+  return PushOutcome::Sent;
 }
 
 const wire::ReportItem* ExecutorLink::next_report(bool& violation) {
@@ -235,7 +243,7 @@ const wire::ReportItem* ExecutorLink::next_report(bool& violation) {
 }
 
 void ExecutorLink::send_or_hold(FlatBufferBuilder& builder) {
-  if (held_.empty() && send(builder)) return;
+  if (held_.empty() && send(builder, "bytes of a control item") == PushOutcome::Sent) return;
   const auto bytes = finished(builder);
   if (held_.size() < kHeldMax) held_.emplace_back(bytes.begin(), bytes.end());
 }
@@ -285,7 +293,7 @@ void ExecutorLink::send_dropped_versions() {
   const auto versions = builder_.CreateVector(dropped_versions_.data(), count);
   const auto item = wire::CreateDropVersions(builder_, versions);
   builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::DropVersions, item.Union()));
-  if (!send(builder_)) return;
+  if (send(builder_, "bytes of dropped versions") != PushOutcome::Sent) return;
   dropped_versions_.erase(dropped_versions_.begin(),
                           dropped_versions_.begin() + static_cast<std::ptrdiff_t>(count));
 }
@@ -294,6 +302,8 @@ void ExecutorLink::flush() {
   const bool drained = drain_held();
   if (drained && !dropped_versions_.empty()) send_dropped_versions();
   reader_.publish();
+  if (writer_.written() == woken_for_) return;  // Nothing that an executor would wait for.
+  woken_for_ = writer_.written();
   if (writer_.wake_due()) endpoints_.doorbell.ring();
 }
 

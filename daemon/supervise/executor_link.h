@@ -62,6 +62,7 @@ enum class PushOutcome {
   Sent,
   Full,  // The ring or the socket has no room now; nothing of the run was sent.
   Down,  // The executor has hung up.
+  TooLarge,  // No message holds it, ever; too_large() says what and how large.
 };
 
 class ExecutorLink {
@@ -79,6 +80,9 @@ class ExecutorLink {
   PushOutcome push(const RunMessage& message);
   // Sends only what precedes a run of the plan; its PlanLoaded report follows.
   PushOutcome push_plan(const PlanInstance& plan);
+
+  // Why the last push was TooLarge.
+  [[nodiscard]] const Status& too_large() const noexcept { return too_large_; }
 
   // The next report, verified. nullptr with `violation` false: none is waiting.
   // The report is valid until the next call.
@@ -115,12 +119,12 @@ class ExecutorLink {
   [[nodiscard]] bool clear_doorbell() const { return endpoints_.doorbell.clear(); }
 
  private:
-  [[nodiscard]] bool send(flatbuffers::FlatBufferBuilder& builder);
+  [[nodiscard]] PushOutcome send(flatbuffers::FlatBufferBuilder& builder, const char* what);
   [[nodiscard]] PushOutcome attach(std::span<const std::shared_ptr<const Segment>> segments,
                                    bool once);
-  [[nodiscard]] bool load_libraries(const PlanInstance& plan);
-  [[nodiscard]] bool load_plan(const PlanInstance& plan);
-  [[nodiscard]] bool send_run(const RunMessage& message);
+  [[nodiscard]] PushOutcome load_libraries(const PlanInstance& plan);
+  [[nodiscard]] PushOutcome load_plan(const PlanInstance& plan);
+  [[nodiscard]] PushOutcome send_run(const RunMessage& message);
   void send_or_hold(flatbuffers::FlatBufferBuilder& builder);
   bool drain_held();
   void send_dropped_versions();
@@ -135,6 +139,8 @@ class ExecutorLink {
   flatbuffers::FlatBufferBuilder builder_;
   Outbox outbox_;
   bool ready_ = false;
+  std::uint64_t woken_for_ = 0;  // Items written when the executor's sleep was last looked at.
+  Status too_large_;
   std::unordered_set<std::uint32_t> plans_;
   std::unordered_set<std::uint32_t> libraries_;
   std::unordered_set<std::uint32_t> segments_;

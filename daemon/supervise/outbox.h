@@ -50,9 +50,12 @@ class Outbox {
   [[nodiscard]] std::uint64_t leased_bytes() const noexcept { return leased_; }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
 
- private:
-  static std::uint64_t padded(std::uint64_t bytes) { return (bytes + 63) & ~std::uint64_t{63}; }
+  // What a lease of `bytes` takes.
+  [[nodiscard]] static std::uint64_t padded(std::uint64_t bytes) noexcept {
+    return (bytes + 63) & ~std::uint64_t{63};
+  }
 
+ private:
   std::uint64_t bytes_;
   std::uint64_t leased_ = 0;
   std::map<std::uint64_t, std::uint64_t> free_;  // Offset to length.

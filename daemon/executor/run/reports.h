@@ -54,8 +54,12 @@ class ExecutorReports {
   // Writes what waits. Returns how many reports still do.
   std::size_t flush();
   [[nodiscard]] std::size_t waiting() const noexcept { return waiting_.size(); }
-  // After a batch of reports: whether kaasd sleeps and must be woken.
-  [[nodiscard]] bool wake_due() noexcept { return writer_.wake_due(); }
+  // Whether kaasd sleeps and there are reports that it was not woken for yet.
+  [[nodiscard]] bool wake_due() noexcept {
+    if (writer_.written() == woken_for_) return false;
+    woken_for_ = writer_.written();
+    return writer_.wake_due();
+  }
   // Reports written and not yet read by kaasd, as far as is known.
   [[nodiscard]] std::uint64_t written() const noexcept { return writer_.written(); }
   [[nodiscard]] bool peer_is_sane() const noexcept { return writer_.peer_is_sane(); }
@@ -66,6 +70,7 @@ class ExecutorReports {
 
   RingWriter writer_;
   flatbuffers::FlatBufferBuilder builder_;
+  std::uint64_t woken_for_ = 0;  // Reports written when kaasd's sleep was last looked at.
   std::deque<std::vector<std::byte>> waiting_;
 };
 

@@ -1,0 +1,131 @@
+#include "tools/sim/messages.h"
+
+namespace kaas {
+namespace {
+
+using flatbuffers::FlatBufferBuilder;
+using flatbuffers::Offset;
+
+template <class Create>
+Bytes submission(std::uint64_t id, wire::Operation type, Create create) {
+  FlatBufferBuilder builder;
+  const auto operation = create(builder);
+  builder.Finish(wire::CreateSubmission(builder, id, type, operation.Union()));
+  const auto bytes = finished(builder);
+  return {bytes.begin(), bytes.end()};
+}
+
+Offset<flatbuffers::Vector<std::uint8_t>> octets(FlatBufferBuilder& builder,
+                                                 std::span<const std::byte> bytes) {
+  return builder.CreateVector(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
+}
+
+Offset<wire::RunOptions> run_options(FlatBufferBuilder& builder, const RunOptions& options) {
+  return wire::CreateRunOptions(builder, static_cast<std::int8_t>(options.priority),
+                                options.deadline_ns, options.tag, options.profile);
+}
+
+Bytes octets_of(const flatbuffers::Vector<std::uint8_t>* vector) {
+  if (vector == nullptr) return {};
+  const auto* data = reinterpret_cast<const std::byte*>(vector->data());
+  return {data, data + vector->size()};
+}
+
+}  // namespace
+
+Bytes submit_message(std::uint64_t id, std::span<const std::byte> request,
+                     const RunOptions& options) {
+  return submission(id, wire::Operation::Submit, [&](FlatBufferBuilder& b) {
+    const auto bytes = octets(b, request);
+    return wire::CreateSubmit(b, bytes, run_options(b, options));
+  });
+}
+
+Bytes prepare_message(std::uint64_t id, std::span<const std::byte> request) {
+  return submission(id, wire::Operation::Prepare, [&](FlatBufferBuilder& b) {
+    return wire::CreatePrepare(b, octets(b, request));
+  });
+}
+
+Bytes invoke_message(std::uint64_t id, std::uint32_t plan,
+                     const std::vector<std::pair<std::string, std::string>>& renames,
+                     const RunOptions& options) {
+  return submission(id, wire::Operation::Invoke, [&](FlatBufferBuilder& b) {
+    std::vector<Offset<wire::Binding>> bindings;
+    for (const auto& [name, key] : renames) {
+      const auto name_text = b.CreateString(name);
+      const auto key_text = b.CreateString(key);
+      wire::BindingBuilder binding(b);
+      binding.add_name(name_text);
+      binding.add_key(key_text);
+      bindings.push_back(binding.Finish());
+    }
+    const auto list = b.CreateVector(bindings);
+    return wire::CreateInvoke(b, plan, list, 0, run_options(b, options));
+  });
+}
+
+Bytes release_message(std::uint64_t id, std::uint32_t plan) {
+  return submission(id, wire::Operation::ReleasePlan,
+                    [&](FlatBufferBuilder& b) { return wire::CreateReleasePlan(b, plan); });
+}
+
+Bytes put_message(std::uint64_t id, const std::string& key, std::span<const std::byte> data) {
+  return submission(id, wire::Operation::Put, [&](FlatBufferBuilder& b) {
+    const auto name = b.CreateString(key);
+    return wire::CreatePut(b, name, octets(b, data));
+  });
+}
+
+Bytes put_segment_message(std::uint64_t id, const std::string& key, std::uint32_t segment,
+                          std::uint64_t offset, std::uint64_t bytes) {
+  return submission(id, wire::Operation::Put, [&](FlatBufferBuilder& b) {
+    return wire::CreatePut(b, b.CreateString(key), 0, segment, offset, bytes);
+  });
+}
+
+Bytes get_message(std::uint64_t id, const std::string& key) {
+  return submission(id, wire::Operation::Get, [&](FlatBufferBuilder& b) {
+    return wire::CreateGet(b, b.CreateString(key));
+  });
+}
+
+Bytes stat_message(std::uint64_t id, const std::string& key) {
+  return submission(id, wire::Operation::Stat, [&](FlatBufferBuilder& b) {
+    return wire::CreateStat(b, b.CreateString(key));
+  });
+}
+
+Bytes remove_message(std::uint64_t id, const std::string& key) {
+  return submission(id, wire::Operation::Remove, [&](FlatBufferBuilder& b) {
+    return wire::CreateRemove(b, b.CreateString(key));
+  });
+}
+
+Bytes cancel_message(std::uint64_t id, std::uint64_t target) {
+  return submission(id, wire::Operation::Cancel,
+                    [&](FlatBufferBuilder& b) { return wire::CreateCancel(b, target); });
+}
+
+std::optional<SeenAnswer> decode_answer(std::span<const std::byte> message) {
+  const auto* answer = verified_root<wire::Answer>(message);
+  if (answer == nullptr) return std::nullopt;
+  SeenAnswer seen;
+  seen.id = answer->id();
+  seen.code = answer->code();
+  seen.message = view(answer->message());
+  seen.plan = answer->plan();
+  seen.version = answer->version();
+  seen.bytes = answer->bytes();
+  seen.token = answer->token();
+  seen.data = octets_of(answer->data());
+  seen.profiled = answer->profile() != nullptr;
+  for (std::size_t i = 0; i < count(answer->outputs()); ++i) {
+    const auto* output = answer->outputs()->Get(static_cast<flatbuffers::uoffset_t>(i));
+    seen.outputs.push_back({std::string(view(output->name())), output->bytes(), output->version(),
+                            octets_of(output->data())});
+  }
+  return seen;
+}
+
+}  // namespace kaas

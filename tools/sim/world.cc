@@ -1,0 +1,143 @@
+#include "tools/sim/world.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+namespace kaas {
+namespace {
+
+constexpr const char* kLibraries[] = {"fake.so", "stateful.so", "missing.so"};
+
+// A folder with empty files of the libraries' names: kaasd looks at the files, the executor's
+// libraries have no content.
+std::string make_library_folder() {
+  std::string folder = (std::filesystem::temp_directory_path() / "kaas-sim-XXXXXX").string();
+  KAAS_CHECK(::mkdtemp(folder.data()) != nullptr);
+  for (const char* name : kLibraries) {
+    const Descriptor file(::open((folder + "/" + name).c_str(), O_CREAT | O_WRONLY, 0644));
+    KAAS_CHECK(static_cast<bool>(file));
+  }
+  return folder;
+}
+
+}  // namespace
+
+World::World(const WorldOptions& options) : options_(options), folder_(make_library_folder()) {
+  ByteBudget::Options bytes;
+  bytes.limit_bytes = options.store_bytes;
+  budget_ = std::make_unique<ByteBudget>(std::move(bytes));
+  segments_ = std::make_unique<SegmentRegistry>([this](std::uint32_t segment) {
+    if (told_ != nullptr) told_->segment_released(segment);
+  });
+  store_ = std::make_unique<Store>(*budget_, *segments_, [this](std::uint64_t version) {
+    if (told_ != nullptr) told_->version_dropped(version);
+  });
+  DispatcherOptions dispatching;
+  dispatching.running_limit_ns = options.running_limit_ns;
+  dispatching.runs_per_executor = options.runs_per_executor;
+  dispatching.libraries.search_path = {folder_};
+  dispatcher_ = std::make_unique<Dispatcher>(std::move(dispatching), *this, *store_, *segments_,
+                                             make_fifo_policy());
+  told_ = dispatcher_.get();
+}
+
+World::~World() {
+  // As in kaasd: executors and sessions go, then nobody is told any more.
+  executors_.clear();
+  told_ = nullptr;
+  dispatcher_.reset();
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+SegmentRef World::add_arena(Session& session, std::uint64_t bytes) {
+  auto reserved = budget_->reserve(bytes, "arena");
+  auto descriptor = create_segment("sim-arena", bytes);
+  KAAS_CHECK(reserved.has_value() && descriptor.has_value());
+  Segment segment;
+  segment.descriptor = *std::move(descriptor);
+  segment.bytes = bytes;
+  segment.kind = SegmentKind::Arena;
+  segment.writable = true;
+  segment.owner_uid = session.uid;
+  segment.session = session.id;
+  segment.charge = std::make_shared<Reservation>(*std::move(reserved));
+  SegmentRef arena = segments_->add(std::move(segment));
+  session.segments[arena->id] = arena;
+  return arena;
+}
+
+SimClient& World::connect(std::uint32_t uid, std::size_t rings) {
+  clients_.push_back(
+      std::make_unique<SimClient>(next_session_++, uid, rings, options_.client_rings));
+  SimClient& client = *clients_.back();
+  auto session = client.make_session();
+  client.map_arena(add_arena(*session, options_.arena_bytes));
+  dispatcher_->add_session(std::move(session));
+  return client;
+}
+
+void World::hang_up(SimClient& client) {
+  client.hang_up();
+  dispatcher_->doorbell(client.session(), 0);
+}
+
+SimExecutor& World::start_executor(std::uint32_t domain) {
+  const std::uint32_t number = next_executor_++;
+  std::unique_ptr<ExecutorLink> link;
+  auto executor = SimExecutor::create(
+      options_.executor, {number, domain, "fake", static_cast<int>(number)}, link);
+  dispatcher_->executor_up(std::move(link));
+  executor->loop().report_ready();
+  return *(executors_[number] = std::move(executor));
+}
+
+void World::end_executor(std::uint32_t executor, const std::string& cause) {
+  executors_.erase(executor);
+  dispatcher_->executor_down(executor, cause);
+}
+
+SimExecutor& World::executor() {
+  KAAS_CHECK(executors_.size() == 1);
+  return *executors_.begin()->second;
+}
+
+void World::kill_executor(std::uint32_t executor, const std::string& reason) {
+  killed.push_back(executor);
+  condemned_.emplace_back(executor, reason);
+}
+
+bool World::do_chores() {
+  bool did = false;
+  while (!condemned_.empty()) {
+    const auto [executor, reason] = condemned_.front();
+    condemned_.pop_front();
+    end_executor(executor, reason);
+    did = true;
+  }
+  if (!options_.start_executors) return did;
+  std::vector<std::uint32_t> domains;
+  domains.swap(wanted);
+  for (const std::uint32_t domain : domains) {
+    start_executor(domain);
+    did = true;
+  }
+  return did;
+}
+
+void World::settle() {
+  for (int quiet = 0; quiet < 2;) {
+    bool moved = step() != 0;
+    moved = do_chores() || moved;
+    for (auto& [number, executor] : executors_) {
+      moved = executor->step() == StepOutcome::Progress || moved;
+    }
+    quiet = moved ? 0 : quiet + 1;
+  }
+}
+
+}  // namespace kaas

@@ -1,0 +1,105 @@
+// kaasd's data path with everything around it that is not it: a clock that only moves when it is
+// told to, executors that are stepped by hand, the budget, the store, a folder of library files.
+// Stands for kaasd's other threads: starts and ends executors when the dispatcher asks.
+// Threads: one.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "daemon/dispatch/dispatcher.h"
+#include "tools/sim/client.h"
+#include "tools/sim/executor.h"
+
+namespace kaas {
+
+struct WorldOptions {
+  std::uint64_t store_bytes = 256u << 20;
+  std::uint64_t running_limit_ns = 0;
+  std::uint32_t runs_per_executor = 512;
+  SimExecutorOptions executor;
+  RingGeometry client_rings{64, 256u << 10};
+  std::uint64_t arena_bytes = 64u << 10;
+  // Executors that the dispatcher wants are started by the next turn; else by start_executor().
+  bool start_executors = true;
+};
+
+class World final : public DispatcherHost {
+ public:
+  explicit World(const WorldOptions& options = {});
+  ~World() override;
+
+  // A connected client with an arena.
+  SimClient& connect(std::uint32_t uid = 1000, std::size_t rings = 1);
+  // The client's process ends: kaasd sees the hang-up.
+  void hang_up(SimClient& client);
+
+  // --- Steps -----------------------------------------------------------------------------------
+  // One step of kaasd. What it asked of its host is done by do_chores().
+  std::size_t step() { return dispatcher_->step(); }
+  // Starts wanted executors, ends condemned ones, passes hang-ups on. Whether anything was done.
+  bool do_chores();
+  // Steps everything until nothing moves.
+  void settle();
+
+  SimExecutor& start_executor(std::uint32_t domain);
+  // Its process ends now.
+  void end_executor(std::uint32_t executor, const std::string& cause = "signal 9 (Killed)");
+  // The only executor there is.
+  SimExecutor& executor();
+  [[nodiscard]] std::map<std::uint32_t, std::unique_ptr<SimExecutor>>& executors() noexcept {
+    return executors_;
+  }
+
+  // --- Parts -----------------------------------------------------------------------------------
+  [[nodiscard]] Dispatcher& dispatcher() noexcept { return *dispatcher_; }
+  [[nodiscard]] Store& store() noexcept { return *store_; }
+  [[nodiscard]] ByteBudget& budget() noexcept { return *budget_; }
+  [[nodiscard]] SegmentRegistry& segments() noexcept { return *segments_; }
+  [[nodiscard]] const std::string& folder() const noexcept { return folder_; }
+  [[nodiscard]] std::vector<std::unique_ptr<SimClient>>& clients() noexcept { return clients_; }
+  // Makes an arena of the session; the caller maps it.
+  SegmentRef add_arena(Session& session, std::uint64_t bytes);
+
+  std::uint64_t now = 1'000'000'000;
+  std::vector<std::pair<std::uint64_t, Status>> closed;  // Sessions that kaasd has ended.
+  std::vector<std::uint32_t> killed;                     // Executors that kaasd wanted to end.
+  std::vector<std::string> logged;
+  std::vector<std::uint32_t> wanted;                     // Domains, not started yet.
+
+  // --- DispatcherHost --------------------------------------------------------------------------
+  [[nodiscard]] std::uint64_t now_ns() override { return now; }
+  void want_executor(std::uint32_t domain) override { wanted.push_back(domain); }
+  void kill_executor(std::uint32_t executor, const std::string& reason) override;
+  void executor_ready(std::uint32_t) override {}
+  void session_closed(std::uint64_t session, const Status& reason) override {
+    closed.emplace_back(session, reason);
+  }
+  void watch(int, std::uint64_t, std::uint32_t) override { ++watched_; }
+  void unwatch(int) override { --watched_; }
+  void log(StatusCode, const std::string& line) override { logged.push_back(line); }
+  // Doorbells that are watched now.
+  [[nodiscard]] int watched() const noexcept { return watched_; }
+
+ private:
+  WorldOptions options_;
+  std::string folder_;
+  Dispatcher* told_ = nullptr;
+  std::unique_ptr<ByteBudget> budget_;
+  std::unique_ptr<SegmentRegistry> segments_;
+  std::unique_ptr<Store> store_;
+  std::vector<std::unique_ptr<SimClient>> clients_;
+  std::unique_ptr<Dispatcher> dispatcher_;
+  std::map<std::uint32_t, std::unique_ptr<SimExecutor>> executors_;
+  std::deque<std::pair<std::uint32_t, std::string>> condemned_;
+  std::uint32_t next_executor_ = 1;
+  std::uint64_t next_session_ = 1;
+  int watched_ = 0;
+};
+
+}  // namespace kaas
