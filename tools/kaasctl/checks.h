@@ -1,0 +1,36 @@
+// One finding of `kaasctl doctor`, and the groups of checks.
+// Threads: one.
+#pragma once
+
+#include <kaas/client.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tools/kaasctl/command_line.h"
+
+namespace kaas {
+
+struct Check {
+  enum class Level : std::uint8_t { Ok, Warn, Fail };
+  Level level = Level::Ok;
+  std::string name;
+  std::string text;    // What was found.
+  std::string advice;  // What to do; empty when all is well.
+};
+using Checks = std::vector<Check>;
+
+// NVIDIA GPUs that the driver offers here.
+std::size_t count_gpus();
+
+// Of this machine and this process, with or without a daemon.
+void check_machine(Checks& checks);
+// The places where a daemon is looked for. doctor_daemon.cc
+void check_sockets(const std::string& socket, Checks& checks);
+// Of the daemon that answered: who it is, its health, memory, devices and libraries, and a request
+// that does nothing. doctor_daemon.cc
+void check_daemon(Client& client, Checks& checks);
+
+}  // namespace kaas

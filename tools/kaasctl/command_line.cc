@@ -1,0 +1,235 @@
+#include "tools/kaasctl/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <set>
+
+#include "tools/kaasctl/text.h"
+#include "tools/request_json/json_node.h"
+
+namespace kaas {
+namespace {
+
+constexpr const char* kFooter =
+    "Exit status: 0 done, 1 the request failed, 2 wrong usage, 3 no daemon.";
+
+// The grammar. Commands set line.command when they are met.
+class Grammar {
+ public:
+  Grammar() {
+    app_.name("kaasctl");
+    app_.footer(kFooter);
+    app_.set_version_flag("--version", std::string("kaasctl ") + KAAS_VERSION);
+    app_.require_subcommand(1);
+    app_.add_option("--socket", line_.socket,
+                    "Socket of the daemon; default: $KAAS_SOCKET, else "
+                    "$XDG_RUNTIME_DIR/kaas/kaasd.sock, else /run/kaas/kaasd.sock")
+        ->type_name("PATH");
+    app_.add_flag("--json", line_.json, "Machine-readable output");
+    app_.add_flag("-q,--quiet", line_.quiet, "Print nothing but what was asked for, and errors");
+    app_.add_flag("--progress", line_.progress,
+                  "Show the progress of transfers without a terminal");
+    add_daemon_commands();
+    add_request_commands();
+    add_function_commands();
+    add_store_commands();
+  }
+
+  CLI::App& app() { return app_; }
+  CommandLine& line() { return line_; }
+
+ private:
+  CLI::App* command(CLI::App& parent, const char* name, const char* help, Command command) {
+    CLI::App* added = parent.add_subcommand(name, help);
+    added->fallthrough();  // Options of every command may stand behind its name.
+    added->callback([this, command] { line_.command = command; });
+    return added;
+  }
+
+  void add_daemon_commands() {
+    command(app_, "status", "The daemon, its executors, store and memory", Command::Status);
+    command(app_, "ps", "Sessions and the requests under way", Command::Ps);
+    CLI::App* cancel = command(app_, "cancel", "Drop a queued request", Command::Cancel);
+    cancel->add_option("request", line_.target, "SESSION.RING.ID, as ps shows it")->required();
+    CLI::App* kick = command(app_, "kick", "End a session", Command::Kick);
+    kick->add_option("session", line_.target, "Number of the session, as ps shows it")->required();
+    command(app_, "libraries", "Loaded kernel libraries and their kernels", Command::Libraries);
+    CLI::App* logs = command(app_, "logs", "The daemon's log", Command::Logs);
+    logs->add_flag("-f,--follow", line_.follow, "Go on with new lines");
+    logs->add_option("-n,--lines", line_.lines, "How many of the last lines (100)");
+    command(app_, "doctor", "Check this machine and the daemon", Command::Doctor);
+    command(app_, "reload", "Make the daemon read its configuration again", Command::Reload);
+    CLI::App* completion =
+        command(app_, "completion", "Print a completion script", Command::Completion);
+    completion->add_option("shell", line_.shell, "bash")
+        ->required()
+        ->check(CLI::IsMember({"bash"}));
+  }
+
+  void add_run_options(CLI::App& command) {
+    command
+        .add_option("bindings", line_.assignments,
+                    "NAME=INTEGER, NAME=@FILE, NAME=in:FILE, NAME=out:FILE, NAME=key:KEY")
+        ->type_name("NAME=VALUE");
+    command.add_option("--repeat", line_.repeat, "Run so often, and show the times")
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}));
+    command.add_option("--deadline", line_.deadline, "Longest time for each run: 500ms, 2s, 1min");
+    command.add_option("--tag", line_.tag, "A number of your own, shown by ps");
+    command.add_option("--priority", line_.priority, "-100 to 100, higher first")
+        ->check(CLI::Range(-100, 100));
+    command.add_option("--tenant", line_.tenant, "For whom it is, inside your user");
+    command.add_flag("--profile", line_.profile, "Show stage times and counters");
+  }
+
+  void add_request_commands() {
+    CLI::App* run = command(app_, "run", "Run the request in a JSON file", Command::Run);
+    run->add_option("file", line_.file, "Request; -: standard input")->required();
+    add_run_options(*run);
+    CLI::App* call = command(app_, "call", "Call a function", Command::Call);
+    call->add_option("function", line_.name, "Its name")->required();
+    add_run_options(*call);
+    call->add_option("--version", line_.version, "Another version than the current one");
+  }
+
+  void add_function_commands() {
+    CLI::App* deploy = command(app_, "deploy", "Make a request a function", Command::Deploy);
+    deploy->add_option("file", line_.file, "Request; -: standard input")->required();
+    deploy->add_option("--name", line_.name, "Its name; default: the file's field 'function'");
+    CLI::App* undeploy = command(app_, "undeploy", "Remove a function", Command::Undeploy);
+    undeploy->add_option("function", line_.name, "Its name")->required();
+    undeploy->add_option("--version", line_.version, "Only this version");
+    CLI::App* functions =
+        command(app_, "functions", "Functions and their versions", Command::Functions);
+    functions->add_option("function", line_.name, "Only this one, with all its versions");
+    functions->add_option("--use", line_.version, "Make this version of the function current");
+  }
+
+  void add_store_commands() {
+    CLI::App* kv = app_.add_subcommand("kv", "The store: put, get, ls, stat, rm, share");
+    kv->require_subcommand(1);
+    kv->fallthrough();
+    CLI::App* put = command(*kv, "put", "Store a file", Command::KvPut);
+    add_key(*put);
+    put->add_option("file", line_.file, "File; -: standard input")->required();
+    CLI::App* get = command(*kv, "get", "Fetch an object", Command::KvGet);
+    add_key(*get);
+    get->add_option("file", line_.file, "File; - or nothing: standard output");
+    CLI::App* list = command(*kv, "ls", "List keys", Command::KvLs);
+    list->add_option("prefix", line_.prefix, "Only keys that begin so; @UID/ for another user's");
+    CLI::App* stat = command(*kv, "stat", "Size and version of an object", Command::KvStat);
+    add_key(*stat);
+    CLI::App* remove = command(*kv, "rm", "Remove objects", Command::KvRm);
+    remove->add_option("keys", line_.keys, "Keys")->required();
+    CLI::App* share =
+        command(*kv, "share", "Let other users read or write a key", Command::KvShare);
+    add_key(*share);
+    CLI::Option* uid = share->add_option("--uid", line_.uid, "A user");
+    share->add_flag("--everyone", line_.everyone, "Every user")->excludes(uid);
+    CLI::Option* write = share->add_flag("--write", line_.write, "Also write");
+    share->add_flag("--revoke", line_.revoke, "Take it back")->excludes(write);
+  }
+
+  void add_key(CLI::App& command) {
+    command.add_option("key", line_.key, "Key; @UID/KEY for another user's")->required();
+  }
+
+  CLI::App app_{"Controls the KaaS daemon"};
+  CommandLine line_;
+};
+
+// What CLI11 can't say: conditions over several options.
+std::optional<std::string> usage_fault(const CommandLine& line) {
+  if (line.command == Command::KvShare && !line.uid && !line.everyone) {
+    return "kv share: give --uid N or --everyone";
+  }
+  if (line.command == Command::Functions && line.version && line.name.empty()) {
+    return "functions --use: give the function's name";
+  }
+  if (line.command == Command::KvGet && line.json && (line.file.empty() || line.file == "-")) {
+    return "kv get --json: give a file, because standard output has the JSON";
+  }
+  return std::nullopt;
+}
+
+// A word where a command belongs, with the commands it may have meant; nullopt: none is the fault.
+std::optional<std::string> unknown_command(const CLI::App& app) {
+  const CLI::App* level = &app;
+  while (!level->get_subcommands().empty()) level = level->get_subcommands().front();
+  const std::vector<std::string> words = app.remaining(true);
+  std::vector<std::string_view> names;
+  const auto commands = level->get_subcommands([](const CLI::App*) { return true; });
+  for (const CLI::App* command : commands) names.emplace_back(command->get_name());
+  if (names.empty() || words.empty() || words.front().starts_with('-')) return std::nullopt;
+  return "there is no command " + shown(words.front()) + nearest_of(words.front(), names);
+}
+
+// Prints what is wrong, or the help that was asked for. Returns the exit status.
+int report_parse_error(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+    return app.exit(error) == 0 ? kExitDone : kExitFailed;
+  }
+  const std::string text = unknown_command(app).value_or(error.what());
+  std::fprintf(stderr, "kaasctl: %s\nRun kaasctl --help, or kaasctl COMMAND --help.\n",
+               printable(text).c_str());
+  return kExitUsage;
+}
+
+}  // namespace
+
+ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
+  Grammar grammar;
+  ParsedCommandLine parsed;
+  try {
+    grammar.app().parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    parsed.exit = report_parse_error(grammar.app(), error);
+    return parsed;
+  }
+  parsed.line = std::move(grammar.line());
+  if (const auto fault = usage_fault(parsed.line)) {
+    std::fprintf(stderr, "kaasctl: %s\n", fault->c_str());
+    parsed.exit = kExitUsage;
+  }
+  return parsed;
+}
+
+Expected expected_after(const std::vector<std::string>& words) {
+  Grammar grammar;
+  CLI::App* app = &grammar.app();
+  Expected expected;
+  for (const std::string& word : words) {
+    if (expected.option_value) {
+      expected.option_value = false;
+      continue;
+    }
+    if (word.size() > 1 && word[0] == '-') {
+      const CLI::Option* option = app->get_option_no_throw(word);
+      if (option == nullptr) option = grammar.app().get_option_no_throw(word);
+      expected.option_value = option != nullptr && option->get_items_expected_min() > 0;
+      continue;
+    }
+    const auto named =
+        app->get_subcommands([&](const CLI::App* command) { return command->get_name() == word; });
+    if (!named.empty() && expected.values.empty()) {
+      app = named.front();
+      expected.path.push_back(word);
+    } else {
+      expected.values.push_back(word);
+    }
+  }
+  for (const CLI::App* command : app->get_subcommands([](const CLI::App*) { return true; })) {
+    expected.words.push_back(command->get_name());
+  }
+  std::set<std::string> options;  // A command's own may hide one of all commands.
+  std::vector<const CLI::App*> levels{app};
+  if (app != &grammar.app()) levels.push_back(&grammar.app());
+  for (const CLI::App* level : levels) {
+    for (const CLI::Option* option : level->get_options()) {
+      for (const std::string& name : option->get_lnames()) options.insert("--" + name);
+    }
+  }
+  expected.words.insert(expected.words.end(), options.begin(), options.end());
+  return expected;
+}
+
+}  // namespace kaas

@@ -1,0 +1,240 @@
+// doctor: checks of the daemon, from where it is looked for to a request that does nothing.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+#include <system_error>
+
+#include "schema/ipc/socket.h"
+#include "tools/kaasctl/checks.h"
+#include "tools/kaasctl/reading.h"
+#include "tools/kaasctl/text.h"
+
+namespace kaas {
+namespace {
+
+using Level = Check::Level;
+
+constexpr int kNullRequests = 200;
+constexpr double kFullFraction = 0.9;
+
+std::string octal(mode_t mode) {
+  std::array<char, 16> text{};
+  std::snprintf(text.data(), text.size(), "%04o", static_cast<unsigned>(mode & 07777));
+  return text.data();
+}
+
+bool is_trusted(uid_t uid) {
+  return uid == 0 || uid == ::geteuid();
+}
+
+// Who may put another socket or library into a folder; nullopt: nobody that matters.
+std::optional<std::string> folder_fault(const struct stat& info) {
+  if (!is_trusted(info.st_uid)) return "belongs to uid " + std::to_string(info.st_uid);
+  const bool is_sticky = (info.st_mode & S_ISVTX) != 0;
+  if ((info.st_mode & S_IWOTH) != 0 && !is_sticky) return "can be written by everybody";
+  return std::nullopt;
+}
+
+void check_socket(const std::string& path, Checks& checks) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) {
+    checks.push_back({Level::Ok, "socket", path + ": " + std::strerror(errno), ""});
+    return;
+  }
+  std::string text = path + ": mode " + octal(info.st_mode) + ", uid " +
+                     std::to_string(info.st_uid) + ", gid " + std::to_string(info.st_gid);
+  if (!S_ISSOCK(info.st_mode)) {
+    checks.push_back(
+        {Level::Fail, "socket", path + " is no socket", "remove it, or choose another path"});
+    return;
+  }
+  struct stat folder {};
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  if (::stat(parent.c_str(), &folder) == 0) {
+    if (const auto fault = folder_fault(folder)) {
+      checks.push_back({Level::Warn, "socket", text + "; its folder " + *fault,
+                        "put the socket where only you or root can write"});
+      return;
+    }
+  }
+  const auto connected = connect_socket(path);
+  if (!connected.has_value()) {
+    checks.push_back({Level::Warn, "socket", text + "; " + connected.error().message,
+                      "a daemon that was killed leaves it; the next one takes it over"});
+    return;
+  }
+  const auto peer = peer_credentials(connected->get());
+  if (!peer.has_value()) {
+    checks.push_back({Level::Warn, "socket", text + "; " + peer.error().message, ""});
+    return;
+  }
+  text += "; process " + std::to_string(peer->pid) + " of uid " + std::to_string(peer->uid) +
+          " listens";
+  if (is_trusted(peer->uid)) {
+    checks.push_back({Level::Ok, "socket", text, ""});
+  } else {
+    checks.push_back({Level::Warn, "socket", text,
+                      "that user sees all that you send; is it the daemon you mean?"});
+  }
+}
+
+void check_health(Client& client, const Json& status, Checks& checks) {
+  const std::string version = text_at(status, "version");
+  const bool same = version == KAAS_VERSION;
+  checks.push_back(
+      {same ? Level::Ok : Level::Warn, "daemon",
+       "kaasd " + version + " at " + client.socket() + ", up " +
+           human_seconds(number_at(status, "uptime_s")),
+       same ? ""
+            : std::string("kaasctl is ") + KAAS_VERSION + ": restart the daemon after an update"});
+  const std::string health = text_at(status, "health");
+  const std::string reason = text_at(status, "health_reason");
+  const Level level = health == "ok" ? Level::Ok : health == "starting" ? Level::Warn : Level::Fail;
+  checks.push_back({level, "health", health + (reason.empty() ? "" : ": " + reason),
+                    level == Level::Ok ? "" : "see kaasctl logs"});
+}
+
+void check_store(const Json& status, Checks& checks) {
+  const Json& memory = object_at(status, "memory");
+  const std::uint64_t used = natural_at(memory, "used_bytes");
+  const std::uint64_t limit = natural_at(memory, "limit_bytes");
+  const bool is_full = static_cast<double>(used) > kFullFraction * static_cast<double>(limit);
+  checks.push_back({is_full ? Level::Warn : Level::Ok, "store",
+                    human_bytes(used) + " of " + human_bytes(limit) +
+                        " used (limit: " + text_at(memory, "bound") + ")",
+                    is_full ? "remove objects (kaasctl kv ls, rm), end sessions (kaasctl ps, kick) "
+                              "or raise the limit"
+                            : ""});
+}
+
+void check_devices(const Json& status, Checks& checks) {
+  const std::string configured = text_at(object_at(status, "config"), "device");
+  const std::size_t gpus = count_gpus();
+  checks.push_back({Level::Ok, "devices",
+                    "the daemon uses '" + configured + "'; this machine has " +
+                        std::to_string(gpus) + " NVIDIA GPUs",
+                    ""});
+  for (const Json& executor : list_at(status, "executors")) {
+    const bool ready = text_at(executor, "state") == "ready";
+    const std::uint64_t restarts = natural_at(executor, "restarts");
+    const Level level = ready && restarts == 0 ? Level::Ok : Level::Warn;
+    checks.push_back({level, "executor",
+                      text_at(executor, "device") + " for uid " +
+                          std::to_string(natural_at(executor, "domain")) + ": " +
+                          text_at(executor, "state") + ", process " +
+                          std::to_string(natural_at(executor, "pid")) + ", " +
+                          human_bytes(natural_at(executor, "device_used_bytes")) + " of " +
+                          human_bytes(natural_at(executor, "device_limit_bytes")) +
+                          " used, restarted " + std::to_string(restarts) + " times",
+                      level == Level::Ok ? "" : "see kaasctl logs for why it ended"});
+  }
+}
+
+void check_library_file(const std::filesystem::directory_entry& entry, Checks& checks,
+                        std::size_t& usable) {
+  struct stat info {};
+  const std::string path = entry.path().string();
+  if (::stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) return;
+  if (::access(path.c_str(), R_OK) != 0) {
+    checks.push_back({Level::Warn, "library", path + " can't be read: " + std::strerror(errno),
+                      "make it readable (mode 0644)"});
+  } else if (!is_trusted(info.st_uid) || (info.st_mode & S_IWOTH) != 0) {
+    checks.push_back(
+        {Level::Warn, "library",
+         path + ": mode " + octal(info.st_mode) + ", uid " + std::to_string(info.st_uid),
+         "the daemon refuses files that others may write: chmod o-w, chown"});
+  } else {
+    ++usable;
+  }
+}
+
+void check_libraries(const Json& status, Checks& checks) {
+  const Json& folders = list_at(object_at(status, "config"), "library_path");
+  if (folders.empty()) {
+    checks.push_back({Level::Fail, "libraries", "the daemon has no library path",
+                      "set library.path, or start kaasd with --library-path"});
+  }
+  for (const Json& folder : folders) {
+    const std::string path = folder.is_string() ? folder.get<std::string>() : "";
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
+      checks.push_back({Level::Fail, "libraries",
+                        "'" + path + "': " + (errno != 0 ? std::strerror(errno) : "no folder"),
+                        "correct library.path, or install the kernel libraries"});
+      continue;
+    }
+    if (const auto fault = folder_fault(info)) {
+      checks.push_back({Level::Fail, "libraries", "'" + path + "' " + *fault,
+                        "the daemon refuses libraries from there: chmod o-w, chown"});
+      continue;
+    }
+    std::size_t usable = 0;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+      if (entry.path().extension() == ".so") check_library_file(entry, checks, usable);
+    }
+    checks.push_back({usable > 0 ? Level::Ok : Level::Warn, "libraries",
+                      std::to_string(usable) + " in " + path,
+                      usable > 0 ? "" : "install the kernel libraries there"});
+  }
+}
+
+// The whole way of a request, without work of its own.
+void check_null_request(Client& client, Checks& checks) {
+  using Clock = std::chrono::steady_clock;
+  const auto began = Clock::now();
+  RequestBuilder builder;
+  builder.kernel("std", "noop").grid(1).block(1);
+  const auto failed = [&](const Status& status) {
+    checks.push_back({Level::Fail, "null request", status.message, "see kaasctl logs"});
+  };
+  const auto request = builder.build();
+  if (!request.has_value()) return failed(request.error());
+  const auto plan = client.prepare(*request);
+  if (!plan.has_value()) return failed(plan.error());
+  std::vector<std::uint64_t> times;
+  for (int n = 0; n < kNullRequests; ++n) {
+    const auto started = n == 0 ? began : Clock::now();
+    const auto reply = plan->run();
+    if (!reply.has_value()) return failed(reply.error());
+    times.push_back(static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - started).count()));
+  }
+  const std::uint64_t first = times.front();
+  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+  checks.push_back({Level::Ok, "null request",
+                    "std:noop, the first in " + human_ns(first) + ", then " +
+                        human_ns(times[times.size() / 2]) + " (median of " +
+                        std::to_string(kNullRequests) + ")",
+                    ""});
+}
+
+}  // namespace
+
+void check_sockets(const std::string& socket, Checks& checks) {
+  const auto paths = socket.empty() ? default_socket_paths() : std::vector{socket};
+  for (const std::string& path : paths) check_socket(path, checks);
+}
+
+void check_daemon(Client& client, Checks& checks) {
+  const auto answer = client.status_json();
+  const auto status = answer.has_value() ? parse_answer(*answer) : Result<Json>(answer.error());
+  if (!status.has_value()) {
+    checks.push_back({Level::Fail, "daemon", status.error().message, "see kaasctl logs"});
+    return;
+  }
+  check_health(client, *status, checks);
+  check_store(*status, checks);
+  check_devices(*status, checks);
+  check_libraries(*status, checks);
+  check_null_request(client, checks);
+}
+
+}  // namespace kaas
