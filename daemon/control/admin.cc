@@ -144,7 +144,9 @@ std::string functions_json(Dispatcher& dispatcher, const Caller& caller) {
     for (const auto& version : function.versions) {
       versions.push_back({{"version", version.version},
                           {"kernels", version.kernels},
-                          {"parameters", version.parameters}});
+                          {"parameters", version.parameters},
+                          {"inputs", version.inputs},
+                          {"outputs", version.outputs}});
     }
     functions.push_back({{"name", function.name},
                          {"owner_uid", function.owner_uid},

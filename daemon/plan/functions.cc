@@ -30,6 +30,29 @@ std::size_t bytes_of(const RequestSpec& request) {
   return bytes;
 }
 
+// FunctionInfo::Version's inputs and outputs.
+void name_roles(const RequestSpec& request, FunctionInfo::Version& version) {
+  std::vector<bool> used(request.buffers.size());
+  std::vector<bool> read_first(request.buffers.size());
+  std::vector<bool> written(request.buffers.size());
+  for (const KernelSpec& kernel : request.kernels) {
+    for (const ArgumentSpec& argument : kernel.arguments) {
+      const bool reads =
+          argument.access == wire::Access::In || argument.access == wire::Access::InOut;
+      const bool writes =
+          argument.access == wire::Access::Out || argument.access == wire::Access::InOut;
+      if (!used[argument.buffer]) read_first[argument.buffer] = reads;
+      used[argument.buffer] = true;
+      if (writes) written[argument.buffer] = true;
+    }
+  }
+  for (std::size_t n = 0; n < request.buffers.size(); ++n) {
+    const BufferSpec& buffer = request.buffers[n];
+    if (read_first[n]) version.inputs.push_back(buffer.name);
+    if (written[n] && !buffer.ephemeral) version.outputs.push_back(buffer.name);
+  }
+}
+
 // Names of parameters of one version have a fixed order, so values alone tell calls apart; a call
 // whose names are wrong is never cached, because it does not compile.
 std::string cache_key(std::uint64_t serial, const RequestSpec& request,
@@ -213,8 +236,13 @@ std::vector<FunctionInfo> FunctionRegistry::list(std::uint32_t uid) const {
     FunctionInfo info{id.second, id.first, function.current, {}};
     for (const auto& [number, version] : function.versions) {
       const auto found = compiled.find(version.serial);
-      info.versions.push_back({number, version.request->kernels.size(), version.request->parameters,
-                               found == compiled.end() ? 0 : found->second});
+      FunctionInfo::Version listed;
+      listed.version = number;
+      listed.kernels = version.request->kernels.size();
+      listed.parameters = version.request->parameters;
+      name_roles(*version.request, listed);
+      if (found != compiled.end()) listed.compiled = found->second;
+      info.versions.push_back(std::move(listed));
     }
     infos.push_back(std::move(info));
   }

@@ -32,6 +32,10 @@ struct FunctionInfo {
     std::uint32_t version = 0;
     std::size_t kernels = 0;
     std::vector<std::string> parameters;
+    // What a call can bind: buffers whose first use reads them, and buffers that are kept. In the
+    // request's order; one that is changed in place is in both.
+    std::vector<std::string> inputs;
+    std::vector<std::string> outputs;
     std::size_t compiled = 0;  // Templates that are in the cache now.
   };
   std::vector<Version> versions;  // Ascending.
