@@ -75,7 +75,8 @@ void PeerRing::write(std::span<const std::byte> message) { KAAS_CHECK(writer.try
 
 void PeerRing::wake() {
   reader.publish();
-  if (!writer.wake_due()) return;
+  if (writer.written() == shown || !writer.wake_due()) return;
+  shown = writer.written();
   completion.header->wake_word.fetch_add(1, std::memory_order_release);
   futex_wake_all(completion.header->wake_word);
   if (submit.header->sleeps_on_doorbell.load(std::memory_order_relaxed) != 0) doorbell.ring();

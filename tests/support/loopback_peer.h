@@ -35,6 +35,7 @@ struct PeerRing {
   RingWriter writer;
   RingReader reader;
   std::uint64_t unanswered = 0;
+  std::uint64_t shown = 0;  // Answers that the client was last woken for.
   int socket = -1;  // Of the session, for descriptors.
 
   // What an answer is made of. Zero and empty fields are left out.
@@ -53,6 +54,7 @@ struct PeerRing {
   void answer(std::uint64_t id) { answer(id, Fields()); }
   // Any bytes as an answer.
   void write(std::span<const std::byte> message);
+  // Wakes the client if it sleeps and there is something new to see.
   void wake();
 };
 
