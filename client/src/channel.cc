@@ -318,9 +318,12 @@ void Channel::check_alive() {
   if (__atomic_load_n(&peer().epoch, __ATOMIC_RELAXED) != parts_.epoch) {
     reason = {StatusCode::Unavailable, "the ring belongs to another life of kaasd"};
   } else if (closed != 0) {
+    // Why is on the socket, sent before the ring was closed.
+    link_->drain();
     const bool known = closed <= static_cast<std::uint32_t>(wire::StatusCode::MAX);
-    reason = {known ? static_cast<StatusCode>(closed) : StatusCode::Unavailable,
-              "kaasd at " + link_->path() + " has closed the ring"};
+    reason = link_->dead() ? link_->reason()
+                           : Status{known ? static_cast<StatusCode>(closed) : StatusCode::Unavailable,
+                                    "kaasd at " + link_->path() + " has closed the ring"};
   } else if (!writer_.peer_is_sane()) {
     reason = {StatusCode::ProtocolViolation,
               "kaasd at " + link_->path() + " has consumed what was never sent"};

@@ -157,10 +157,6 @@ void Control::close(std::uint64_t id, const Status& reason) {
 }
 
 void Control::session_closed(std::uint64_t session, const Status& reason) {
-  // The client reads the reason on its socket, if it still can.
-  const auto found = connections_.find(session);
-  if (found == connections_.end()) return;
-  send_failure(*found->second->socket, 0, reason);
   close(session, reason);
 }
 

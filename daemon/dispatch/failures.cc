@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "daemon/dispatch/dispatcher.h"
+#include "schema/ipc/socket.h"
 
 namespace kaas {
 
@@ -52,6 +53,14 @@ void Dispatcher::close_session(std::uint64_t session_id, const Status& reason) {
   if (found == sessions_.end()) return;
   const std::unique_ptr<Session> session = std::move(found->second);
   sessions_.erase(found);
+  // Before the rings are closed: who sees that looks here for the reason.
+  builder_.Clear();
+  const auto message = builder_.CreateString(reason.message);
+  wire::ControlReplyBuilder reply(builder_);
+  reply.add_code(reason.code);
+  reply.add_message(message);
+  builder_.Finish(reply.Finish());
+  static_cast<void>(send_message(session->socket->get(), finished(builder_)));
   std::vector<Run*> queued;
   for (const auto& ring : session->rings) {
     host_.unwatch(ring->ring.doorbell_descriptor());

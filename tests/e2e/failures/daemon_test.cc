@@ -1,0 +1,148 @@
+// The daemon itself: signals, restarts, a second one.
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "schema/ipc/clock.h"
+#include "tests/support/e2e_fixture.h"
+#include "tests/support/eventually.h"
+
+namespace kaas {
+namespace {
+
+class Daemon : public E2eTest {
+ protected:
+  static Request busy(std::uint64_t ms) {
+    RequestBuilder builder;
+    builder.buffer("x", 4);
+    builder.kernel("faulty", "busy").grid(1).block(1).literal(ms).literal(1.0f).out("x");
+    return built(builder);
+  }
+};
+
+TEST_F(Daemon, TermFinishesWhatIsUnderWay) {
+  Client client = connect();
+  auto run = client.submit(busy(300));
+  ASSERT_TRUE(eventually([&] {
+    const auto clients = client.clients_json();
+    return clients.has_value() && clients->find("\"running\"") != std::string::npos;
+  }));
+  daemon_->signal(SIGTERM);
+  EXPECT_OK(run.get());
+  EXPECT_EQ(daemon_->wait(), 0);
+  EXPECT_FALSE(std::filesystem::exists(daemon_->socket()));
+  EXPECT_FALSE(std::filesystem::exists(daemon_->socket() + ".lock"));
+  daemon_ = nullptr;
+}
+
+TEST_F(Daemon, KilledDaemonIsNoticedAtOnceByAWaitingClient) {
+  Client client = connect();
+  auto run = client.submit(busy(20'000));
+  ASSERT_TRUE(eventually([&] { return !run.ready(); }));
+  const auto executors = daemon_->executors();
+  daemon_->signal(SIGKILL);
+  const auto outcome = run.get();
+  ASSERT_FALSE(outcome.has_value());
+  EXPECT_EQ(outcome.error().code, StatusCode::UnknownOutcome) << outcome.error().message;
+  const auto later = client.put("x", bytes_of(std::vector<float>{1.0f}));
+  ASSERT_FALSE(later.has_value());
+  EXPECT_EQ(later.error().code, StatusCode::Unavailable) << later.error().message;
+  EXPECT_EQ(daemon_->wait(), 128 + SIGKILL);
+  for (const pid_t executor : executors) {
+    EXPECT_TRUE(eventually([executor] { return !process_exists(executor); }));
+  }
+  daemon_ = nullptr;
+}
+
+TEST(DaemonRestart, LoopOfKillsAlwaysComesBackOnTheSameSocket) {
+  char folder[] = "/tmp/kaas-test-XXXXXX";
+  ASSERT_NE(::mkdtemp(folder), nullptr);
+  for (int round = 0; round < 10; ++round) {
+    DaemonProcess::Options options;
+    options.socket = std::string(folder) + "/kaasd.sock";
+    const auto daemon = DaemonProcess::start(std::move(options));
+    ASSERT_NE(daemon, nullptr) << "round " << round;
+    ClientOptions client_options;
+    client_options.socket = daemon->socket();
+    auto client = Client::connect(client_options);
+    ASSERT_OK(client);
+    EXPECT_OK(client->put("x", bytes_of(std::vector<float>{1.0f})));
+    daemon->signal(SIGKILL);
+    EXPECT_EQ(daemon->wait(), 128 + SIGKILL);
+  }
+  std::filesystem::remove_all(folder);
+}
+
+TEST_F(Daemon, SecondOneOnTheSocketSaysWhoHoldsIt) {
+  DaemonProcess::Options options;
+  options.socket = daemon_->socket();
+  options.wait_until_ready = false;
+  const auto second = DaemonProcess::start(std::move(options));
+  ASSERT_NE(second, nullptr);
+  EXPECT_EQ(second->wait(), 1);
+  EXPECT_NE(second->log().find(std::to_string(daemon_->pid())), std::string::npos)
+      << second->log();
+  EXPECT_OK(connect().alive());
+}
+
+TEST(DaemonConfig, MistakesNameFieldLineAndWhatIsAllowed) {
+  struct Mistake {
+    const char* text;
+    std::vector<std::string> said;
+  };
+  const std::vector<Mistake> mistakes = {
+      {"socket_mode = \"9999\"\n", {":1:", "socket_mode", "9999", "octal"}},
+      {"[store]\nbytes = -1\n", {":2:", "store.bytes", "-1", "integer from 0"}},
+      {"[store]\nbyte = 1\n", {":2:", "store.byte", "unknown field", "store.bytes"}},
+      {"socket = \n", {":1:"}},
+      {"policy = \"fastest\"\n", {"policy", "fastest", "fifo"}},
+      {"[library]\npath = [\"relative\"]\n", {":2:", "library.path", "absolute"}},
+  };
+  for (const Mistake& mistake : mistakes) {
+    char path[] = "/tmp/kaas-test-XXXXXX";
+    const int file = ::mkstemp(path);
+    ASSERT_GE(file, 0);
+    ::close(file);
+    std::ofstream(path) << mistake.text;
+    DaemonProcess::Options options;
+    options.arguments = {"--config", path};
+    options.wait_until_ready = false;
+    const auto daemon = DaemonProcess::start(std::move(options));
+    ASSERT_NE(daemon, nullptr);
+    EXPECT_EQ(daemon->wait(), 2) << mistake.text;
+    for (const std::string& said : mistake.said) {
+      EXPECT_NE(daemon->log().find(said), std::string::npos) << mistake.text << daemon->log();
+    }
+    std::filesystem::remove(path);
+  }
+}
+
+TEST(DaemonConfig, HangUpReReadsWhatCanBeReRead) {
+  char path[] = "/tmp/kaas-test-XXXXXX";
+  const int file = ::mkstemp(path);
+  ASSERT_GE(file, 0);
+  ::close(file);
+  const auto daemon = DaemonProcess::start({"--config", path});
+  ASSERT_NE(daemon, nullptr);
+  std::ofstream(path) << "[executor]\nrunning_limit_ms = 200\n";
+  daemon->signal(SIGHUP);
+  ASSERT_TRUE(eventually(
+      [&] { return daemon->log().find("configuration re-read") != std::string::npos; }));
+  ClientOptions options;
+  options.socket = daemon->socket();
+  auto client = Client::connect(options);
+  ASSERT_OK(client);
+  RequestBuilder builder;
+  builder.kernel("faulty", "endless").grid(1).block(1).literal(std::uint32_t{0});
+  const auto outcome = client->run(*builder.build());
+  ASSERT_FALSE(outcome.has_value());
+  EXPECT_EQ(outcome.error().code, StatusCode::DeadlineExceeded);
+  EXPECT_EQ(daemon->stop(), 0);
+  std::filesystem::remove(path);
+}
+
+}  // namespace
+}  // namespace kaas
