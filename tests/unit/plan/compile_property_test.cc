@@ -40,7 +40,8 @@ bool writes(Access access) {
 
 class RequestMaker {
  public:
-  explicit RequestMaker(std::uint64_t seed) : random_(seed) {}
+  // Every other request is crowded: all buffers lie in one segment.
+  explicit RequestMaker(std::uint64_t seed) : crowded_(seed % 2 == 0), random_(seed) {}
 
   RequestSpec make() {
     RequestSpec request;
@@ -71,12 +72,14 @@ class RequestMaker {
 
   BufferSpec make_buffer(std::uint64_t b) {
     const std::string name = "b" + std::to_string(b);
-    const std::uint64_t bytes = 1 + pick(12);
-    const std::uint64_t offset = pick(3) * 250 + pick(12);
+    // Some reach over several others.
+    const std::uint64_t bytes = 1 + pick(pick(3) == 0 ? 24 : 6);
+    const std::uint64_t offset = (crowded_ ? 245 : pick(2) * 245) + pick(20);
     BufferSpec buffer;
-    switch (pick(4)) {
+    switch (crowded_ ? 0 : pick(4)) {
       case 0:
-        buffer = segment_buffer(name, bytes, 16 + static_cast<std::uint32_t>(pick(2)), offset);
+        buffer = segment_buffer(name, bytes,
+                                16 + static_cast<std::uint32_t>(pick(crowded_ ? 1 : 2)), offset);
         break;
       case 1:
         buffer = inline_buffer(name, bytes);
@@ -88,6 +91,7 @@ class RequestMaker {
     return buffer;
   }
 
+  bool crowded_;
   std::mt19937_64 random_;
 };
 
@@ -388,7 +392,7 @@ void check_seed(std::uint64_t seed) {
 TEST(CompileProperty, PlansDoWhatTheListOfKernelsSays) {
   const char* given = std::getenv("KAAS_TEST_SEED");
   const std::uint64_t first = given == nullptr ? 1 : std::strtoull(given, nullptr, 10);
-  const std::uint64_t last = given == nullptr ? 4000 : first;
+  const std::uint64_t last = given == nullptr ? 3000 : first;
   for (std::uint64_t seed = first; seed <= last; ++seed) {
     check_seed(seed);
     ASSERT_FALSE(HasFailure()) << "KAAS_TEST_SEED=" << seed;
@@ -399,7 +403,7 @@ TEST(CompileProperty, PlansDoWhatTheListOfKernelsSays) {
 TEST(CompileProperty, RenamesThatNeedNoRecompileChangeNothing) {
   std::size_t kept = 0;
   std::size_t recompiled = 0;
-  for (std::uint64_t seed = 1; seed <= 4000; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 3000; ++seed) {
     const RequestSpec request = RequestMaker(seed).make();
     auto plan = compile(request);
     if (!plan.has_value()) continue;
@@ -432,7 +436,7 @@ TEST(CompileProperty, RenamesThatNeedNoRecompileChangeNothing) {
     }
     ASSERT_FALSE(HasFailure()) << "seed " << seed;
   }
-  EXPECT_GT(kept, 500u);
+  EXPECT_GT(kept, 300u);
   EXPECT_GT(recompiled, 100u);
 }
 

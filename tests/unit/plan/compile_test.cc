@@ -143,6 +143,18 @@ TEST(Compile, BytesWrittenThroughAnotherBufferAreNotLoaded) {
   EXPECT_TRUE(plan.loads.empty());
 }
 
+TEST(Compile, AReaderThatReachesOverTwoWrittenSlicesJoinsThem) {
+  const PlanTemplate plan = compiled(
+      request_of({store_buffer("left", 8, "k"), store_buffer("right", 8, "k", 32),
+                  store_buffer("far", 8, "k", 100), store_buffer("all", 40, "k")},
+                 {{{0, Access::Out}}, {{1, Access::Out}}, {{2, Access::Out}}, {{3, Access::In}}}));
+  EXPECT_EQ(plan.buffers[0].allocation, plan.buffers[1].allocation);
+  EXPECT_EQ(plan.buffers[0].allocation, plan.buffers[3].allocation);
+  EXPECT_NE(plan.buffers[0].allocation, plan.buffers[2].allocation);
+  EXPECT_EQ(plan.kernels[3].after, (Indices{0, 1}));
+  EXPECT_EQ(plan.loads, (Indices{3}));
+}
+
 TEST(Compile, BuffersThatOnlyReadTheSameBytesStayApart) {
   const PlanTemplate plan =
       compiled(request_of({store_buffer("a", 100, "k"), store_buffer("b", 100, "k", 50)},
@@ -234,6 +246,17 @@ TEST(Compile, LongestChainHasOnePredecessorEach) {
   }
   const PlanTemplate plan = compiled(request);
   for (std::uint32_t k = 1; k < kKernelsMax; ++k) {
+    ASSERT_EQ(plan.kernels[k].after, (Indices{static_cast<std::uint16_t>(k - 1)}));
+  }
+}
+
+TEST(Compile, WritersForgetTheReadersBeforeThem) {
+  RequestSpec request = request_of({store_buffer("x", 8)}, {});
+  for (std::uint16_t k = 0; k < 100; ++k) {
+    request.kernels.push_back(kernel_on("k", {{0, k % 2 == 0 ? Access::Out : Access::In}}));
+  }
+  const PlanTemplate plan = compiled(request);
+  for (std::uint16_t k = 1; k < 100; ++k) {
     ASSERT_EQ(plan.kernels[k].after, (Indices{static_cast<std::uint16_t>(k - 1)}));
   }
 }
