@@ -29,8 +29,8 @@ PUBLIC_INCLUDE_FOLDERS = ("client/include", "kernels/include")
 GENERATED = {"schema/kaas_generated.h"}
 
 STAGES = ("session", "intake", "plan", "schedule", "settle", "reply")
-# These join the stages, so they alone see all of them.
-WIRING = ("daemon/main.cc", "daemon/dispatch/")
+# These join the stages: the dispatcher thread, the control thread, and what starts both.
+WIRING = ("daemon/main.cc", "daemon/dispatch/", "daemon/control/")
 
 # A plan carries references to object versions, which the store defines.
 FLOW_SEES = ("daemon/flow/", "daemon/store/object_version.h")
