@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <new>
 
 #include "schema/ipc/clock.h"
 
@@ -185,17 +186,27 @@ bool Channel::take_answer(const wire::Answer& answer, std::span<const std::byte>
     recycle(&pending);
     return true;
   }
+  keep_answer(pending, answer, message);
+  if (descriptor) pending.descriptor = std::move(*descriptor);
+  return true;
+}
+
+void Channel::keep_answer(Pending& pending, const wire::Answer& answer,
+                          std::span<const std::byte> message) {
   pending.code = answer.code();
   pending.plan = answer.plan();
   pending.version = answer.version();
   pending.bytes = answer.bytes();
-  if (descriptor) pending.descriptor = std::move(*descriptor);
-  if (answer.message() != nullptr || answer.data() != nullptr || answer.outputs() != nullptr ||
-      answer.profile() != nullptr) {
+  const bool says_more = answer.message() != nullptr || answer.data() != nullptr ||
+                         answer.outputs() != nullptr || answer.profile() != nullptr;
+  if (!says_more) return;
+  try {
     pending.words.resize((message.size() + 7) / 8);
-    std::memcpy(pending.words.data(), message.data(), message.size());
+  } catch (const std::bad_alloc&) {
+    pending.code = StatusCode::ResourceExhausted;
+    return;
   }
-  return true;
+  std::memcpy(pending.words.data(), message.data(), message.size());
 }
 
 // kaasd stops taking submissions when a ring's worth of answers is unread, and holds answers back

@@ -95,6 +95,8 @@ class Channel {
   std::size_t take_in(Show show);
   std::size_t read_answers();
   bool take_answer(const wire::Answer& answer, std::span<const std::byte> message);
+  void keep_answer(Pending& pending, const wire::Answer& answer,
+                   std::span<const std::byte> message);
   void publish_and_wake(std::size_t count, bool freed_heap);
   void check_alive();
   void check_sometimes();

@@ -26,6 +26,10 @@ Status failure_of(const Pending& pending) {
   const wire::Answer* answer = kept_answer(pending);
   std::string text = pending.failure;
   if (text.empty() && answer != nullptr) text = view(answer->message());
+  // Only an answer that could not be kept has no text to it.
+  if (text.empty() && pending.code == StatusCode::ResourceExhausted) {
+    text = "this process has no memory for the answer";
+  }
   return Status{pending.code, std::move(text)};
 }
 

@@ -105,14 +105,15 @@ Result<void> Session::greet(const ClientOptions& options, std::uint64_t deadline
                      std::to_string(answer->descriptors.size()) + " descriptors");
   }
   const std::span<Descriptor> descriptors(answer->descriptors);
-  auto channel = open_channel(*reply.ring(), descriptors.first(3));
-  if (!channel.has_value()) return std::move(channel).error();
+  auto parts = open_ring(*reply.ring(), descriptors.first(3));
+  if (!parts.has_value()) return std::move(parts).error();
+  channels_.push_back({new Channel(link_, *std::move(parts)), 0});
   return open_arena(*reply.arena(), descriptors[3].get());
 }
 
 // Descriptors: submit ring, completion ring, doorbell.
-Result<Channel*> Session::open_channel(const wire::RingInfo& info,
-                                       std::span<Descriptor> descriptors) {
+Result<ChannelParts> Session::open_ring(const wire::RingInfo& info,
+                                        std::span<Descriptor> descriptors) const {
   const RingGeometry geometry{info.slot_count(), info.heap_bytes()};
   if (!std::has_single_bit(geometry.slot_count) || geometry.slot_count < kRingSlotsMin ||
       geometry.slot_count > kRingSlotsMax) {
@@ -138,8 +139,7 @@ Result<Channel*> Session::open_channel(const wire::RingInfo& info,
   parts.doorbell = Doorbell(std::move(descriptors[2]));
   const RingView view = RingView::at(parts.completion.data(), geometry);
   if (view.header->epoch != epoch_) return violation("the ring belongs to another life of kaasd");
-  channels_.push_back({new Channel(link_, std::move(parts)), 0});
-  return channels_.back().channel;
+  return parts;
 }
 
 Result<void> Session::open_arena(const wire::SegmentInfo& info, int descriptor) {
@@ -178,13 +178,25 @@ Result<Channel*> Session::channel() {
 }
 
 Result<Channel*> Session::assign_channel() {
-  const std::lock_guard lock(channels_mutex_);
+  std::unique_lock lock(channels_mutex_);
   auto free = std::find_if(channels_.begin(), channels_.end(),
                            [](const Slot& slot) { return slot.threads == 0; });
-  if (free == channels_.end() && channels_.size() < kRingsPerSessionMax) {
-    auto added = add_channel();
-    if (!added.has_value() && channels_.empty()) return std::move(added).error();
-    if (added.has_value()) free = channels_.end() - 1;
+  if (free == channels_.end() && channels_.size() + opening_ < kRingsPerSessionMax) {
+    // Without the lock: others may use their channels and poll while kaasd is asked.
+    ++opening_;
+    lock.unlock();
+    auto parts = ask_for_channel();
+    lock.lock();
+    --opening_;
+    if (parts.has_value()) {
+      channels_.push_back({new Channel(link_, *std::move(parts)), 0});
+      if (epoll_) watch(*channels_.back().channel);
+      free = channels_.end() - 1;
+    } else if (channels_.empty() || link_->dead()) {
+      return std::move(parts).error();
+    } else {
+      free = channels_.end();  // Others may have added theirs meanwhile.
+    }
   }
   // Rings are shared where there can be no more: their lock allows it.
   if (free == channels_.end()) {
@@ -197,7 +209,7 @@ Result<Channel*> Session::assign_channel() {
   return free->channel;
 }
 
-Result<Channel*> Session::add_channel() {
+Result<ChannelParts> Session::ask_for_channel() {
   auto answer = link_->call([&](flatbuffers::FlatBufferBuilder& builder) {
     return wire::CreateAddRing(builder, ring_slots_);
   });
@@ -205,10 +217,7 @@ Result<Channel*> Session::add_channel() {
   if (answer->root->ring() == nullptr || answer->descriptors.size() != 3) {
     return violation("a further ring came without its three descriptors");
   }
-  KAAS_ASSIGN_OR_RETURN(Channel * channel,
-                        open_channel(*answer->root->ring(), answer->descriptors));
-  if (epoll_) watch(*channel);
-  return channel;
+  return open_ring(*answer->root->ring(), answer->descriptors);
 }
 
 void Session::give_back(Channel* channel) noexcept {

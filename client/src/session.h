@@ -82,10 +82,11 @@ class Session : public std::enable_shared_from_this<Session> {
 
   Session(std::shared_ptr<Link> link, const ClientOptions& options);
   Result<void> greet(const ClientOptions& options, std::uint64_t deadline_ns);
-  Result<Channel*> open_channel(const wire::RingInfo& info, std::span<Descriptor> descriptors);
+  Result<ChannelParts> open_ring(const wire::RingInfo& info,
+                                 std::span<Descriptor> descriptors) const;
   Result<void> open_arena(const wire::SegmentInfo& info, int descriptor);
   Result<Channel*> assign_channel();
-  Result<Channel*> add_channel();
+  Result<ChannelParts> ask_for_channel();
   Result<void> add_arena(std::uint64_t bytes);
   std::optional<Buffer> allocate_locked(std::uint64_t bytes);
   void watch(Channel& channel) noexcept;
@@ -98,8 +99,9 @@ class Session : public std::enable_shared_from_this<Session> {
   std::uint64_t epoch_ = 0;
   std::string daemon_version_;
 
-  std::mutex channels_mutex_;  // Guards the next four. Before a channel's lock.
+  std::mutex channels_mutex_;  // Guards the next five. Before a channel's lock.
   std::vector<Slot> channels_;
+  std::size_t opening_ = 0;    // That kaasd has been asked for.
   Descriptor epoll_;           // What event_fd() returns; none until then.
   Descriptor event_;           // In it: answers that another call has taken in.
   bool watching_daemon_ = false;

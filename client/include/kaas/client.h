@@ -13,7 +13,7 @@
 // plans, buffers and objects may be moved to other threads; one thread at a time uses one of them.
 // Fork: a child can't use what its parent connected: every call there fails with Unavailable
 // and touches nothing that is shared. It connects for itself.
-// Errors: never exceptions, but for std::bad_alloc.
+// Errors: never exceptions, but for std::bad_alloc where a call is not noexcept.
 #pragma once
 
 #include <kaas/export.h>
