@@ -69,8 +69,8 @@ double LatencyHistogram::mean_ns() const noexcept {
 
 std::uint64_t LatencyHistogram::percentile_ns(double percent) const noexcept {
   if (count_ == 0) return 0;
-  const double wanted = std::ceil(std::clamp(percent, 0.0, 100.0) / 100.0 *
-                                  static_cast<double>(count_));
+  const double wanted =
+      std::ceil(std::clamp(percent, 0.0, 100.0) / 100.0 * static_cast<double>(count_));
   const auto rank = std::clamp<std::uint64_t>(static_cast<std::uint64_t>(wanted), 1, count_);
   if (rank == count_) return max_ns_;
   std::uint64_t seen = 0;

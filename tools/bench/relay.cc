@@ -276,11 +276,11 @@ Result<Relay> Relay::start(const RelayWaits& waits) {
   const Doorbell& relay_to_client = near->second;
   const Doorbell& relay_to_end = far->first;
   const Doorbell& end_to_relay = far->second;
-  KAAS_ASSIGN_OR_RETURN(
-      impl->relay, fork_party({relay_to_client.descriptor(), relay_to_end.descriptor()}, [&] {
-        run_relay(impl->client_ring, impl->end_ring, relay_to_client, relay_to_end,
-                  waits.daemon_spin_ns);
-      }));
+  KAAS_ASSIGN_OR_RETURN(impl->relay,
+                        fork_party({relay_to_client.descriptor(), relay_to_end.descriptor()}, [&] {
+                          run_relay(impl->client_ring, impl->end_ring, relay_to_client,
+                                    relay_to_end, waits.daemon_spin_ns);
+                        }));
   KAAS_ASSIGN_OR_RETURN(impl->end, fork_party({end_to_relay.descriptor()}, [&] {
                           run_end(impl->end_ring, end_to_relay, waits.daemon_spin_ns);
                         }));
@@ -295,30 +295,6 @@ Result<void> Relay::round_trip() {
   }
   if (impl_->client.writer.wake_due()) impl_->doorbell.ring();
   return impl_->wait_for_slot();
-}
-
-std::uint64_t measure_wake_cost_ns() {
-  constexpr std::size_t kRounds = 21;
-  constexpr std::uint64_t kLeastNs = 5'000;
-  constexpr std::uint64_t kMostNs = 100'000;
-  auto pair = Doorbell::create_pair();
-  if (!pair) return kMostNs;
-  Doorbell& here = pair->first;
-  std::thread echo([there = std::move(pair->second)] {
-    while (wait_readable(there.descriptor(), 1'000'000'000) && there.clear()) there.ring();
-  });
-  std::array<std::uint64_t, kRounds> rounds{};
-  for (std::uint64_t& round : rounds) {
-    const std::uint64_t begin_ns = now_ns();
-    here.ring();
-    static_cast<void>(wait_readable(here.descriptor(), 1'000'000'000));
-    here.clear();
-    round = (now_ns() - begin_ns) / 2;  // There and back are two wakes.
-  }
-  here = Doorbell();
-  echo.join();
-  std::sort(rounds.begin(), rounds.end());
-  return std::clamp(rounds[kRounds / 2], kLeastNs, kMostNs);
 }
 
 }  // namespace kaas

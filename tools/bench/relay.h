@@ -43,8 +43,4 @@ class Relay {
   std::unique_ptr<Impl> impl_;
 };
 
-// What a wake of a sleeping process costs here, within 5 to 100 microseconds: the budget with which
-// kaasd and executors spin. Median of several.
-[[nodiscard]] std::uint64_t measure_wake_cost_ns();
-
 }  // namespace kaas

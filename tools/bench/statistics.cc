@@ -24,8 +24,8 @@ Estimate estimate(std::span<const double> rounds) {
   std::vector<double> sorted(rounds.begin(), rounds.end());
   std::sort(sorted.begin(), sorted.end());
   const std::size_t count = sorted.size();
-  result.median = count % 2 == 1 ? sorted[count / 2]
-                                 : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
+  result.median =
+      count % 2 == 1 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
   std::size_t below = 0;
   if (count >= kIntervalRoundsMin) {
     const double n = static_cast<double>(count);
@@ -38,8 +38,8 @@ Estimate estimate(std::span<const double> rounds) {
 
 double percentile(std::vector<double>& values, double percent) {
   std::sort(values.begin(), values.end());
-  const double wanted = std::ceil(std::clamp(percent, 0.0, 100.0) / 100.0 *
-                                  static_cast<double>(values.size()));
+  const double wanted =
+      std::ceil(std::clamp(percent, 0.0, 100.0) / 100.0 * static_cast<double>(values.size()));
   const auto rank = std::max<std::size_t>(static_cast<std::size_t>(wanted), 1);
   return values[std::min(rank, values.size()) - 1];
 }

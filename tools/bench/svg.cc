@@ -147,7 +147,8 @@ void draw_series(std::string& svg, const Chart& chart, const Panel& panel,
     const std::string at_y = number(panel.at_y(y));
     line += at_x + "," + at_y + " ";
     if (series.marks) {
-      marks += "<circle cx=\"" + at_x + "\" cy=\"" + at_y + "\" r=\"3\" fill=\"" + colour + "\"/>\n";
+      marks +=
+          "<circle cx=\"" + at_x + "\" cy=\"" + at_y + "\" r=\"3\" fill=\"" + colour + "\"/>\n";
     }
   }
   if (line.empty()) return;

@@ -15,7 +15,7 @@ namespace kaas {
 struct ChartSeries {
   std::string name;
   std::vector<std::pair<double, double>> points;
-  bool marks = false;   // A dot at each point.
+  bool marks = false;  // A dot at each point.
   bool dashed = false;
 };
 

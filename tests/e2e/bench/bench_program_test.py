@@ -1,0 +1,133 @@
+"""kaas-bench as a user runs it: the suite measures and reports, `run` sweeps, errors have their
+exit status. No verdict on times: that is what kaas-bench itself is for."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.dom.minidom
+
+BENCH = os.path.join(os.environ["KAAS_TEST_BINARY_DIR"], "bin", "kaas-bench")
+HERE = os.path.dirname(os.path.abspath(__file__))
+REQUEST = os.path.join(HERE, "request.json")
+
+
+def bench(*arguments, socket=None):
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("KAAS_SOCKET", "XDG_RUNTIME_DIR")}
+    if socket is not None:
+        environment["KAAS_SOCKET"] = socket
+    return subprocess.run([BENCH, *arguments], capture_output=True, text=True, timeout=150,
+                          env=environment, check=False)
+
+
+class Suite(unittest.TestCase):
+    def test_every_row_is_measured_and_reported(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "suite.json")
+            done = bench("suite", "--quick", "--json", path)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            with open(path, encoding="utf-8") as file:
+                report = json.load(file)
+        self.assertEqual((report["format"], report["kind"], report["quick"]), (1, "suite", True))
+        self.assertGreaterEqual(report["machine"]["cores"], 1)
+        rows = {row["row"]: row for row in report["rows"]}
+        self.assertEqual(list(rows), ["null-hot", "null-asleep", "pipelined", "first-result", "get",
+                                      "put", "donate", "idle-kaasd", "idle-executor",
+                                      "idle-memory"])
+        for name, row in rows.items():
+            with self.subTest(row=name):
+                self.assertIsNone(row["error"])
+                self.assertGreaterEqual(row["figure"]["rounds"], 2)
+                self.assertGreaterEqual(row["figure"]["median"], row["figure"]["low"])
+                self.assertIn(name, done.stdout)
+                judged = row[row["bound_on"]]["median"]
+                met = judged <= row["bound"] if row["bound_is"] == "at most" else \
+                    judged >= row["bound"]
+                self.assertEqual(row["met"], met)
+        for name in ("null-hot", "null-asleep", "put"):
+            self.assertGreater(rows[name]["peer"]["median"], 0)
+            self.assertEqual(rows[name]["peer"]["rounds"], rows[name]["figure"]["rounds"])
+        self.assertEqual(report["all_met"], all(row["met"] for row in report["rows"]))
+
+    def test_only_the_chosen_rows_run(self):
+        done = bench("suite", "--quick", "--rows", "get,donate")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("\nget ", done.stdout)
+        self.assertIn("\ndonate ", done.stdout)
+        self.assertNotIn("\nput ", done.stdout)
+
+    def test_check_follows_the_verdict(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "suite.json")
+            done = bench("suite", "--quick", "--rows", "idle-memory", "--check", "--json", path)
+            with open(path, encoding="utf-8") as file:
+                met = json.load(file)["all_met"]
+        self.assertEqual(done.returncode, 0 if met else 1, done.stdout + done.stderr)
+
+    def test_an_unknown_row_is_wrong_usage(self):
+        done = bench("suite", "--rows", "speed-of-light")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("speed-of-light", done.stdout + done.stderr)
+
+
+class Run(unittest.TestCase):
+    def run_request(self, *arguments):
+        return bench("run", REQUEST, "count=1000", "--start", "--fill", "bench-test/x=4000",
+                     "--round", "0.05", "--time", "0.3", *arguments)
+
+    def test_a_request_is_swept_and_plotted(self):
+        with tempfile.TemporaryDirectory() as folder:
+            report_path = os.path.join(folder, "run.json")
+            plot_path = os.path.join(folder, "run.svg")
+            done = self.run_request("--clients", "1,2", "--rates", "200", "--at",
+                                    "y=bench-test/y-{client}", "--json", report_path, "--plot",
+                                    plot_path)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            with open(report_path, encoding="utf-8") as file:
+                report = json.load(file)
+            plot = xml.dom.minidom.parse(plot_path)
+        self.assertEqual((report["format"], report["kind"]), (1, "run"))
+        self.assertEqual([(point["loop"], point["clients"]) for point in report["points"][:2]],
+                         [("closed", 1), ("closed", 2)])
+        self.assertEqual([point["loop"] for point in report["points"][2:]], ["open"])
+        for point in report["points"]:
+            latency = point["latency_ns"]
+            self.assertGreater(latency["count"], 0)
+            self.assertGreater(point["rate"]["median"], 0)
+            ordered = [latency[name] for name in ("min", "p50", "p90", "p99", "p99.9", "max")]
+            self.assertEqual(ordered, sorted(ordered))
+            self.assertEqual(latency["cumulative"][-1][1], 1.0)
+        self.assertEqual(report["points"][2]["rate_asked"], 200)
+        self.assertGreaterEqual(len(plot.getElementsByTagName("polyline")), 4)
+
+    def test_poisson_starts_work_too(self):
+        done = self.run_request("--clients", "1", "--poisson", "--seed", "7", "--rates", "300")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("seed 7", done.stdout)
+
+    def test_a_request_that_fails_is_status_1_with_its_reason(self):
+        done = bench("run", REQUEST, "count=1000", "--start", "--clients", "1")
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertIn("bench-test/x", done.stderr)
+
+    def test_an_unknown_function_is_status_1(self):
+        done = bench("run", "no-such-function", "--start", "--clients", "1")
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertIn("no-such-function", done.stderr)
+
+    def test_a_parameter_without_a_value_is_named(self):
+        done = bench("run", REQUEST, "count", "--start", "--clients", "1")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("'count'", done.stderr)
+
+    def test_no_daemon_is_status_3(self):
+        done = bench("run", REQUEST, "count=1000", socket="/nonexistent/kaasd.sock")
+        self.assertEqual(done.returncode, 3)
+        self.assertIn("/nonexistent/kaasd.sock", done.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main(verbosity=2))

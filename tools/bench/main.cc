@@ -1,0 +1,128 @@
+// kaas-bench: measures kaasd. docs/kaas-bench.md is the manual.
+// Exit status: 0 done, 1 a request failed or (with --check) a row is missed, 2 wrong usage, 3 no
+// daemon.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <string>
+
+#include "tools/bench/run_command.h"
+#include "tools/bench/suite.h"
+
+namespace {
+
+constexpr int kExitFailed = 1;
+constexpr int kExitWrongUsage = 2;
+constexpr int kExitNoDaemon = 3;
+
+int fail(const kaas::Status& status) {
+  std::fprintf(stderr, "kaas-bench: %s\n", to_string(status).c_str());
+  return status.code == kaas::StatusCode::Unavailable ? kExitNoDaemon : kExitFailed;
+}
+
+int run_suite(const kaas::SuiteOptions& options, const std::string& json, bool check) {
+  std::printf("%s\npinning: none; rounds of figure and peer in turns%s\n\n%s\n",
+              to_string(kaas::machine_facts()).c_str(),
+              options.quick ? "; QUICK: too few rounds for a verdict" : "",
+              kaas::suite_heading().c_str());
+  std::fflush(stdout);
+  const auto report = kaas::run_suite(options, [](const kaas::SuiteRow& row) {
+    std::printf("%s\n", suite_line(row).c_str());
+    std::fflush(stdout);
+  });
+  if (!report) return fail(report.error());
+  if (!json.empty()) {
+    const auto written = kaas::write_text_file(json, suite_json(*report).dump(2) + "\n");
+    if (!written) return fail(written.error());
+  }
+  const bool failed = std::any_of(report->rows.begin(), report->rows.end(),
+                                  [](const kaas::SuiteRow& row) { return !row.error.empty(); });
+  std::printf("\n%s\n", report->all_met() ? "all met" : "NOT all met");
+  return failed || (check && !report->all_met()) ? kExitFailed : 0;
+}
+
+int run_target(const kaas::RunCommand& command, const std::string& json, const std::string& plot) {
+  std::printf("%s\n%s\n\n", command.target.c_str(), to_string(kaas::machine_facts()).c_str());
+  const auto report = kaas::run_command(command);
+  if (!report) return fail(report.error());
+  if (!json.empty()) {
+    const auto written = kaas::write_text_file(json, run_json(*report).dump(2) + "\n");
+    if (!written) return fail(written.error());
+  }
+  if (!plot.empty()) {
+    const auto written = kaas::write_text_file(
+        plot, kaas::svg_of("kaas-bench run " + command.target, run_charts(*report)));
+    if (!written) return fail(written.error());
+  }
+  return 0;
+}
+
+void add_suite(CLI::App& app, kaas::SuiteOptions& options, std::string& json, bool& check) {
+  CLI::App* suite = app.add_subcommand("suite", "Measure what must be fast, beside its peers");
+  suite->add_option("--rows", options.rows, "Only these rows")
+      ->delimiter(',')
+      ->check(CLI::IsMember(kaas::suite_row_names()));
+  suite->add_option("--socket", options.socket, "Of a running kaasd; else one is started");
+  suite->add_option("--json", json, "Write the report to this file");
+  suite->add_flag("--check", check, "Exit with 1 unless all rows are met");
+  suite->add_flag("--quick", options.quick, "Few rounds, small objects: no verdict");
+}
+
+void add_run(CLI::App& app, kaas::RunCommand& command, std::string& json, std::string& plot) {
+  CLI::App* run = app.add_subcommand("run", "Measure a request or a function under load");
+  run->add_option("target", command.target, "File with a request as JSON, or a function's name")
+      ->required();
+  run->add_option("parameters", command.parameters, "NAME=INTEGER of a function");
+  run->add_option("--at", command.bindings,
+                  "BUFFER=KEY: bind a buffer; {client} in KEY is the client's number")
+      ->allow_extra_args(false);
+  run->add_option("--fill", command.fills, "KEY=BYTES: put such an object first")
+      ->allow_extra_args(false);
+  run->add_option("--clients", command.clients, "Numbers of clients to go through")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  run->add_option("--rates", command.rates,
+                  "Requests a second to go through; else shares of the closed loop's best")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(0.1, 1e8));
+  run->add_flag("--closed", command.closed_only, "No open loop");
+  run->add_option("--depth", command.depth, "Closed loop: requests under way a client")
+      ->check(CLI::Range(1, 200))
+      ->capture_default_str();
+  run->add_flag("--poisson", command.poisson, "Open loop: starts at random distances");
+  run->add_option("--seed", command.seed, "Of the random distances")->capture_default_str();
+  run->add_option("--round", command.round_seconds, "Seconds of a round")
+      ->check(CLI::Range(0.01, 600.0))
+      ->capture_default_str();
+  run->add_option("--time", command.seconds_max, "Seconds of a point at most")
+      ->check(CLI::Range(0.01, 3600.0))
+      ->capture_default_str();
+  run->add_option("--socket", command.socket, "Of kaasd; else where clients look");
+  run->add_flag("--start", command.own_daemon, "Start a kaasd for this run")->excludes("--socket");
+  run->add_option("--json", json, "Write the report to this file");
+  run->add_option("--plot", plot, "Write a picture to this SVG file");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Measures kaasd.", "kaas-bench");
+  app.require_subcommand(1);
+  kaas::SuiteOptions suite;
+  kaas::RunCommand command;
+  std::string json;
+  std::string plot;
+  bool check = false;
+  add_suite(app, suite, json, check);
+  add_run(app, command, json, plot);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kExitWrongUsage;
+  }
+  return app.got_subcommand("suite") ? run_suite(suite, json, check)
+                                     : run_target(command, json, plot);
+}
