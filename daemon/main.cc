@@ -106,8 +106,8 @@ Result<void> serve(Config config, const std::string& config_path) {
   const std::uint64_t epoch = new_epoch();
   KAAS_ASSIGN_OR_RETURN(ExecutorCommand command, executor_command(config, epoch));
   KAAS_ASSIGN_OR_RETURN(const auto events, EventLoop::create());
-  const std::uint64_t spin_ns =
-      config.spin_us ? *config.spin_us * 1'000 : measure_wake_ns();
+  if (!config.spin_us) config.spin_us = measure_wake_ns() / 1'000;  // The status shows it.
+  const std::uint64_t spin_ns = *config.spin_us * 1'000;
 
   // Segments and versions outlive the dispatcher that is told of their end: it is found through
   // this pointer, which is null before and after.
