@@ -93,6 +93,18 @@ TEST(FunctionRegistry, OwnersSeeTheirOwnAndThoseOfRoot) {
   EXPECT_EQ(seen[2].versions.at(0).parameters, std::vector<std::string>{"n"});
 }
 
+TEST(FunctionRegistry, ListsWhatACallCanBind) {
+  FunctionRegistry registry;
+  RequestSpec request = scalable();
+  request.buffers.push_back(store_buffer("scratch", 16));
+  request.buffers.back().ephemeral = true;
+  request.kernels[0].arguments.push_back({2, wire::Access::Out});
+  ASSERT_TRUE(registry.deploy(kAnn, "f", request).has_value());
+  const auto listed = registry.list(kAnn);
+  EXPECT_EQ(listed.at(0).versions.at(0).inputs, (std::vector<std::string>{"x", "y"}));
+  EXPECT_EQ(listed.at(0).versions.at(0).outputs, std::vector<std::string>{"y"});
+}
+
 TEST(FunctionRegistry, FaultsAreFoundWhenDeployed) {
   FunctionRegistry registry;
   EXPECT_EQ(registry.deploy(kAnn, "f", scalable("m")).error().message,
