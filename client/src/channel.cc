@@ -332,9 +332,9 @@ void Channel::check_alive() {
     // Why is on the socket, sent before the ring was closed.
     link_->drain();
     const bool known = closed <= static_cast<std::uint32_t>(wire::StatusCode::MAX);
-    reason = link_->dead() ? link_->reason()
-                           : Status{known ? static_cast<StatusCode>(closed) : StatusCode::Unavailable,
-                                    "kaasd at " + link_->path() + " has closed the ring"};
+    reason = {known ? static_cast<StatusCode>(closed) : StatusCode::Unavailable,
+              "kaasd at " + link_->path() + " has closed the ring"};
+    if (link_->dead()) reason = link_->reason();
   } else if (!writer_.peer_is_sane()) {
     reason = {StatusCode::ProtocolViolation,
               "kaasd at " + link_->path() + " has consumed what was never sent"};

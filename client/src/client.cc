@@ -2,6 +2,7 @@
 
 #include "client/src/encode.h"
 #include "client/src/plan.h"
+#include "client/src/received.h"
 #include "client/src/session.h"
 #include "client/src/upload.h"
 #include "schema/ipc/segment.h"
@@ -31,12 +32,9 @@ Result<std::string> json(Session& session, Fill fill) {
   auto answer = session.call(fill);
   if (!answer.has_value()) return std::move(answer).error();
   if (answer->descriptors.empty()) return std::string(view(answer->root->json()));
-  // A text too long for a message comes in a sealed memfd.
-  const int descriptor = answer->descriptors.front().get();
-  if (!has_seals(seals_of(descriptor), Seals::Size | Seals::Write)) {
-    return Status{StatusCode::ProtocolViolation, "kaasd sent a text in memory that is not sealed"};
-  }
-  auto text = Mapping::create(descriptor, answer->root->bytes(), Mapping::Mode::ReadOnly, "a text");
+  // A text too long for a message comes in memory of its own.
+  auto text = map_received(answer->descriptors.front().get(), answer->root->bytes(),
+                           Mapping::Mode::ReadOnly, "a text");
   if (!text.has_value()) return std::move(text).error();
   return std::string(reinterpret_cast<const char*>(text->data()), text->bytes());
 }

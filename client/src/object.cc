@@ -1,5 +1,7 @@
 #include "client/src/object.h"
 
+#include "client/src/received.h"
+
 namespace kaas {
 inline namespace v1 {
 
@@ -27,15 +29,8 @@ Object ObjectAccess::copied(std::vector<std::byte> bytes, std::uint64_t version)
 }
 
 Result<Object> ObjectAccess::mapped(int descriptor, std::uint64_t bytes, std::uint64_t version) {
-  KAAS_ASSIGN_OR_RETURN(const std::uint64_t actual, segment_bytes_of(descriptor, "the object"));
-  // A shorter or shrinking file would end this process at the first byte that is not there.
-  if (bytes == 0 || actual < bytes || !has_seals(seals_of(descriptor), Seals::Size)) {
-    return Status{StatusCode::ProtocolViolation,
-                  "kaasd sent an object of " + std::to_string(bytes) + " bytes in a segment of " +
-                      std::to_string(actual) + " that is unsealed or too short"};
-  }
   KAAS_ASSIGN_OR_RETURN(Mapping mapping,
-                        Mapping::create(descriptor, bytes, Mapping::Mode::ReadOnly, "the object"));
+                        map_received(descriptor, bytes, Mapping::Mode::ReadOnly, "an object"));
   Object object;
   object.version_ = version;
   object.impl_ = std::make_unique<Object::Impl>();

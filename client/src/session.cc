@@ -8,6 +8,7 @@
 #include <atomic>
 #include <bit>
 
+#include "client/src/received.h"
 #include "client/src/thread_rings.h"
 #include "schema/ipc/clock.h"
 
@@ -28,21 +29,6 @@ std::uint64_t nanoseconds(std::chrono::nanoseconds duration) noexcept {
 
 Status violation(const std::string& what) {
   return {StatusCode::ProtocolViolation, "kaasd's handshake: " + what};
-}
-
-// A segment that kaasd sent: large enough for what it says, and of a size that can't change under
-// the mapping.
-Result<Mapping> map_segment(int descriptor, std::uint64_t bytes, Mapping::Mode mode,
-                            const char* what) {
-  KAAS_ASSIGN_OR_RETURN(const std::uint64_t actual, segment_bytes_of(descriptor, what));
-  if (bytes == 0 || actual < bytes) {
-    return violation(std::string(what) + " has " + std::to_string(actual) + " bytes, needed " +
-                     std::to_string(bytes));
-  }
-  if (!has_seals(seals_of(descriptor), Seals::Size)) {
-    return violation(std::string(what) + " is not sealed against a change of size");
-  }
-  return Mapping::create(descriptor, bytes, mode, what);
 }
 
 }  // namespace
@@ -131,10 +117,10 @@ Result<ChannelParts> Session::open_ring(const wire::RingInfo& info,
   parts.epoch = epoch_;
   parts.spin_ns = spin_ns_;
   KAAS_ASSIGN_OR_RETURN(parts.submit,
-                        map_segment(descriptors[0].get(), geometry.segment_bytes(),
+                        map_received(descriptors[0].get(), geometry.segment_bytes(),
                                     Mapping::Mode::ReadWrite, "the submit ring"));
   KAAS_ASSIGN_OR_RETURN(parts.completion,
-                        map_segment(descriptors[1].get(), geometry.segment_bytes(),
+                        map_received(descriptors[1].get(), geometry.segment_bytes(),
                                     Mapping::Mode::ReadOnly, "the completion ring"));
   parts.doorbell = Doorbell(std::move(descriptors[2]));
   const RingView view = RingView::at(parts.completion.data(), geometry);
@@ -143,7 +129,7 @@ Result<ChannelParts> Session::open_ring(const wire::RingInfo& info,
 }
 
 Result<void> Session::open_arena(const wire::SegmentInfo& info, int descriptor) {
-  KAAS_ASSIGN_OR_RETURN(Mapping mapping, map_segment(descriptor, info.bytes(),
+  KAAS_ASSIGN_OR_RETURN(Mapping mapping, map_received(descriptor, info.bytes(),
                                                      Mapping::Mode::ReadWrite, "the arena"));
   arenas_.push_back({info.segment(), std::move(mapping), Arena(info.bytes())});
   if (arena_bytes_ == 0) arena_bytes_ = info.bytes();

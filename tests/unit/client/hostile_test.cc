@@ -224,6 +224,50 @@ TEST(HostileDaemon, AnAnswerToAnotherCallIsNotTakenForOurs) {
   EXPECT_TRUE(client.status_json().has_value());
 }
 
+TEST(HostileDaemon, WhyTheSessionEndsReachesTheCaller) {
+  LoopbackPeer peer;
+  peer.on_submission = [](PeerSession& session, PeerRing& ring, const wire::Submission&) {
+    flatbuffers::FlatBufferBuilder builder;
+    const auto text = builder.CreateString("kicked by root");
+    builder.Finish(wire::CreateControlReply(builder, 0, StatusCode::Cancelled, text));
+    send_message(session.socket.get(), finished(builder));
+    ring.completion.header->closed.store(static_cast<std::uint32_t>(StatusCode::Cancelled));
+    return true;
+  };
+  Client client = connect(peer);
+  const auto reply = client.run(small_request());
+  ASSERT_FALSE(reply.has_value());
+  EXPECT_EQ(reply.error().code, StatusCode::UnknownOutcome);
+  EXPECT_NE(reply.error().message.find("kicked by root"), std::string::npos);
+  EXPECT_EQ(client.alive().error().code, StatusCode::Cancelled);
+}
+
+// A text of `claimed` bytes in a memfd of 20,000 with these seals.
+Result<std::string> long_text(std::uint64_t claimed, Seals seals) {
+  LoopbackPeer peer;
+  peer.on_control = [&](PeerSession& session, const wire::ControlRequest& request) {
+    if (request.control_type() != wire::Control::GetStatus) return false;
+    const Descriptor memory(::memfd_create("text", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    const std::string text(20'000, 't');
+    KAAS_CHECK(::pwrite(memory.get(), text.data(), text.size(), 0) == 20'000);
+    KAAS_CHECK(seals == Seals::None || add_seals(memory.get(), seals).has_value());
+    flatbuffers::FlatBufferBuilder builder;
+    builder.Finish(wire::CreateControlReply(builder, request.id(), StatusCode::Ok, 0, 0, 0, 0, 0,
+                                            0, 0, 0, 0, claimed));
+    const int descriptors[] = {memory.get()};
+    send_message(session.socket.get(), finished(builder), descriptors);
+    return true;
+  };
+  return connect(peer).status_json();
+}
+
+TEST(HostileDaemon, ALongTextIsReadOnlyFromMemoryThatCantShrink) {
+  EXPECT_EQ(*long_text(20'000, Seals::Size), std::string(20'000, 't'));
+  EXPECT_EQ(long_text(20'001, Seals::Size).error().code, StatusCode::ProtocolViolation);
+  EXPECT_EQ(long_text(20'000, Seals::None).error().code, StatusCode::ProtocolViolation);
+  EXPECT_EQ(long_text(0, Seals::Size).error().code, StatusCode::ProtocolViolation);
+}
+
 // --- Handshakes ----------------------------------------------------------------------------------
 
 Status refused(PeerOptions options) {
