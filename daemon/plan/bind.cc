@@ -230,12 +230,14 @@ Result<ScopedKey> parse_key(std::string_view key, uid_t own_uid) {
   std::uint32_t uid = 0;
   const char* const end = key.data() + (slash == std::string_view::npos ? key.size() : slash);
   const auto [rest, error] = std::from_chars(key.data() + 1, end, uid);
-  if (slash == std::string_view::npos || error != std::errc() || rest != end ||
-      slash + 1 == key.size()) {
+  // One object has one name: neither "@01/x" nor one's own uid.
+  const bool leading_zero = key.size() > 2 && key[1] == '0' && key[2] != '/';
+  if (slash == std::string_view::npos || error != std::errc() || rest != end || leading_zero ||
+      slash + 1 == key.size() || uid == own_uid) {
     return Status{StatusCode::InvalidArgument,
                   "key '" + std::string(key) +
-                      "' begins with '@', which is for keys of another "
-                      "uid: allowed is '@UID/KEY'"};
+                      "' begins with '@', which is for keys of another uid: allowed is '@UID/KEY', "
+                      "and just 'KEY' for one's own"};
   }
   return ScopedKey{uid, key.substr(slash + 1)};
 }
