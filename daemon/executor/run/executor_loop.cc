@@ -3,7 +3,6 @@
 #include <new>
 #include <utility>
 
-#include "schema/ipc/clock.h"
 #include "schema/limits.h"
 
 namespace kaas {
@@ -60,10 +59,15 @@ StepOutcome ExecutorLoop::step() {
 bool ExecutorLoop::take_work() {
   std::uint64_t begin_ns = 0;
   std::size_t taken = 0;
+  // Before the ring is looked at: what kaasd sent before it read these reports is in it by then.
+  const std::uint64_t read = runner_.awaits_acknowledgement() ? reports_.read() : 0;
   for (; taken < kBatchMax && reports_.waiting() < kReportsWaitingMax; ++taken) {
     std::span<const std::byte> message;
     const ReadOutcome outcome = reader_.read(buffer_, message);
-    if (outcome == ReadOutcome::Empty) break;
+    if (outcome == ReadOutcome::Empty) {
+      runner_.acknowledged(read);
+      break;
+    }
     const wire::WorkItem* item = nullptr;
     if (outcome == ReadOutcome::Message) item = verified_root<wire::WorkItem>(message);
     if (item == nullptr || item->work() == nullptr) {
@@ -74,7 +78,7 @@ bool ExecutorLoop::take_work() {
     handle(*item);
     if (taken % kClockEvery == 0) {
       // Short runs add up; what is done already must not wait for all of them.
-      const std::uint64_t now = now_ns();
+      const std::uint64_t now = parts_.now();
       if (begin_ns == 0) begin_ns = now;
       if (now - begin_ns > kBatchNs) {
         ++taken;

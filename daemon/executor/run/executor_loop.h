@@ -26,6 +26,7 @@
 #include "daemon/executor/run/runner.h"
 #include "daemon/executor/run/segments.h"
 #include "daemon/executor/run/workers.h"
+#include "schema/ipc/clock.h"
 #include "schema/ipc/messages.h"
 #include "schema/ipc/ring.h"
 
@@ -48,6 +49,7 @@ struct ExecutorParts {
   std::uint64_t memory_limit_bytes = 0;
   std::function<void()> wake_kaasd;  // Called when reports are there and kaasd sleeps.
   RunTagEnd tag_end = nullptr;       // See run_tag.h.
+  std::uint64_t (*now)() noexcept = &now_ns;  // Ends a batch; the simulation has its own clock.
 };
 
 class ExecutorLoop {
@@ -68,8 +70,10 @@ class ExecutorLoop {
   // Before sleeping: raises the flags and looks once more. False: there is work, don't sleep.
   [[nodiscard]] bool announce_sleep();
   void retract_sleep() noexcept;
-  // Reports wait for room in the ring. kaasd does not ring when it makes some: sleep briefly only.
-  [[nodiscard]] bool has_backlog() const noexcept { return reports_.waiting() != 0; }
+  // Something waits for kaasd to read reports. kaasd does not ring then: sleep briefly only.
+  [[nodiscard]] bool has_backlog() const noexcept {
+    return reports_.waiting() != 0 || runner_.stalled();
+  }
 
   [[nodiscard]] const std::string& closed_reason() const noexcept { return closed_reason_; }
   // Whether runs are executing on workers or a device.

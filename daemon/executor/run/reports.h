@@ -60,8 +60,9 @@ class ExecutorReports {
     woken_for_ = writer_.written();
     return writer_.wake_due();
   }
-  // Reports written and not yet read by kaasd, as far as is known.
+  // Reports written into the ring, and of these read by kaasd.
   [[nodiscard]] std::uint64_t written() const noexcept { return writer_.written(); }
+  [[nodiscard]] std::uint64_t read() noexcept { return writer_.consumed(); }
   [[nodiscard]] bool peer_is_sane() const noexcept { return writer_.peer_is_sane(); }
 
  private:

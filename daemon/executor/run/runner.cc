@@ -70,7 +70,7 @@ void ExecutorRunner::submit(const wire::Run& message, const Result<PlanRef>& pla
   // A run that needs memory does not overtake those that wait for some.
   const bool queues = !ready_.empty() && !task.plan->allocations.empty();
   Start outcome = Start::MustWait;
-  if (task.waits == 0 && !queues) outcome = start(task);
+  if (task.waits == 0 && !queues) outcome = start(task, ready_.empty());
   if (outcome == Start::Done) {
     if (!ready_.empty()) start_ready();
     return;
@@ -177,7 +177,7 @@ bool ExecutorRunner::is_brief(const ExecutorPlan& plan) const noexcept {
   return plan.cost_ns == 0 ? plan.starts_inline : plan.cost_ns <= kInlineCostMaxNs;
 }
 
-ExecutorRunner::Start ExecutorRunner::start(RunTask& task) {
+ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
   const bool synchronous = parts_.device.limits().synchronous;
   const bool here = !synchronous || is_brief(*task.plan);
   if (!here && running_ >= parts_.workers->threads() * kRunningPerWorker) return Start::MustWait;
@@ -194,7 +194,8 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task) {
   }
   if (!prepared) {
     RunPreparation::release(task);
-    if (prepared.error().code == StatusCode::OutOfMemory && running_ > 0) return Start::MustWait;
+    const bool memory_comes = running_ > 0 || awaits_acknowledgement() || !alone;
+    if (prepared.error().code == StatusCode::OutOfMemory && memory_comes) return Start::MustWait;
     task.failure = std::move(prepared).error();
     finish(task);
     return Start::Done;
@@ -256,13 +257,29 @@ bool ExecutorRunner::advance() {
   return progress;
 }
 
-// In order of readiness; the first that must wait keeps the others waiting.
+// In order of readiness; the first that must wait for others to end keeps those behind it waiting.
+// If nobody executes, those behind it go first: they may hold what it needs.
 void ExecutorRunner::start_ready() {
+  std::size_t refused = 0;
   while (!ready_.empty()) {
     RunTask& task = *ready_.front();
-    if (start(task) == Start::MustWait) return;
+    const Start outcome = start(task, refused + 1 >= ready_.size());
     // start() may have made others ready, but only behind this one.
+    if (outcome != Start::MustWait) {
+      ready_.pop_front();
+      refused = 0;
+      continue;
+    }
+    if (running_ > 0 || awaits_acknowledgement()) return;
     ready_.pop_front();
+    ready_.push_back(&task);
+    ++refused;
+  }
+}
+
+void ExecutorRunner::acknowledged(std::uint64_t reports) {
+  while (!unacknowledged_.empty() && unacknowledged_.front().reports <= reports) {
+    unacknowledged_.pop_front();
   }
 }
 
@@ -284,6 +301,7 @@ void ExecutorRunner::finish(RunTask& task) {
   RunPreparation::release(task);
   counters_ += task.counters;
   report(task);
+  if (ended_well && !task.outputs.empty()) hold_stored(task);
   if (const auto found = active_.find(task.run); found != active_.end() && found->second == &task) {
     active_.erase(found);
   }
@@ -351,6 +369,13 @@ void ExecutorRunner::report(RunTask& task) {
   report.store_ns = task.store_ns;
   if (task.profile) report.counters = &task.counters;
   parts_.reports.run_done(report, task.failure ? &*task.failure : nullptr);
+}
+
+void ExecutorRunner::hold_stored(RunTask& task) {
+  const std::uint64_t reports = parts_.reports.written() + parts_.reports.waiting();
+  for (CachePin& output : task.outputs) {
+    if (output) unacknowledged_.push_back({reports, std::move(output)});
+  }
 }
 
 void ExecutorRunner::recycle(RunTask& task) {

@@ -5,6 +5,9 @@
 // to be short, else by a worker. A run that finds no memory while others hold some waits for them;
 // alone, it fails.
 //
+// What a run stored stays on the device until kaasd is known to have read the run's report and all
+// work sent before that is taken in: until then kaasd may send runs that count on its being there.
+//
 // Memory that no load fills is zeroed before a run unless the same tenant used it last: a run may
 // find what its own tenant left there, never anyone else's bytes.
 // Threads: main thread only.
@@ -54,9 +57,16 @@ class ExecutorRunner {
   // Takes in what has been executed, and starts what can be now. Returns whether anything was done.
   bool advance();
 
+  // kaasd has read so many reports, and all that it sent before it had read the last of these has
+  // been submitted.
+  void acknowledged(std::uint64_t reports);
+  [[nodiscard]] bool awaits_acknowledgement() const noexcept { return !unacknowledged_.empty(); }
+
   // Whether runs are executing, and whether on a device that has to be polled.
   [[nodiscard]] bool executing() const noexcept { return running_ != 0; }
   [[nodiscard]] bool must_poll() const noexcept { return !polled_.empty(); }
+  // Whether runs wait for memory, and nobody but kaasd's reading can end that.
+  [[nodiscard]] bool stalled() const noexcept { return running_ == 0 && !ready_.empty(); }
   [[nodiscard]] std::size_t unfinished() const noexcept { return active_.size(); }
   [[nodiscard]] const ExecutorCounters& counters() const noexcept { return counters_; }
 
@@ -76,7 +86,8 @@ class ExecutorRunner {
   void expect_outputs(RunTask& task);
 
   // Start.
-  Start start(RunTask& task);
+  // `alone`: nobody else who is ready could free memory by going first.
+  Start start(RunTask& task, bool alone);
   [[nodiscard]] bool is_brief(const ExecutorPlan& plan) const noexcept;
   Start execute_here(RunTask& task);
 
@@ -86,6 +97,7 @@ class ExecutorRunner {
   void keep_loaded(RunTask& task);
   void forget_once_segments(RunTask& task);
   void report(RunTask& task);
+  void hold_stored(RunTask& task);
   void recycle(RunTask& task);
   void start_ready();
 
@@ -94,6 +106,11 @@ class ExecutorRunner {
   std::deque<RunTask*> ready_;                          // Wait for memory or a worker.
   std::vector<RunTask*> polled_;                        // Enqueued on an asynchronous device.
   std::uint32_t running_ = 0;
+  struct Unacknowledged {
+    std::uint64_t reports;  // Written by then.
+    CachePin stored;
+  };
+  std::deque<Unacknowledged> unacknowledged_;    // In order of their reports.
   std::vector<std::unique_ptr<RunTask>> tasks_;  // All there are.
   std::vector<RunTask*> idle_tasks_;
   ExecutorCounters counters_;

@@ -153,7 +153,7 @@ std::vector<SeenReport> LoopHarness::settle() {
     while (loop->step() == StepOutcome::Progress) {
     }
     for (SeenReport& one : read_reports()) all.push_back(std::move(one));
-  } while (loop->executing());
+  } while (loop->unfinished_runs() != 0);
   return all;
 }
 

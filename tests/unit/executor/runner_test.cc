@@ -519,6 +519,40 @@ TEST(RunnerMemory, ResidentVersionsThatFillTheDeviceAreNamedInTheError) {
   EXPECT_EQ(harness.only_report().code, StatusCode::Ok);
 }
 
+TEST(RunnerMemory, StoredVersionStaysUntilKaasdHasReadOfIt) {
+  LoopHarness harness({.memory_bytes = 2048});
+  harness.load_library();
+  TestPlan filling;
+  filling.plan = 2;
+  filling.kernels[0].kernel = "fill";
+  filling.kernels[0].literals = {u64(256), u32(6)};
+  filling.kernels[0].arguments = {argument(0, 1024, Access::Out)};
+  filling.allocations = {1024};
+  filling.stores = {wire::PlanRange(0, 1024, 0, false)};
+  harness.load_plan(filling);
+  harness.load_plan(copy_plan(1, 256));
+  harness.settle();
+  harness.segment(20, Words(256, 3));
+  Words& out = harness.segment(21, Words(256));
+  harness.run({.run = 1, .plan = 2, .stores = {at(20, 0, 5)}});
+  while (harness.loop->step() == StepOutcome::Progress) {
+  }
+  // kaasd has not read the report: this run must wait for memory, not evict the version ...
+  harness.run({.run = 2, .plan = 1, .loads = {at(20, 0)}, .stores = {at(21, 0)}});
+  while (harness.loop->step() == StepOutcome::Progress) {
+  }
+  EXPECT_EQ(harness.loop->unfinished_runs(), 1u);
+  EXPECT_TRUE(harness.loop->has_backlog());
+  // ... so a reader that kaasd sends now still finds it.
+  harness.run({.run = 3, .plan = 1, .loads = {at(0, 0, 5)}, .stores = {at(21, 0)}});
+  const auto reports = harness.settle();
+  ASSERT_EQ(reports.size(), 3u);
+  for (const SeenReport& report : reports) EXPECT_EQ(report.code, StatusCode::Ok) << report.message;
+  EXPECT_EQ(reports[1].id, 3u) << "it holds what run 2 waits for";
+  EXPECT_EQ(out, Words(256, 6));
+  EXPECT_FALSE(harness.loop->has_backlog());
+}
+
 // --- Workers -------------------------------------------------------------------------------------
 
 TEST(RunnerWorkers, LargeRunsAreExecutedByWorkersAndAnsweredOnce) {
