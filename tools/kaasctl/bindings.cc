@@ -125,18 +125,17 @@ Result<RunArguments> sort_assignments(const std::vector<std::string>& words, con
 }
 
 FileObjects::FileObjects(Client& client, const std::vector<BoundFile>& files)
-    : client_(client), files_(files) {}
+    : client_(client), session_(client.session()), files_(files) {}
 
-FileObjects::~FileObjects() {
+void FileObjects::remove(Client& client) const {
   for (const BoundFile& file : files_) {
-    // An object that never came to be is none the less gone.
-    const auto removed = client_.remove(key_of(file));
+    const auto removed = client.remove(key_of(file));
     static_cast<void>(removed.has_value());
   }
 }
 
 std::string FileObjects::key_of(const BoundFile& file) const {
-  return ".kaasctl/" + std::to_string(client_.session()) + "/" + file.buffer;
+  return ".kaasctl/" + std::to_string(session_) + "/" + file.buffer;
 }
 
 Result<void> FileObjects::bind(Bindings& bindings, const Console& console) {

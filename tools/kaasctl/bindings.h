@@ -4,6 +4,7 @@
 
 #include <kaas/client.h>
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,24 +38,25 @@ struct RunArguments {
 //        not read or not written; "@FILE" for one that is both. These are wrong usage.
 Result<RunArguments> sort_assignments(const std::vector<std::string>& words, const Roles& roles);
 
-// The files' bytes lie in objects with keys of their own (".kaasctl/SESSION/BUFFER") for as long as
-// this lives.
+// The files' bytes lie in objects with keys of their own (".kaasctl/SESSION/BUFFER") while a request
+// runs; remove() ends that.
 class FileObjects {
  public:
   FileObjects(Client& client, const std::vector<BoundFile>& files);
-  ~FileObjects();
-  FileObjects(const FileObjects&) = delete;
-  FileObjects& operator=(const FileObjects&) = delete;
 
   // Stores the inputs and adds all files to `bindings`.
   Result<void> bind(Bindings& bindings, const Console& console);
   // Writes the outputs' files.
   Result<void> write_outputs(Console& console);
+  // Removes the objects. Given the client of the runs, it waits for them; a client of its own does
+  // not. Failures are not reported: what never came to be is gone as well.
+  void remove(Client& client) const;
 
  private:
   [[nodiscard]] std::string key_of(const BoundFile& file) const;
 
   Client& client_;
+  std::uint64_t session_;
   const std::vector<BoundFile>& files_;
 };
 

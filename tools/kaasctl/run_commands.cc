@@ -194,38 +194,46 @@ Result<Outcome> run_all(RunSettings settings, const Submit& submit) {
   return outcome;
 }
 
-// Stores the input files, runs, writes the output files, shows the rest.
+using MakeSubmit = std::function<Result<Submit>(const Bindings&)>;
+
+// Stores the input files, runs, and writes the output files.
+Result<Outcome> run_between_files(Console& console, FileObjects& files, const RunSettings& settings,
+                                  const RunArguments& arguments, const MakeSubmit& make_submit) {
+  Bindings bindings;
+  for (const auto& [buffer, key] : arguments.keys) bindings.at(buffer, key);
+  KAAS_RETURN_IF_ERROR(files.bind(bindings, console));
+  KAAS_ASSIGN_OR_RETURN(const Submit submit, make_submit(bindings));
+  KAAS_ASSIGN_OR_RETURN(Outcome outcome, run_all(settings, submit));
+  KAAS_RETURN_IF_ERROR(files.write_outputs(console));
+  return outcome;
+}
+
+// Runs, shows what came of it and tidies up.
 int run_bound(const CommandLine& line, Console& console, Client& client,
-              const RunArguments& arguments,
-              const std::function<Result<Submit>(const Bindings&)>& make_submit) {
+              const RunArguments& arguments, const MakeSubmit& make_submit) {
   const auto settings = settings_of(line);
   if (!settings.has_value()) {
     console.error(settings.error());
     return kExitUsage;
   }
   catch_interrupts();
-  Bindings bindings;
-  for (const auto& [buffer, key] : arguments.keys) bindings.at(buffer, key);
   FileObjects files(client, arguments.files);
-  if (auto bound = files.bind(bindings, console); !bound.has_value()) {
-    return fail(console, client, bound.error());
+  const auto outcome = run_between_files(console, files, *settings, arguments, make_submit);
+  if (outcome.has_value()) {
+    files.remove(client);
+    if (console.json()) {
+      console.print(dump(outcome_json(*outcome)) + "\n");
+    } else if (!console.quiet()) {
+      console.print(outcome_text(*outcome));
+    }
+    return interrupted.load() ? kExitInterrupted : kExitDone;
   }
-  const auto submit = make_submit(bindings);
-  if (!submit.has_value()) return fail(console, client, submit.error());
-  const auto outcome = run_all(*settings, *submit);
-  if (!outcome.has_value()) {
-    const int code = fail(console, client, outcome.error());
-    return interrupted.load() ? kExitInterrupted : code;
+  const int code = fail(console, client, outcome.error());
+  // The request may still be running, and whatever this session sends would wait for it.
+  if (!arguments.files.empty() && code != kExitNoDaemon) {
+    if (auto other = connect(line, console, SessionKind::Full)) files.remove(*other);
   }
-  if (auto written = files.write_outputs(console); !written.has_value()) {
-    return fail(console, client, written.error());
-  }
-  if (console.json()) {
-    console.print(dump(outcome_json(*outcome)) + "\n");
-  } else if (!console.quiet()) {
-    console.print(outcome_text(*outcome));
-  }
-  return interrupted.load() ? kExitInterrupted : kExitDone;
+  return interrupted.load() ? kExitInterrupted : code;
 }
 
 // A function that exists only while a request with parameters is run.

@@ -1,0 +1,531 @@
+"""kaasctl with a real daemon: every command, its two outputs and its exit status.
+
+Runs in the environment that ctest gives it. Everything it makes lies in a temporary folder.
+"""
+
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+
+SOURCE = os.environ["KAAS_TEST_SOURCE_DIR"]
+BUILD = os.environ["KAAS_TEST_BINARY_DIR"]
+KAASD = os.path.join(BUILD, "bin/kaasd")
+KAASCTL = os.path.join(BUILD, "bin/kaasctl")
+PATIENCE_SECONDS = 60
+
+DONE, FAILED, USAGE, NO_DAEMON = 0, 1, 2, 3
+
+
+def documented_examples() -> list[str]:
+    with open(os.path.join(SOURCE, "docs/request-format.md"), encoding="utf-8") as file:
+        return re.findall(r"^```json\n(.*?)^```$", file.read(), re.MULTILINE | re.DOTALL)
+
+
+def floats(*values: float) -> bytes:
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+class DaemonCase(unittest.TestCase):
+    """A folder and a daemon for the tests of one class."""
+
+    DAEMON_FLAGS: tuple[str, ...] = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="kaasctl-test-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.socket = os.path.join(cls.folder, "kaasd.sock")
+        log = open(os.path.join(cls.folder, "kaasd.log"), "wb")
+        cls.addClassCleanup(log.close)
+        cls.daemon = subprocess.Popen([KAASD, "--socket", cls.socket, *cls.DAEMON_FLAGS],
+                                      stderr=log)
+        cls.addClassCleanup(cls.stop_daemon)
+        for number, text in enumerate(documented_examples()):
+            cls.write(f"example{number}.json", text.encode())
+        end = time.monotonic() + PATIENCE_SECONDS
+        while cls.ctl("status").returncode != DONE:
+            if cls.daemon.poll() is not None or time.monotonic() > end:
+                raise AssertionError("kaasd does not start: " + cls.log_text())
+
+    @classmethod
+    def stop_daemon(cls):
+        cls.daemon.terminate()
+        if cls.daemon.wait(PATIENCE_SECONDS) != 0:
+            raise AssertionError(f"kaasd ended with {cls.daemon.returncode}: {cls.log_text()}")
+
+    @classmethod
+    def log_text(cls) -> str:
+        with open(os.path.join(cls.folder, "kaasd.log"), encoding="utf-8") as file:
+            return file.read()
+
+    @classmethod
+    def path(cls, name: str) -> str:
+        return os.path.join(cls.folder, name)
+
+    @classmethod
+    def write(cls, name: str, data: bytes) -> str:
+        with open(cls.path(name), "wb") as file:
+            file.write(data)
+        return cls.path(name)
+
+    @classmethod
+    def read(cls, name: str) -> bytes:
+        with open(cls.path(name), "rb") as file:
+            return file.read()
+
+    @classmethod
+    def environment(cls) -> dict[str, str]:
+        return {**os.environ, "KAAS_SOCKET": cls.socket, "TZ": "UTC"}
+
+    @classmethod
+    def ctl(cls, *words: str, stdin: bytes = b"", **options) -> subprocess.CompletedProcess:
+        return subprocess.run([KAASCTL, *words], input=stdin, capture_output=True, check=False,
+                              cwd=cls.folder, env=cls.environment(), timeout=PATIENCE_SECONDS,
+                              **options)
+
+    def done(self, *words: str, stdin: bytes = b"") -> str:
+        result = self.ctl(*words, stdin=stdin)
+        self.assertEqual(result.returncode, DONE, (words, result.stderr))
+        return result.stdout.decode()
+
+    def done_json(self, *words: str, stdin: bytes = b""):
+        return json.loads(self.done(*words, "--json", stdin=stdin))
+
+    def refused(self, code: int, *words: str, stdin: bytes = b"") -> str:
+        result = self.ctl(*words, stdin=stdin)
+        self.assertEqual(result.returncode, code, (words, result.stdout, result.stderr))
+        self.assertEqual(result.stdout, b"", words)
+        message = result.stderr.decode()
+        self.assertTrue(message.startswith("kaasctl: "), message)
+        return message
+
+    def keys(self, prefix: str = "") -> list[str]:
+        return self.done("kv", "ls", prefix, "-q").split()
+
+
+class KaasctlTest(DaemonCase):
+
+    # --- The daemon ------------------------------------------------------------------------------
+
+    def test_status_and_lists_have_both_outputs(self):
+        status = self.done_json("status")
+        self.assertEqual(status["pid"], self.daemon.pid)
+        self.assertEqual(status["socket"], self.socket)
+        text = self.done("status")
+        self.assertIn(f"process {self.daemon.pid}", text)
+        self.assertIn("EXECUTOR  DEVICE", text)
+        self.assertIn("clients", self.done_json("ps"))
+        self.assertIn("SESSION", self.done("ps"))
+        self.done("run", "example1.json", "y=in:" + self.write("one.bin", floats(1, 1, 1, 1)),
+                  "y=out:ignored.bin")
+        libraries = self.done_json("libraries")["libraries"]
+        std = [library for library in libraries if library["name"] == "std"]
+        self.assertIn("saxpy", std[0]["kernels"])
+        self.assertIn("std: ", self.done("libraries"))
+
+    def test_logs_are_shown_and_followed(self):
+        self.assertIn("listens at", self.done("logs"))
+        lines = self.done("logs", "-n", "1").splitlines()
+        self.assertEqual(len(lines), 1)
+        self.assertRegex(lines[0], r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \w+ ")
+        entry = json.loads(self.done("logs", "-n", "1", "--json"))
+        self.assertIn("text", entry)
+        with subprocess.Popen([KAASCTL, "logs", "-f", "-n", "0"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env=self.environment()) as follower:
+            end = time.monotonic() + PATIENCE_SECONDS
+            while not select.select([follower.stdout], [], [], 0)[0]:
+                self.assertLess(time.monotonic(), end)
+                self.done("reload")  # Writes a line to the log.
+            self.assertIn(b"re-read", follower.stdout.readline())
+            follower.stdout.close()  # The reader goes away: not the end of the world.
+            while follower.poll() is None:
+                self.assertLess(time.monotonic(), end)
+                self.done("reload")
+            self.assertEqual(follower.stderr.read(), b"")
+            self.assertEqual(follower.returncode, FAILED)
+
+    def test_orders_to_the_daemon(self):
+        self.assertEqual(self.done_json("reload"), {"reloaded": True})
+        self.assertIn("999999", self.refused(FAILED, "kick", "999999"))
+        self.assertIn("allowed a number", self.refused(USAGE, "kick", "me"))
+        self.refused(FAILED, "cancel", "999999.0.1")
+        self.assertIn("SESSION.RING.ID", self.refused(USAGE, "cancel", "12"))
+
+    # --- The store -------------------------------------------------------------------------------
+
+    def test_objects_of_every_size_come_back_as_they_went(self):
+        for size in (0, 1, 65536, 65537, 3_000_001):
+            data = os.urandom(size)
+            self.write("data.bin", data)
+            put = self.done_json("kv", "put", "sized", "data.bin")
+            self.assertEqual((put["key"], put["bytes"]), ("sized", size))
+            self.assertEqual(self.ctl("kv", "get", "sized").stdout, data)
+            got = self.done_json("kv", "get", "sized", "copy.bin")
+            self.assertEqual((got["bytes"], got["version"]), (size, put["version"]))
+            self.assertEqual(self.read("copy.bin"), data)
+            self.assertEqual(self.ctl("kv", "put", "piped", "-", stdin=data).returncode, DONE)
+            self.assertEqual(self.ctl("kv", "get", "piped", "-").stdout, data)
+            self.assertEqual(self.done_json("kv", "stat", "piped")["bytes"], size)
+        self.assertEqual(self.done_json("kv", "rm", "sized", "piped"),
+                         {"removed": ["sized", "piped"]})
+
+    def test_list_has_all_pages(self):
+        data = self.write("small.bin", b"x")
+        names = [f"page/{number:04}" for number in range(300)]
+        for name in names:
+            self.done("kv", "put", name, data, "-q")
+        self.assertEqual(self.keys("page/"), names)
+        listed = self.done_json("kv", "ls", "page/")["objects"]
+        self.assertEqual([entry["key"] for entry in listed], names)
+        uid = os.getuid()
+        self.assertEqual(len(self.keys(f"@{uid}/page/")), 300)
+        self.assertIn("KEY", self.done("kv", "ls", "page/").splitlines()[0])
+        self.done("kv", "rm", *names)
+        self.assertEqual(self.keys("page/"), [])
+
+    def test_absent_keys_and_files_are_failures(self):
+        for words in (("get", "absent"), ("stat", "absent"), ("rm", "absent"),
+                      ("share", "absent", "--everyone")):
+            self.assertIn("absent", self.refused(FAILED, "kv", *words))
+        self.assertIn("No such file", self.refused(FAILED, "kv", "put", "key", "absent.bin"))
+        self.assertIn("directory", self.refused(FAILED, "kv", "put", "key", "."))
+        self.done("kv", "put", "there", self.write("there.bin", b"x"))
+        self.assertIn("No such file", self.refused(FAILED, "kv", "get", "there", "no/folder"))
+        self.assertIn("prefix is '@x/'", self.refused(USAGE, "kv", "ls", "@x/"))
+        self.done("kv", "rm", "there")
+
+    def test_failure_is_json_where_json_is_wanted(self):
+        result = self.ctl("kv", "stat", "absent", "--json")
+        self.assertEqual(result.returncode, FAILED)
+        self.assertEqual(result.stdout, b"")
+        self.assertEqual(json.loads(result.stderr)["error"]["code"], "NotFound")
+
+    def test_sharing_is_given_and_taken(self):
+        self.done("kv", "put", "shared", self.write("shared.bin", b"x"))
+        self.assertIn("everyone may read it", self.done("kv", "share", "shared", "--everyone"))
+        self.assertTrue(self.done_json("kv", "ls", "shared")["objects"][0]["shared"])
+        self.assertEqual(self.done_json("kv", "share", "shared", "--everyone", "--revoke")["revoked"],
+                         True)
+        self.assertFalse(self.done_json("kv", "ls", "shared")["objects"][0]["shared"])
+        self.assertIn("uid 12345 may read and write it",
+                      self.done("kv", "share", "shared", "--uid", "12345", "--write"))
+        self.done("kv", "rm", "shared")
+
+    def test_progress_of_a_long_transfer_goes_to_standard_error(self):
+        with subprocess.Popen([KAASCTL, "kv", "put", "slow", "-", "--progress"],
+                              stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                              stdout=subprocess.PIPE, env=self.environment()) as put:
+            end = time.monotonic() + PATIENCE_SECONDS
+            while not select.select([put.stderr], [], [], 0)[0]:
+                self.assertLess(time.monotonic(), end)
+                put.stdin.write(b"x" * 4096)
+                put.stdin.flush()
+                select.select([], [], [], 0.05)
+            put.stdin.close()
+            self.assertEqual(put.wait(PATIENCE_SECONDS), DONE)
+            self.assertIn(b"put slow", put.stderr.read())
+        self.done("kv", "rm", "slow")
+        quiet = self.ctl("kv", "put", "fast", self.write("fast.bin", b"x"))
+        self.assertEqual(quiet.stderr, b"")
+        self.done("kv", "rm", "fast")
+
+    def test_file_beyond_the_budget_is_refused_before_it_is_copied(self):
+        path = self.path("huge.bin")
+        with open(path, "wb") as file:
+            file.truncate(1 << 42)  # Sparse.
+        message = self.refused(FAILED, "kv", "put", "huge", path)
+        self.assertIn(str(1 << 42), message)
+        self.assertIn("has room for", message)
+
+    # --- Requests --------------------------------------------------------------------------------
+
+    def test_inline_and_stored_buffers_of_a_request(self):
+        self.done("kv", "put", "result", self.write("one.bin", floats(1, 1, 1, 1)))
+        result = self.done_json("run", "example1.json")
+        self.assertEqual(result["outputs"][0]["name"], "y")
+        self.assertEqual(result["runs"]["count"], 1)
+        expected = floats(8.5, 16, 23.5, 31)
+        self.assertEqual(self.ctl("kv", "get", "result").stdout, expected)
+        self.assertIn("OUTPUT", self.done("run", "example1.json"))
+        self.done("run", "example1.json", "-q", "y=in:one.bin", "y=out:y.bin")
+        self.assertEqual(self.read("y.bin"), expected)
+        with open(self.path("example1.json"), "rb") as file:
+            self.done("run", "-", "y=in:one.bin", "y=out:z.bin", stdin=file.read())
+        self.assertEqual(self.read("z.bin"), expected)
+        self.done("kv", "rm", "result")
+        self.assertEqual(self.keys(".kaasctl"), [])
+
+    def test_formats_of_the_original_run(self):
+        self.done("kv", "put", "vectors",
+                  self.write("vectors.bin", floats(*[1.0] * 64, *[2.0] * 64)))
+        self.done("run", "example2.json")
+        self.assertEqual(self.ctl("kv", "get", "dot").stdout, floats(128))
+        # Written back although it is ephemeral, as that format has it.
+        self.assertEqual(self.ctl("kv", "get", "products").stdout, floats(*[2.0] * 64))
+        self.done("kv", "rm", "products")
+        self.done("run", "example3.json",
+                  "count=in:" + self.write("count.bin", struct.pack("<Q", 64)),
+                  "a=@" + self.write("a.bin", floats(*[3.0] * 64)),
+                  "b=@" + self.write("b.bin", floats(*[2.0] * 64)), "dot=@dot.bin")
+        self.assertEqual(self.read("dot.bin"), floats(384))
+        self.assertEqual(self.keys("products"), [])
+        self.done("kv", "rm", "dot", "vectors")
+
+    def test_inline_output_comes_with_the_answer(self):
+        request = json.dumps({
+            "buffers": [{"name": "out", "size": 8, "where": "inline"}],
+            "kernels": [{"library": "std", "kernel": "fill_u32", "grid": 1, "block": 32,
+                         "literals": [{"u64": 2}, {"u32": 7}], "arguments": [["out", "o"]]}]})
+        result = self.done_json("run", "-", stdin=request.encode())
+        self.assertEqual(result["outputs"], [{"name": "out", "bytes": 8,
+                                              "data": "hex:0700000007000000"}])
+        self.assertIn("0700000007000000", self.done("run", "-", stdin=request.encode()))
+
+    def test_repeat_profile_and_options(self):
+        words = ("run", "example1.json", "y=in:" + self.write("one.bin", floats(1, 1, 1, 1)),
+                 "y=out:y.bin", "--repeat", "20", "--profile", "--tag", "9", "--deadline", "60s",
+                 "--priority", "5", "--tenant", "somebody")
+        result = self.done_json(*words)
+        self.assertEqual(result["runs"]["count"], 20)
+        self.assertLessEqual(result["runs"]["min_ns"], result["runs"]["p50_ns"])
+        self.assertLessEqual(result["runs"]["p50_ns"], result["runs"]["max_ns"])
+        self.assertEqual(result["tag"], 9)
+        self.assertEqual(result["profile"]["counters"]["iterations"], 3)
+        self.assertGreater(result["profile"]["stages"]["run_ns"], 0)
+        text = self.done(*words)
+        self.assertIn("20 runs in", text)
+        self.assertIn("STAGE", text)
+        self.assertIn("duration is '5'", self.refused(USAGE, "run", "example1.json", "--deadline",
+                                                      "5"))
+
+    def test_request_that_is_wrong_is_a_failure_with_its_place(self):
+        self.write("bad.json", b'{"kernels": [\n  {"grid": }]}')
+        self.assertIn("bad.json: malformed JSON at line 2, column 12",
+                      self.refused(FAILED, "run", "bad.json"))
+        self.assertIn("standard input: malformed JSON", self.refused(FAILED, "run", "-"))
+        self.write("bad.json", b'{"kernels": [{"library": "std", "kernel": "nop", "grid": 0}]}')
+        self.assertIn("bad.json: kernels[0].grid is 0", self.refused(FAILED, "deploy", "bad.json"))
+        self.assertIn("No such file", self.refused(FAILED, "run", "absent.json"))
+        unknown = {"kernels": [{"library": "std", "kernel": "noopp", "grid": 1, "block": 1}]}
+        self.assertIn("noop", self.refused(FAILED, "run", "-", stdin=json.dumps(unknown).encode()))
+        self.assertIn("neither input nor output",
+                      self.refused(USAGE, "run", "example1.json", "z=@f"))
+        self.assertIn("has no parameters", self.refused(USAGE, "run", "example1.json", "n=1"))
+        self.assertIn("changed in place", self.refused(USAGE, "run", "example1.json", "y=@f"))
+
+    # --- Functions -------------------------------------------------------------------------------
+
+    def test_function_has_versions_and_is_called(self):
+        first = self.done_json("deploy", "example0.json")
+        self.assertEqual(first["function"], "edges")
+        second = self.done_json("deploy", "example0.json", "--name", "edges")
+        self.assertEqual(second["version"], first["version"] + 1)
+        listed = self.done_json("functions", "edges")
+        self.assertEqual(listed["current_version"], second["version"])
+        self.assertEqual(listed["versions"][0]["inputs"], ["in"])
+        self.assertEqual(listed["versions"][0]["outputs"], ["out"])
+        self.assertIn("width height", self.done("functions"))
+        self.done("functions", "edges", "--use", str(first["version"]))
+        self.assertEqual(self.done_json("functions", "edges")["current_version"], first["version"])
+
+        # A white square on black has edges where it begins, and none inside.
+        width, height = 40, 30
+        pixels = bytearray(width * height * 3)
+        for y in range(10, 20):
+            for x in range(10, 30):
+                pixels[3 * (y * width + x):3 * (y * width + x) + 3] = b"\xff\xff\xff"
+        self.write("square.rgb", bytes(pixels))
+        size = (f"width={width}", f"height={height}")
+        self.done("call", "edges", *size, "in=@square.rgb", "out=@edges.grey")
+        edges = self.read("edges.grey")
+        self.assertEqual(len(edges), width * height)
+        self.assertEqual(edges[0], 0)
+        self.assertEqual(max(edges), 255)
+        self.assertGreater(edges[15 * width + 10], 100)
+        self.done("call", "edges", *size, "in=@square.rgb", "out=@again.grey", "--version",
+                  str(second["version"]), "--repeat", "3")
+        self.assertEqual(self.read("again.grey"), edges)
+        # The same request without deploying it, and with keys instead of files.
+        self.done("run", "example0.json", *size, "in=@square.rgb", "out=@run.grey")
+        self.assertEqual(self.read("run.grey"), edges)
+        self.done("kv", "put", "photo", "square.rgb")
+        self.done("call", "edges", *size, "in=key:photo", "out=key:contours")
+        self.assertEqual(self.ctl("kv", "get", "contours").stdout, edges)
+
+        self.assertIn("height", self.refused(FAILED, "call", "edges", "width=1", "in=key:photo"))
+        self.assertIn("'heigth'", self.refused(FAILED, "call", "edges", "width=1", "heigth=1"))
+        self.assertIn("no version 99",
+                      self.refused(FAILED, "call", "edges", *size, "--version", "99"))
+        self.assertIn("square.raw", self.refused(FAILED, "call", "edges", *size, "in=@square.raw"))
+        self.assertEqual(self.done_json("undeploy", "edges", "--version", str(second["version"])),
+                         {"undeployed": "edges", "version": second["version"]})
+        self.done("undeploy", "edges")
+        self.assertIn("no function 'edges'", self.refused(FAILED, "call", "edges"))
+        self.assertIn("no function 'edges'", self.refused(FAILED, "functions", "edges"))
+        self.done("kv", "rm", "photo", "contours")
+        self.assertEqual(self.keys(".kaasctl"), [])
+        self.assertNotIn(".kaasctl", self.done("functions"))
+
+    def test_function_needs_a_name(self):
+        self.assertIn("give --name", self.refused(USAGE, "deploy", "example1.json"))
+        self.refused(FAILED, "undeploy", "absent")
+        self.assertIn("absent", self.refused(FAILED, "functions", "absent", "--use", "1"))
+
+    # --- Doctor, completion, the outside ---------------------------------------------------------
+
+    def test_doctor_runs_a_request_and_finds_nothing_to_fail(self):
+        checks = self.done_json("doctor")["checks"]
+        by_name = {check["name"]: check for check in checks}
+        for name in ("versions", "shared memory", "descriptors", "locked memory", "memory", "socket",
+                     "daemon", "health", "store", "devices", "libraries", "null request"):
+            self.assertIn(name, by_name)
+        self.assertEqual(by_name["null request"]["level"], "ok")
+        self.assertIn("std:noop", by_name["null request"]["text"])
+        for check in checks:
+            self.assertNotEqual(check["level"], "fail", check)
+            self.assertEqual("advice" in check, check["level"] != "ok", check)
+        self.assertRegex(self.done("doctor"), r"(?m)^ok    null request +std:noop")
+
+    def test_doctor_names_what_is_wrong(self):
+        folder = self.path("open")
+        os.mkdir(folder)
+        os.chmod(folder, 0o777)
+        socket = os.path.join(folder, "kaasd.sock")
+        result = self.ctl("doctor", "--socket", socket, "--json")
+        self.assertEqual(result.returncode, NO_DAEMON)
+        failed = [check for check in json.loads(result.stdout)["checks"]
+                  if check["level"] == "fail"]
+        self.assertEqual([check["name"] for check in failed], ["daemon"])
+        self.assertIn(socket, failed[0]["text"])
+        self.assertIn("--socket", failed[0]["advice"])
+        self.write("open/kaasd.sock", b"")
+        text = self.ctl("doctor", "--socket", socket).stdout.decode()
+        self.assertIn("is no socket", text)
+        self.assertIn("-> remove it", text)
+
+    def test_completion_asks_the_daemon(self):
+        self.done("deploy", "example0.json", "--name", "completed")
+        self.done("kv", "put", "completed/key", self.write("key.bin", b"x"))
+        candidates = {
+            ("st",): {"status"},
+            ("kv", "s"): {"share", "stat"},
+            ("call", "compl"): {"completed"},
+            ("undeploy", "compl"): {"completed"},
+            ("call", "completed", ""): {"in=", "out=", "width=", "height="},
+            ("call", "completed", "in=@"): {"@files"},
+            ("kv", "get", "completed/"): {"completed/key"},
+            ("kv", "get", "completed/key", ""): {"@files"},
+            ("kv", "share", "completed/key", "--r"): {"--revoke"},
+            ("run", "f.json", "--rep"): {"--repeat"},
+            ("run", ""): {"@files"},
+            ("run", "f.json", "--repeat", ""): set(),
+            ("--socket", self.path("nobody.sock"), "call", ""): set(),
+        }
+        for words, expected in candidates.items():
+            self.assertEqual(set(self.done("__complete", *words).split()), expected, words)
+        self.done("undeploy", "completed")
+        self.done("kv", "rm", "completed/key")
+
+    def test_completion_works_in_bash(self):
+        script = self.write("completion.bash", self.done("completion", "bash").encode())
+        with open(os.path.join(SOURCE, "tools/completion/kaasctl.bash"), "rb") as file:
+            self.assertEqual(self.read("completion.bash"), file.read())
+        self.write("frame.rgb", b"x")
+        for line, expected in ((f"{KAASCTL} stat", ["status"]),
+                               (f"{KAASCTL} kv ", ["put", "get", "ls", "stat", "rm", "share"]),
+                               (f"{KAASCTL} deploy fram", ["frame.rgb"]),
+                               (f"{KAASCTL} call f in=@fram", ["@frame.rgb"]),
+                               (f"{KAASCTL} call f in=in:fram", ["frame.rgb"])):
+            shell = (f'source "{script}"; COMP_LINE="{line}"; COMP_POINT={len(line)}; _kaasctl; '
+                     'printf "%s\\n" "${COMPREPLY[@]}"')
+            result = subprocess.run(["bash", "-c", shell], capture_output=True, check=False,
+                                    text=True, cwd=self.folder, env=self.environment())
+            self.assertEqual(sorted(result.stdout.split()), sorted(expected), (line, result.stderr))
+
+    def test_without_a_daemon_every_command_ends_with_three_and_says_where_it_looked(self):
+        nobody = self.path("nobody.sock")
+        for words in (("status",), ("ps",), ("run", "example1.json"), ("deploy", "example0.json"),
+                      ("undeploy", "f"), ("functions",), ("call", "f"), ("cancel", "1.2.3"),
+                      ("kick", "1"), ("kv", "put", "k", "example0.json"), ("kv", "get", "k", "-"),
+                      ("kv", "ls"), ("kv", "stat", "k"), ("kv", "rm", "k"),
+                      ("kv", "share", "k", "--everyone"), ("libraries",), ("logs",), ("reload",)):
+            self.assertIn(nobody, self.refused(NO_DAEMON, *words, "--socket", nobody))
+        environment = {key: value for key, value in os.environ.items() if key != "KAAS_SOCKET"}
+        environment["XDG_RUNTIME_DIR"] = self.path("runtime")
+        result = subprocess.run([KAASCTL, "status"], capture_output=True, check=False,
+                                env=environment)
+        if result.returncode == NO_DAEMON:  # Unless this machine has a daemon of its own.
+            self.assertIn(self.path("runtime/kaas/kaasd.sock").encode(), result.stderr)
+            self.assertIn(b"/run/kaas/kaasd.sock", result.stderr)
+
+    def test_readers_that_go_away_and_full_disks(self):
+        self.done("kv", "put", "long", self.write("long.bin", bytes(8_000_000)))
+        with subprocess.Popen([KAASCTL, "kv", "get", "long", "-"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env=self.environment()) as get:
+            get.stdout.read(10)
+            get.stdout.close()
+            self.assertEqual(get.wait(PATIENCE_SECONDS), FAILED)
+            self.assertEqual(get.stderr.read(), b"")
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run([KAASCTL, "status"], stdout=full, stderr=subprocess.PIPE,
+                                    check=False, env=self.environment())
+        self.assertEqual(result.returncode, FAILED)
+        self.assertIn(b"No space left", result.stderr)
+        self.done("kv", "rm", "long")
+
+
+class EndlessRequestTest(DaemonCase):
+
+    # What these tests leave behind runs no longer than this.
+    DAEMON_FLAGS = ("--running-limit-ms", "10000")
+
+    def test_session_is_kicked(self):
+        request = json.dumps({
+            "n_iter": 4294967296,
+            "kernels": [{"library": "std", "kernel": "noop", "grid": 1, "block": 1}]})
+        self.write("endless.json", request.encode())
+        with subprocess.Popen([KAASCTL, "run", "endless.json", "--tag", "77"], cwd=self.folder,
+                              stderr=subprocess.PIPE, env=self.environment()) as running:
+            end = time.monotonic() + PATIENCE_SECONDS
+            session = None
+            while session is None:
+                self.assertLess(time.monotonic(), end)
+                for client in self.done_json("ps")["clients"]:
+                    if any(run["tag"] == 77 for run in client["under_way"]):
+                        session = client["session"]
+            self.assertIn(f"\n{session}.", self.done("ps"))
+            completions = self.done("__complete", "kick", "").split()
+            self.assertIn(str(session), completions)
+            self.done("kick", str(session))
+            self.assertEqual(running.wait(PATIENCE_SECONDS), NO_DAEMON)
+            self.assertIn(b"kaasctl: ", running.stderr.read())
+
+    def test_interrupt_drops_the_request_and_tidies_up(self):
+        endless = {"n_iter": 4294967296, "buffers": [{"name": "x", "size": 4}],
+                   "kernels": [{"library": "std", "kernel": "scale", "grid": 1, "block": 1,
+                                "literals": [{"u64": 1}, {"f32": 1}], "arguments": [["x", "io"]]}]}
+        self.write("scale.json", json.dumps(endless).encode())
+        self.write("x.bin", floats(1))
+        with subprocess.Popen([KAASCTL, "run", "scale.json", "x=in:x.bin", "x=out:x.out"],
+                              cwd=self.folder, stderr=subprocess.PIPE,
+                              env=self.environment()) as running:
+            end = time.monotonic() + PATIENCE_SECONDS
+            while not any(client["under_way"] and client["pid"] == running.pid
+                          for client in self.done_json("ps")["clients"]):
+                self.assertLess(time.monotonic(), end)
+            running.send_signal(signal.SIGINT)
+            self.assertEqual(running.wait(PATIENCE_SECONDS), 130)
+        self.assertEqual(self.keys(".kaasctl"), [])
+        self.assertFalse(os.path.exists(self.path("x.out")))
+
+
+if __name__ == "__main__":
+    unittest.main()
