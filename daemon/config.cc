@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "daemon/control/listener.h"
+#include "schema/ipc/socket.h"
 
 namespace kaas {
 namespace {
@@ -129,8 +129,8 @@ Result<void> read_field(const std::string& path, const std::string& name, const 
   if (reader == readers().end()) {
     std::string known;
     for (const auto& [field, unused] : readers()) known += (known.empty() ? "" : ", ") + field;
-    return Status{StatusCode::InvalidArgument, place(path, node.source()) + "unknown field '" +
-                                                   name + "', allowed: " + known};
+    return Status{StatusCode::InvalidArgument,
+                  place(path, node.source()) + "unknown field '" + name + "', allowed: " + known};
   }
   const auto allowed = reader->second(node, config);
   if (!allowed) return {};
@@ -179,10 +179,9 @@ Result<void> read_config_file(const std::string& path, Config& config) {
 
 Result<void> complete_config(Config& config) {
   if (config.device != "host") {
-    return Status{StatusCode::InvalidArgument,
-                  "device is '" + config.device + "', allowed: host"};
+    return Status{StatusCode::InvalidArgument, "device is '" + config.device + "', allowed: host"};
   }
-  if (config.socket.empty()) config.socket = default_listen_path();
+  if (config.socket.empty()) config.socket = default_socket_paths().front();
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   const auto folder = self.parent_path();

@@ -16,22 +16,22 @@ namespace kaas {
 
 // Of each field: its place in the TOML file. "*": re-read on SIGHUP.
 struct Config {
-  std::string socket;                        // socket
-  mode_t socket_mode = 0600;                 // socket_mode = "0660"
-  std::string socket_group;                  // socket_group
-  std::string device = "host";               // device
-  std::uint64_t store_bytes = 0;             // store.bytes; 0: from the machine's memory.
-  std::uint64_t arena_bytes = kArenaBytesDefault;   // arena.bytes
-  std::uint32_t arenas_ready = 2;            // arena.ready
-  std::uint64_t device_bytes = 0;            // executor.device_bytes; 0: the executor's default.
-  std::string executor_program;              // executor.program; default: beside kaasd.
-  std::string executor_prefix;               // executor.prefix
-  std::uint64_t running_limit_ms = 0;        // executor.running_limit_ms *; 0: none.
-  std::vector<std::string> library_path;     // library.path *; default: ../lib/kaas/kernels.
-  std::string policy = "fifo";               // policy
-  std::string log_file;                      // log.file; empty: stderr.
-  std::string log_level = "info";            // log.level *
-  std::optional<std::uint64_t> spin_us;      // spin_us; absent: measured at start.
+  std::string socket;                              // socket
+  mode_t socket_mode = 0600;                       // socket_mode = "0660"
+  std::string socket_group;                        // socket_group
+  std::string device = "host";                     // device
+  std::uint64_t store_bytes = 0;                   // store.bytes; 0: from the machine's memory.
+  std::uint64_t arena_bytes = kArenaBytesDefault;  // arena.bytes
+  std::uint32_t arenas_ready = 2;                  // arena.ready
+  std::uint64_t device_bytes = 0;         // executor.device_bytes; 0: the executor's default.
+  std::string executor_program;           // executor.program; default: beside kaasd.
+  std::string executor_prefix;            // executor.prefix
+  std::uint64_t running_limit_ms = 0;     // executor.running_limit_ms *; 0: none.
+  std::vector<std::string> library_path;  // library.path *; default: ../lib/kaas/kernels.
+  std::string policy = "fifo";            // policy
+  std::string log_file;                   // log.file; empty: stderr.
+  std::string log_level = "info";         // log.level *
+  std::optional<std::uint64_t> spin_us;   // spin_us; absent: measured at start.
   std::vector<std::vector<std::uint32_t>> joined_domains;  // domain.joined = [[1000, 1001]]
 };
 
@@ -42,7 +42,8 @@ Result<void> read_config_file(const std::string& path, Config& config);
 // "0660" to Config::socket_mode.
 Result<void> parse_socket_mode(const std::string& text, Config& config);
 
-// Fills in what depends on where kaasd is installed, and checks the whole.
+// Fills in what depends on where kaasd is installed, and checks the whole. It listens where clients
+// look first: $KAAS_SOCKET, else $XDG_RUNTIME_DIR/kaas/kaasd.sock, else /run/kaas/kaasd.sock.
 Result<void> complete_config(Config& config);
 
 // As shown by `kaasctl status`.

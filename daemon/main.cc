@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <functional>
 #include <thread>
 
 #include "daemon/config.h"
@@ -99,8 +100,8 @@ Result<ExecutorCommand> executor_command(const Config& config, std::uint64_t epo
 
 Result<void> serve(Config config, const std::string& config_path) {
   // First of all: a second daemon must say so before it does anything.
-  KAAS_ASSIGN_OR_RETURN(Listener listener, Listener::create({config.socket, config.socket_mode,
-                                                             config.socket_group}));
+  KAAS_ASSIGN_OR_RETURN(Listener listener,
+                        Listener::create({config.socket, config.socket_mode, config.socket_group}));
   KAAS_ASSIGN_OR_RETURN(const auto log, LogBook::create(config.log_file, config.log_level));
   KAAS_ASSIGN_OR_RETURN(const Descriptor signals, take_signals());
   const std::uint64_t epoch = new_epoch();
@@ -165,78 +166,88 @@ Result<void> serve(Config config, const std::string& config_path) {
   return {};
 }
 
+// The flags; those that were given win over the configuration file.
+class Flags {
+ public:
+  explicit Flags(CLI::App& app) : app_(app) {
+    app.add_option("--config", config_path, "TOML file; default: none")->check(CLI::ExistingFile);
+    add("--socket", &Config::socket,
+        "Socket; default: $KAAS_SOCKET, $XDG_RUNTIME_DIR/kaas/kaasd.sock, /run/kaas/kaasd.sock");
+    mode_option_ = app.add_option("--socket-mode", mode_, "Octal mode of the socket (0600)");
+    add("--socket-group", &Config::socket_group, "Group of the socket");
+    add("--device", &Config::device, "Device: host");
+    add("--store-bytes", &Config::store_bytes,
+        "Bytes of shared memory at most; default: from the machine");
+    add("--arena-bytes", &Config::arena_bytes, "Bytes of a session's arena");
+    add("--arenas-ready", &Config::arenas_ready, "Arenas made ahead");
+    add("--device-bytes", &Config::device_bytes, "Device memory of an executor at most");
+    add("--executor", &Config::executor_program, "The executor's program");
+    add("--executor-prefix", &Config::executor_prefix,
+        "Command that executors are started under, e.g. 'valgrind -q'");
+    add("--running-limit-ms", &Config::running_limit_ms, "Longest time a request may run; 0: none");
+    add("--library-path", &Config::library_path, "Folder of kernel libraries; may be given again");
+    add("--log-file", &Config::log_file, "Log file; default: stderr");
+    add("--log-level", &Config::log_level, "trace, debug, info, warning, error, critical, off");
+    spin_option_ =
+        app.add_option("--spin-us", spin_us_, "Time to spin before sleeping; default: measured");
+    app.set_version_flag("--version", std::string("kaasd ") + kVersion);
+  }
+
+  Result<void> apply(Config& config) const {
+    for (const auto& apply_one : given_) apply_one(config);
+    if (spin_option_->count() != 0) config.spin_us = spin_us_;
+    return mode_option_->count() != 0 ? parse_socket_mode(mode_, config) : Result<void>();
+  }
+
+  std::string config_path;
+
+ private:
+  template <class Field>
+  void add(const char* name, Field Config::*field, const char* help) {
+    CLI::Option* option = app_.add_option(name, values_.*field, help);
+    given_.push_back([this, option, field](Config& config) {
+      if (option->count() != 0) config.*field = values_.*field;
+    });
+  }
+
+  CLI::App& app_;
+  Config values_;
+  std::string mode_;
+  std::uint64_t spin_us_ = 0;
+  CLI::Option* mode_option_ = nullptr;
+  CLI::Option* spin_option_ = nullptr;
+  std::vector<std::function<void(Config&)>> given_;
+};
+
+Result<Config> configure(const Flags& flags) {
+  Config config;
+  if (!flags.config_path.empty()) {
+    KAAS_RETURN_IF_ERROR(read_config_file(flags.config_path, config));
+  }
+  KAAS_RETURN_IF_ERROR(flags.apply(config));
+  KAAS_RETURN_IF_ERROR(complete_config(config));
+  return config;
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"KaaS daemon: serves GPU kernels to the processes of this machine"};
-  std::string config_path;
-  Config flags;
-  std::string mode;
-  std::uint64_t spin_us = 0;
-  app.add_option("--config", config_path, "TOML file; default: none")->check(CLI::ExistingFile);
-  auto* socket = app.add_option("--socket", flags.socket,
-                                "Socket; default: $KAAS_SOCKET, $XDG_RUNTIME_DIR/kaas/kaasd.sock, "
-                                "/run/kaas/kaasd.sock");
-  auto* socket_mode = app.add_option("--socket-mode", mode, "Octal mode of the socket (0600)");
-  auto* group = app.add_option("--socket-group", flags.socket_group, "Group of the socket");
-  auto* device = app.add_option("--device", flags.device, "Device: host");
-  auto* store = app.add_option("--store-bytes", flags.store_bytes,
-                               "Bytes of shared memory at most; default: from the machine");
-  auto* arena = app.add_option("--arena-bytes", flags.arena_bytes, "Bytes of a session's arena");
-  auto* ready = app.add_option("--arenas-ready", flags.arenas_ready, "Arenas made ahead");
-  auto* device_bytes = app.add_option("--device-bytes", flags.device_bytes,
-                                      "Device memory of an executor at most");
-  auto* program = app.add_option("--executor", flags.executor_program, "The executor's program");
-  auto* prefix = app.add_option("--executor-prefix", flags.executor_prefix,
-                                "Command that executors are started under, e.g. 'valgrind -q'");
-  auto* limit = app.add_option("--running-limit-ms", flags.running_limit_ms,
-                               "Longest time a request may run; 0: none");
-  auto* library = app.add_option("--library-path", flags.library_path,
-                                 "Folder of kernel libraries; may be given again");
-  auto* log_file = app.add_option("--log-file", flags.log_file, "Log file; default: stderr");
-  auto* log_level = app.add_option("--log-level", flags.log_level,
-                                   "trace, debug, info, warning, error, critical, off");
-  auto* spin = app.add_option("--spin-us", spin_us, "Time to spin before sleeping; default: "
-                                                    "measured");
-  app.set_version_flag("--version", std::string("kaasd ") + kVersion);
+  const Flags flags(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
-  Config config;
-  if (!config_path.empty()) {
-    if (auto read = read_config_file(config_path, config); !read.has_value()) {
-      return fail(read.error());
-    }
-  }
-  if (socket->count() != 0) config.socket = flags.socket;
-  if (group->count() != 0) config.socket_group = flags.socket_group;
-  if (device->count() != 0) config.device = flags.device;
-  if (store->count() != 0) config.store_bytes = flags.store_bytes;
-  if (arena->count() != 0) config.arena_bytes = flags.arena_bytes;
-  if (ready->count() != 0) config.arenas_ready = flags.arenas_ready;
-  if (device_bytes->count() != 0) config.device_bytes = flags.device_bytes;
-  if (program->count() != 0) config.executor_program = flags.executor_program;
-  if (prefix->count() != 0) config.executor_prefix = flags.executor_prefix;
-  if (limit->count() != 0) config.running_limit_ms = flags.running_limit_ms;
-  if (library->count() != 0) config.library_path = flags.library_path;
-  if (log_file->count() != 0) config.log_file = flags.log_file;
-  if (log_level->count() != 0) config.log_level = flags.log_level;
-  if (spin->count() != 0) config.spin_us = spin_us;
-  if (socket_mode->count() != 0) {
-    if (auto parsed = parse_socket_mode(mode, config); !parsed.has_value()) {
-      return fail(parsed.error());
-    }
-  }
-  if (auto complete = complete_config(config); !complete.has_value()) {
-    return fail(complete.error());
-  }
+  auto config = configure(flags);
+  if (!config.has_value()) return fail(config.error());
   raise_descriptor_limit();
   make_untraceable();
-  const auto served = serve(std::move(config), config_path);
+  const auto served = serve(*std::move(config), flags.config_path);
   return served.has_value() ? 0 : fail(served.error());
 }
 
 }  // namespace
 }  // namespace kaas
 
-int main(int argc, char** argv) { return kaas::run(argc, argv); }
+int main(int argc, char** argv) {
+  return kaas::run(argc, argv);
+}

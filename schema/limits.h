@@ -23,8 +23,8 @@ inline constexpr std::uint32_t kMessageBytesMax = kRingHeapBytes / 2;
 static_assert(kMessageBytesMax * 2 <= kRingHeapBytes && kMessageBytesMax * 2 <= kWorkHeapBytes);
 
 // --- Verifier: chosen so that the largest legal request passes (a test holds both sides) --------
-// A table takes 8 bytes or more (its own 4 and the 4 that name it), so no message that names each of
-// its tables once has more; one that names a table many times is refused.
+// A table takes 8 bytes or more (its own 4 and the 4 that name it), so no message that names each
+// of its tables once has more; one that names a table many times is refused.
 inline constexpr std::uint32_t kVerifierDepthMax = 16;
 inline constexpr std::uint32_t kVerifierTablesMax = kMessageBytesMax / 8;
 
@@ -60,10 +60,10 @@ inline constexpr std::uint32_t kClusterBlocksMax = 16;
 inline constexpr std::uint32_t kParametersMax = 64;
 inline constexpr std::size_t kExpressionBytesMax = 256;
 inline constexpr std::uint32_t kExpressionDepthMax = 32;
-inline constexpr std::size_t kNameBytesMax = 256;   // Buffer, kernel, parameter and function names.
+inline constexpr std::size_t kNameBytesMax = 256;  // Buffer, kernel, parameter and function names.
 inline constexpr std::size_t kKeyBytesMax = 1024;
 inline constexpr std::size_t kPathBytesMax = 4096;
-inline constexpr std::size_t kInlineBytesMax = 64u << 10;  // Each inline buffer, in or out.
+inline constexpr std::size_t kInlineBytesMax = 64u << 10;         // Each inline buffer, in or out.
 inline constexpr std::size_t kInlineOutputBytesMax = 256u << 10;  // All of one request.
 // Raw literals and inline inputs of one request, all together.
 inline constexpr std::size_t kPayloadBytesMax = kMessageBytesMax;
@@ -80,13 +80,14 @@ inline constexpr std::size_t kFunctionBytesPerOwnerMax = 64u << 20;  // Of decod
 // --- Store -------------------------------------------------------------------------------------
 inline constexpr std::uint64_t kSlabObjectBytesMax = 64u << 10;  // Larger ones get a memfd.
 inline constexpr std::uint64_t kSlabBytes = 4u << 20;
-inline constexpr std::uint32_t kListLimitMax = 256;              // Objects a list answers with.
+inline constexpr std::uint32_t kListLimitMax = 256;  // Objects a list answers with.
 
 // --- Executors ---------------------------------------------------------------------------------
 inline constexpr std::uint64_t kOutboxBytes = 16u << 20;
-inline constexpr std::uint32_t kOutboxSegment = 1;        // The outbox's segment id in every executor.
-inline constexpr std::uint32_t kFirstSegment = 16;        // Of those that kaasd gives out.
-inline constexpr std::uint32_t kStatusMessageBytesMax = 4096;    // Longer texts are cut.
-inline constexpr std::uint32_t kStrikesMax = 2;  // A request that killed its executor so often is out.
+inline constexpr std::uint32_t kOutboxSegment = 1;  // The outbox's segment id in every executor.
+inline constexpr std::uint32_t kFirstSegment = 16;  // Of those that kaasd gives out.
+inline constexpr std::uint32_t kStatusMessageBytesMax = 4096;  // Longer texts are cut.
+inline constexpr std::uint32_t kStrikesMax =
+    2;  // A request that killed its executor so often is out.
 
 }  // namespace kaas

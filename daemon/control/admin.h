@@ -28,7 +28,7 @@ struct DaemonFacts {
   std::string socket;
   std::uint64_t started_ns = 0;
   std::size_t arenas_ready = 0;
-  std::string health;         // "ok", "starting", "degraded".
+  std::string health;  // "ok", "starting", "degraded".
   std::string health_reason;
   std::map<std::uint32_t, std::uint32_t> restarts;  // By domain.
   std::string config_json;

@@ -45,8 +45,9 @@ void Control::accept() {
     const auto peer = peer_credentials(socket.get());
     if (!peer.has_value()) continue;
     if (connections_.size() >= kSessionsMax) {
-      send_failure(socket, 0, over_limit(StatusCode::ResourceExhausted, "sessions",
-                                         connections_.size() + 1, kSessionsMax));
+      send_failure(socket, 0,
+                   over_limit(StatusCode::ResourceExhausted, "sessions", connections_.size() + 1,
+                              kSessionsMax));
       continue;
     }
     auto connection = std::make_unique<Connection>();
@@ -66,8 +67,8 @@ void Control::accept() {
       if (!death.has_value()) connection->pidfd = Descriptor();
     }
     connection->hello_timer = parts_.events.after(kHelloDeadlineNs, [this, id] {
-      close(id, Status{StatusCode::DeadlineExceeded, "no hello within " +
-                           std::to_string(kHelloDeadlineNs / 1'000'000) + " ms"});
+      close(id, Status{StatusCode::DeadlineExceeded,
+                       "no hello within " + std::to_string(kHelloDeadlineNs / 1'000'000) + " ms"});
     });
     connections_[id] = std::move(connection);
   }
@@ -93,8 +94,8 @@ void Control::readable(std::uint64_t id) {
     // FlatBuffers wants its bytes aligned; a vector's are.
     const auto* request = verified_root<wire::ControlRequest>(received.message);
     if (request == nullptr || !handle(connection, *request, received.descriptors)) {
-      return close(id, Status{StatusCode::ProtocolViolation,
-                              "a control message breaks the protocol"});
+      return close(id,
+                   Status{StatusCode::ProtocolViolation, "a control message breaks the protocol"});
     }
   }
 }
@@ -146,8 +147,8 @@ void Control::close(std::uint64_t id, const Status& reason) {
   parts_.events.unwatch(connection->socket->get());
   if (connection->pidfd) parts_.events.unwatch(connection->pidfd.get());
   parts_.events.cancel(connection->hello_timer);
-  const auto level = reason.code == StatusCode::ProtocolViolation ? spdlog::level::warn
-                                                                  : spdlog::level::debug;
+  const auto level =
+      reason.code == StatusCode::ProtocolViolation ? spdlog::level::warn : spdlog::level::debug;
   parts_.log.write(level, "session " + std::to_string(id) + " (uid " +
                               std::to_string(connection->peer.uid) + ", process " +
                               std::to_string(connection->peer.pid) + ") ended: " + reason.message);
@@ -189,10 +190,8 @@ void Control::reload(const std::function<void(Result<void>)>& done) {
   config_.log_level = fresh.log_level;
   config_.running_limit_ms = fresh.running_limit_ms;
   config_.library_path = fresh.library_path;
-  parts_.dispatcher.post([limit_ns = fresh.running_limit_ms * 1'000'000,
-                          path = fresh.library_path](Dispatcher& dispatcher) {
-    dispatcher.reconfigure(limit_ns, path);
-  });
+  parts_.dispatcher.post([limit_ns = fresh.running_limit_ms * 1'000'000, path = fresh.library_path](
+                             Dispatcher& dispatcher) { dispatcher.reconfigure(limit_ns, path); });
   parts_.log.write(spdlog::level::info, "configuration re-read");
   done({});
 }
@@ -206,9 +205,8 @@ void Control::drain() {
   parts_.events.unwatch(listener_.descriptor());
   EventLoop& events = parts_.events;
   events.after(kDrainNs, [&events] { events.stop(); });
-  parts_.dispatcher.post([&events](Dispatcher& dispatcher) {
-    dispatcher.drain([&events] { events.stop(); });
-  });
+  parts_.dispatcher.post(
+      [&events](Dispatcher& dispatcher) { dispatcher.drain([&events] { events.stop(); }); });
 }
 
 }  // namespace kaas

@@ -80,6 +80,7 @@ class Control {
   void add_segment(Asked asked, Segment segment, bool send_descriptor);
   void donate(Asked asked, const wire::Donate& donated);
   void administer(Asked asked, const wire::ControlRequest& request);
+  void command_session(Asked asked, const wire::ControlRequest& request);
   void list_objects(Asked asked, const wire::ListObjects& wanted);
   void share(Asked asked, const wire::Share& wanted);
   [[nodiscard]] Caller caller_of(const Connection& connection) const;

@@ -93,8 +93,9 @@ int EventLoop::run_timers() {
   }
   if (timers_.empty()) return -1;
   const std::uint64_t due = timers_.begin()->first;
-  return due <= now ? 0 : static_cast<int>(std::min<std::uint64_t>((due - now + 999'999) / 1'000'000,
-                                                                   60'000));
+  return due <= now
+             ? 0
+             : static_cast<int>(std::min<std::uint64_t>((due - now + 999'999) / 1'000'000, 60'000));
 }
 
 void EventLoop::run() {

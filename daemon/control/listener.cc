@@ -61,9 +61,9 @@ Result<Descriptor> take_lock(const std::string& path) {
   const ssize_t bytes = ::pread(lock.get(), holder, sizeof holder - 1, 0);
   std::string who(holder, bytes > 0 ? static_cast<std::size_t>(bytes) : 0);
   while (!who.empty() && who.back() == '\n') who.pop_back();
-  return Status{StatusCode::AlreadyExists,
-                "socket '" + path + "' is held by the kaasd with process id " +
-                    (who.empty() ? "unknown" : who)};
+  return Status{StatusCode::AlreadyExists, "socket '" + path +
+                                               "' is held by the kaasd with process id " +
+                                               (who.empty() ? "unknown" : who)};
 }
 
 Result<void> set_group(const ListenerOptions& options) {
@@ -83,9 +83,8 @@ Result<Listener> Listener::create(const ListenerOptions& options) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (options.path.empty() || options.path.size() >= sizeof address.sun_path) {
-    return over_limit(StatusCode::InvalidArgument,
-                      "length of socket path '" + options.path + "'", options.path.size(),
-                      sizeof address.sun_path - 1);
+    return over_limit(StatusCode::InvalidArgument, "length of socket path '" + options.path + "'",
+                      options.path.size(), sizeof address.sun_path - 1);
   }
   std::memcpy(address.sun_path, options.path.c_str(), options.path.size() + 1);
   KAAS_RETURN_IF_ERROR(make_folder(options.path));
@@ -100,7 +99,8 @@ Result<Listener> Listener::create(const ListenerOptions& options) {
     }
     ::unlink(options.path.c_str());
   }
-  listener.socket_ = Descriptor(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  listener.socket_ =
+      Descriptor(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener.socket_) return errno_status(StatusCode::ResourceExhausted, "socket");
   // Nobody can connect between bind and chmod: the socket does not listen yet.
   if (::bind(listener.socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
@@ -125,7 +125,5 @@ Listener::~Listener() {
 Descriptor Listener::accept() const noexcept {
   return Descriptor(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
 }
-
-std::string default_listen_path() { return default_socket_paths().front(); }
 
 }  // namespace kaas

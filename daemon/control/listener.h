@@ -41,8 +41,4 @@ class Listener {
   Descriptor socket_;
 };
 
-// Where kaasd listens when nothing says otherwise: $KAAS_SOCKET, else $XDG_RUNTIME_DIR/kaas/
-// kaasd.sock, else /run/kaas/kaasd.sock.
-std::string default_listen_path();
-
 }  // namespace kaas

@@ -14,9 +14,9 @@ constexpr std::size_t kLineBytesMax = 4096;
 Result<spdlog::level::level_enum> parse_level(const std::string& level) {
   const auto parsed = spdlog::level::from_str(level);
   if (parsed == spdlog::level::off && level != "off") {
-    return Status{StatusCode::InvalidArgument,
-                  "log level is '" + level +
-                      "', allowed: trace, debug, info, warning, error, critical, off"};
+    return Status{
+        StatusCode::InvalidArgument,
+        "log level is '" + level + "', allowed: trace, debug, info, warning, error, critical, off"};
   }
   return parsed;
 }

@@ -20,10 +20,10 @@ struct LogLine {
   std::int64_t time_ns = 0;    // CLOCK_REALTIME.
   std::string level;
   std::string text;
-  std::uint64_t session = 0;   // 0: none.
+  std::uint64_t session = 0;  // 0: none.
   std::uint64_t request = 0;
-  std::uint32_t uid = 0;       // Whose: only they and the operator see lines of kernels.
-  bool of_kernel = false;      // Printed by a kernel or a library, not by kaasd.
+  std::uint32_t uid = 0;   // Whose: only they and the operator see lines of kernels.
+  bool of_kernel = false;  // Printed by a kernel or a library, not by kaasd.
 };
 
 class LogBook {
@@ -48,8 +48,8 @@ class LogBook {
   static constexpr std::size_t kLinesMax = 4096;
   std::shared_ptr<spdlog::logger> logger_;
   mutable std::mutex mutex_;
-  std::deque<LogLine> lines_;     // Guarded by mutex_.
-  std::uint64_t sequence_ = 0;    // Guarded by mutex_.
+  std::deque<LogLine> lines_;   // Guarded by mutex_.
+  std::uint64_t sequence_ = 0;  // Guarded by mutex_.
 };
 
 }  // namespace kaas

@@ -97,10 +97,10 @@ void Control::hello(Asked asked, const wire::Hello& hello) {
     return;
   }
   auto ring = make_ring(hello.ring_slots(), parts_.epoch);
-  auto arena = ring.has_value() ? arenas_.take(hello.arena_bytes(),
-                                               static_cast<std::uint32_t>(connection.peer.uid),
-                                               connection.id)
-                                : Result<Segment>(ring.error());
+  auto arena = ring.has_value()
+                   ? arenas_.take(hello.arena_bytes(),
+                                  static_cast<std::uint32_t>(connection.peer.uid), connection.id)
+                   : Result<Segment>(ring.error());
   if (!arena.has_value()) {
     send_failure(*connection.socket, asked.id, arena.error());
     return close(connection.id, arena.error());
@@ -158,10 +158,9 @@ void Control::add_ring(Asked asked, const wire::AddRing& wanted) {
     fields.has_ring = true;
     fields.ring = index;
     fields.ring_slots = memory->endpoints.submit.geometry.slot_count;
-    dispatcher.add_ring(*session,
-                        std::make_unique<RingState>(index, std::move(memory->endpoints)));
-    send_reply(*socket, fields, {memory->submit.get(), memory->completion.get(),
-                                 memory->client_doorbell.get()});
+    dispatcher.add_ring(*session, std::make_unique<RingState>(index, std::move(memory->endpoints)));
+    send_reply(*socket, fields,
+               {memory->submit.get(), memory->completion.get(), memory->client_doorbell.get()});
   });
 }
 
@@ -185,13 +184,12 @@ void Control::register_region(Asked asked, const wire::RegisterRegion& wanted) {
     send_failure(*connection.socket, asked.id, no_descriptor("RegisterRegion"));
     return;
   }
-  auto region = connection.segments >= kSegmentsPerSessionMax
-                    ? over_limit(StatusCode::ResourceExhausted, "segments of this session",
-                                 connection.segments + 1u, kSegmentsPerSessionMax)
-                    : import_region(std::move(asked.descriptors.front()), wanted.bytes(),
-                                    wanted.writable(),
-                                    static_cast<std::uint32_t>(connection.peer.uid),
-                                    connection.id);
+  auto region =
+      connection.segments >= kSegmentsPerSessionMax
+          ? over_limit(StatusCode::ResourceExhausted, "segments of this session",
+                       connection.segments + 1u, kSegmentsPerSessionMax)
+          : import_region(std::move(asked.descriptors.front()), wanted.bytes(), wanted.writable(),
+                          static_cast<std::uint32_t>(connection.peer.uid), connection.id);
   if (!region.has_value()) {
     send_failure(*connection.socket, asked.id, region.error());
     return;
@@ -239,14 +237,15 @@ void Control::donate(Asked asked, const wire::Donate& donated) {
     Session* session = dispatcher.find_session(session_id);
     if (session == nullptr) return;
     if (session->donations.size() >= kDonationsPendingMax) {
-      send_failure(*socket, id, over_limit(StatusCode::ResourceExhausted,
-                                           "donations without their put",
-                                           session->donations.size() + 1, kDonationsPendingMax));
+      send_failure(*socket, id,
+                   over_limit(StatusCode::ResourceExhausted, "donations without their put",
+                              session->donations.size() + 1, kDonationsPendingMax));
       return;
     }
     if (!session->donations.try_emplace(token, Donation{std::move(*descriptor), bytes}).second) {
-      send_failure(*socket, id, Status{StatusCode::AlreadyExists,
-                                       "token " + std::to_string(token) + " is in use"});
+      send_failure(
+          *socket, id,
+          Status{StatusCode::AlreadyExists, "token " + std::to_string(token) + " is in use"});
       return;
     }
     reply_status(socket, id, {});
@@ -267,9 +266,9 @@ void Control::share(Asked asked, const wire::Share& wanted) {
   grant.uid = wanted.uid();
   grant.write = wanted.write();
   grant.revoke = wanted.revoke();
-  reply_status(asked.connection.socket, asked.id,
-               parts_.dispatcher.store().share(asked.connection.peer.uid, view(wanted.key()),
-                                               grant));
+  reply_status(
+      asked.connection.socket, asked.id,
+      parts_.dispatcher.store().share(asked.connection.peer.uid, view(wanted.key()), grant));
 }
 
 // Everything that only asks or orders. Runs on the dispatcher's thread where it needs its state.
@@ -277,7 +276,6 @@ void Control::administer(Asked asked, const wire::ControlRequest& request) {
   const Socket socket = asked.connection.socket;
   const std::uint64_t id = asked.id;
   const Caller caller = caller_of(asked.connection);
-  const std::uint64_t own_session = asked.connection.id;
   Dispatcher& dispatcher = parts_.dispatcher;
   switch (request.control_type()) {
     case wire::Control::GetStatus:
@@ -315,6 +313,26 @@ void Control::administer(Asked asked, const wire::ControlRequest& request) {
         reply_status(socket, id, d.functions().make_current(caller.uid, name, version));
       });
     }
+    case wire::Control::DropSegment:
+    case wire::Control::CancelRequest:
+    case wire::Control::Kick:
+      return command_session(asked, request);
+    case wire::Control::Reload:
+      if (!caller.is_operator) return reply_status(socket, id, operator_only("reload"));
+      return reload([=](const Result<void>& done) { reply_status(socket, id, done); });
+    default:
+      reply_status(socket, id, Status{StatusCode::InvalidArgument, "unknown control request"});
+  }
+}
+
+// Orders that concern one session.
+void Control::command_session(Asked asked, const wire::ControlRequest& request) {
+  const Socket socket = asked.connection.socket;
+  const std::uint64_t id = asked.id;
+  const Caller caller = caller_of(asked.connection);
+  const std::uint64_t own_session = asked.connection.id;
+  Dispatcher& dispatcher = parts_.dispatcher;
+  switch (request.control_type()) {
     case wire::Control::DropSegment: {
       const std::uint32_t segment = request.control_as_DropSegment()->segment();
       if (asked.connection.segments > 0) --asked.connection.segments;
@@ -345,19 +363,17 @@ void Control::administer(Asked asked, const wire::ControlRequest& request) {
       return dispatcher.post([=](Dispatcher& d) {
         const Session* session = d.find_session(target);
         if (session == nullptr || !caller.may_see(session->uid)) {
-          reply_status(socket, id, Status{StatusCode::NotFound,
-                                          "no session " + std::to_string(target) + " of yours"});
+          reply_status(
+              socket, id,
+              Status{StatusCode::NotFound, "no session " + std::to_string(target) + " of yours"});
           return;
         }
         d.close_session(target, Status{StatusCode::Cancelled, "the session was kicked"});
         reply_status(socket, id, {});
       });
     }
-    case wire::Control::Reload:
-      if (!caller.is_operator) return reply_status(socket, id, operator_only("reload"));
-      return reload([=](const Result<void>& done) { reply_status(socket, id, done); });
     default:
-      reply_status(socket, id, Status{StatusCode::InvalidArgument, "unknown control request"});
+      return;
   }
 }
 

@@ -20,19 +20,19 @@ Result<RingMemory> make_ring(std::uint32_t slots, std::uint64_t epoch) {
   RingMemory ring;
   KAAS_ASSIGN_OR_RETURN(ring.submit, create_segment("kaas-submit", bytes));
   {
-    KAAS_ASSIGN_OR_RETURN(const Mapping writable,
-                          Mapping::create(ring.submit.get(), bytes, Mapping::Mode::ReadWrite,
-                                          "a submit ring"));
+    KAAS_ASSIGN_OR_RETURN(
+        const Mapping writable,
+        Mapping::create(ring.submit.get(), bytes, Mapping::Mode::ReadWrite, "a submit ring"));
     RingView::at(writable.data(), geometry).initialise(epoch);
   }
   KAAS_RETURN_IF_ERROR(add_seals(ring.submit.get(), Seals::Seal));
-  KAAS_ASSIGN_OR_RETURN(ring.endpoints.submit_mapping,
-                        Mapping::create(ring.submit.get(), bytes, Mapping::Mode::ReadOnly,
-                                        "a submit ring"));
+  KAAS_ASSIGN_OR_RETURN(
+      ring.endpoints.submit_mapping,
+      Mapping::create(ring.submit.get(), bytes, Mapping::Mode::ReadOnly, "a submit ring"));
   KAAS_ASSIGN_OR_RETURN(const Descriptor completion, create_segment("kaas-completion", bytes));
-  KAAS_ASSIGN_OR_RETURN(ring.endpoints.completion_mapping,
-                        Mapping::create(completion.get(), bytes, Mapping::Mode::ReadWrite,
-                                        "a completion ring"));
+  KAAS_ASSIGN_OR_RETURN(
+      ring.endpoints.completion_mapping,
+      Mapping::create(completion.get(), bytes, Mapping::Mode::ReadWrite, "a completion ring"));
   ring.endpoints.submit = RingView::at(ring.endpoints.submit_mapping.data(), geometry);
   ring.endpoints.completion = RingView::at(ring.endpoints.completion_mapping.data(), geometry);
   ring.endpoints.completion.initialise(epoch);
@@ -91,9 +91,9 @@ bool ArenaPool::refill_one() {
 Result<Segment> import_region(Descriptor descriptor, std::uint64_t bytes, bool writable,
                               std::uint32_t uid, std::uint64_t session) {
   if (bytes == 0 || bytes > kSegmentBytesMax) {
-    return Status{StatusCode::InvalidArgument,
-                  "region bytes is " + std::to_string(bytes) + ", allowed: 1 to " +
-                      std::to_string(kSegmentBytesMax)};
+    return Status{StatusCode::InvalidArgument, "region bytes is " + std::to_string(bytes) +
+                                                   ", allowed: 1 to " +
+                                                   std::to_string(kSegmentBytesMax)};
   }
   KAAS_ASSIGN_OR_RETURN(const std::uint64_t size, segment_bytes_of(descriptor.get(), "the region"));
   if (bytes > size) {

@@ -15,8 +15,8 @@ namespace kaas {
 // A ring pair, kaasd's side and what the client is sent.
 struct RingMemory {
   RingEndpoints endpoints;
-  Descriptor submit;           // Read-write.
-  Descriptor completion;       // Read-only.
+  Descriptor submit;      // Read-write.
+  Descriptor completion;  // Read-only.
   Descriptor client_doorbell;
 };
 

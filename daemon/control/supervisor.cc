@@ -3,8 +3,8 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cerrno>
+#include <charconv>
 
 namespace kaas {
 namespace {
@@ -49,13 +49,15 @@ void Supervisor::start(std::uint32_t domain) {
       std::move(child->process.endpoints));
   state.executor = executor;
   Child* raw = child.get();
-  const auto death = events_.watch(child->process.pidfd.get(), [this, executor] { died(executor); });
+  const auto death =
+      events_.watch(child->process.pidfd.get(), [this, executor] { died(executor); });
   const auto output = events_.watch(child->process.log.get(), [this, raw] { read_output(*raw); });
   children_[executor] = std::move(child);
   if (!death.has_value() || !output.has_value()) kill(executor, "no descriptors are left");
   // Dispatcher::Command must be copyable.
   auto shared = std::make_shared<std::unique_ptr<ExecutorLink>>(std::move(link));
-  dispatcher_.post([shared](Dispatcher& dispatcher) { dispatcher.executor_up(std::move(*shared)); });
+  dispatcher_.post(
+      [shared](Dispatcher& dispatcher) { dispatcher.executor_up(std::move(*shared)); });
   log_.write(spdlog::level::info, "executor " + std::to_string(executor) + " (" + command.device +
                                       ", domain " + std::to_string(domain) + ") started, process " +
                                       std::to_string(raw->process.pid));
@@ -65,14 +67,13 @@ void Supervisor::failed(std::uint32_t domain, const Status& cause) {
   DomainState& state = domains_[domain];
   state.last_cause = cause.message;
   ++state.failures_in_row;
-  log_.write(spdlog::level::err, "executor of domain " + std::to_string(domain) + ": " +
-                                     cause.message);
+  log_.write(spdlog::level::err,
+             "executor of domain " + std::to_string(domain) + ": " + cause.message);
   if (state.failures_in_row >= kFailuresMax) {
     const Status status{StatusCode::Unavailable,
                         "no executor can be started (" + cause.message + ")"};
-    dispatcher_.post([domain, status](Dispatcher& dispatcher) {
-      dispatcher.executor_failed(domain, status);
-    });
+    dispatcher_.post(
+        [domain, status](Dispatcher& dispatcher) { dispatcher.executor_failed(domain, status); });
   }
   const std::uint64_t delay =
       std::min(kBackoffMaxNs, kBackoffNs << std::min(state.failures_in_row, 6u));
@@ -112,15 +113,14 @@ void Supervisor::died(std::uint32_t executor) {
   state.is_ready = false;
   state.last_cause = cause;
   ++state.restarts;
-  log_.write(spdlog::level::warn,
-             "executor " + std::to_string(executor) + " ended: " + cause);
-  dispatcher_.post([executor, cause](Dispatcher& dispatcher) {
-    dispatcher.executor_down(executor, cause);
-  });
+  log_.write(spdlog::level::warn, "executor " + std::to_string(executor) + " ended: " + cause);
+  dispatcher_.post(
+      [executor, cause](Dispatcher& dispatcher) { dispatcher.executor_down(executor, cause); });
   if (was_ready) {
     start(child->domain);
   } else {
-    failed(child->domain, Status{StatusCode::Unavailable, "it ended before it was ready: " + cause});
+    failed(child->domain,
+           Status{StatusCode::Unavailable, "it ended before it was ready: " + cause});
   }
 }
 

@@ -30,12 +30,12 @@ class Supervisor {
   void ready(std::uint32_t executor);
 
   struct DomainState {
-    std::uint32_t restarts = 0;        // After the first start.
-    std::uint32_t failures_in_row = 0; // Deaths before Ready.
-    std::uint32_t executor = 0;        // 0: none now.
+    std::uint32_t restarts = 0;         // After the first start.
+    std::uint32_t failures_in_row = 0;  // Deaths before Ready.
+    std::uint32_t executor = 0;         // 0: none now.
     bool is_ready = false;
-    std::string last_cause;            // Of the last death.
-    std::uint64_t retry = 0;           // Timer of the next start; 0: none.
+    std::string last_cause;   // Of the last death.
+    std::uint64_t retry = 0;  // Timer of the next start; 0: none.
   };
   [[nodiscard]] const std::map<std::uint32_t, DomainState>& domains() const noexcept {
     return domains_;
@@ -45,8 +45,8 @@ class Supervisor {
   struct Child {
     std::uint32_t domain = 0;
     ExecutorProcess process;
-    std::string reason;       // Why we killed it; empty: we did not.
-    std::string partial_line; // Of its output.
+    std::string reason;        // Why we killed it; empty: we did not.
+    std::string partial_line;  // Of its output.
   };
   void start(std::uint32_t domain);
   void died(std::uint32_t executor);

@@ -168,8 +168,8 @@ void Dispatcher::answer(Session&, RingState& ring, const AnswerSpec& spec) {
   if (bytes.size() > limit) {
     const Status refused =
         over_limit(StatusCode::ResourceExhausted, "bytes of the answer", bytes.size(), limit);
-    bytes = encode_answer(builder_,
-                          {.id = spec.id, .code = refused.code, .message = refused.message});
+    bytes =
+        encode_answer(builder_, {.id = spec.id, .code = refused.code, .message = refused.message});
   }
   ring.ring.answer(bytes);
 }

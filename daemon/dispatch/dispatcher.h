@@ -108,12 +108,12 @@ class Dispatcher {
   }
   struct ExecutorState {
     std::unique_ptr<ExecutorLink> link;
-    std::vector<Run*> in_flight;   // In the order of sending.
-    Run* held_back = nullptr;      // Taken from the policy, had no room yet.
-    bool alone = false;            // A run with strikes is in flight: nothing else may join it.
-    bool condemned = false;        // Its end was asked for.
-    bool over_limit = false;       // ... because a run exceeded the limit on running time.
-    bool distrusted = false;       // ... because it broke the protocol: it is not read any more.
+    std::vector<Run*> in_flight;  // In the order of sending.
+    Run* held_back = nullptr;     // Taken from the policy, had no room yet.
+    bool alone = false;           // A run with strikes is in flight: nothing else may join it.
+    bool condemned = false;       // Its end was asked for.
+    bool over_limit = false;      // ... because a run exceeded the limit on running time.
+    bool distrusted = false;      // ... because it broke the protocol: it is not read any more.
     std::unordered_map<std::uint32_t, std::vector<Run*>> preparing;  // By plan.
     std::unordered_set<std::uint32_t> loaded_plans;
     wire::Counters counters;
@@ -235,24 +235,24 @@ class Dispatcher {
   std::map<std::uint64_t, std::unique_ptr<Session>> sessions_;
   std::map<std::uint32_t, std::unique_ptr<ExecutorState>> executors_;
   std::unordered_set<std::uint32_t> wanted_domains_;
-  std::multimap<std::uint64_t, std::uint64_t> deadlines_;  // When, run number.
+  std::multimap<std::uint64_t, std::uint64_t> deadlines_;           // When, run number.
   std::vector<std::pair<std::uint64_t, std::uint32_t>> resumable_;  // (session, ring).
-  std::uint64_t step_ns_ = 0;   // When this step began.
+  std::uint64_t step_ns_ = 0;                                       // When this step began.
   std::uint64_t taken_ns_ = 0;  // When the message in hand was taken.
   bool pump_due_ = false;
 
   MessageBuffer buffer_;
   flatbuffers::FlatBufferBuilder builder_;
-  std::vector<BufferPlace> places_;           // Scratch of start().
-  std::vector<wire::Location> loads_;         // Scratch of send().
+  std::vector<BufferPlace> places_;    // Scratch of start().
+  std::vector<wire::Location> loads_;  // Scratch of send().
   std::vector<wire::Location> stores_;
   std::vector<SegmentRef> read_segments_;
   std::vector<SegmentRef> once_segments_;
   std::vector<std::uint64_t> after_;
 
   std::mutex mailbox_mutex_;
-  std::vector<Command> mailbox_;              // Guarded by mailbox_mutex_.
-  std::atomic<bool> mailbox_full_{false};     // Partner: run_commands.
+  std::vector<Command> mailbox_;           // Guarded by mailbox_mutex_.
+  std::atomic<bool> mailbox_full_{false};  // Partner: run_commands.
   std::function<void()> wake_;
   std::function<void()> drained_;
 

@@ -45,9 +45,9 @@ bool Dispatcher::pump(ExecutorState& executor) {
     Run* run = executor.held_back;
     executor.held_back = nullptr;
     if (run == nullptr) {
-      const auto next = policy_->take({executor.link->identity().executor,
-                                       executor.link->identity().domain,
-                                       static_cast<std::uint32_t>(executor.in_flight.size())});
+      const auto next =
+          policy_->take({executor.link->identity().executor, executor.link->identity().domain,
+                         static_cast<std::uint32_t>(executor.in_flight.size())});
       if (!next) return true;
       run = runs_.find(*next);
       KAAS_CHECK(run != nullptr);
@@ -200,14 +200,14 @@ Result<bool> Dispatcher::lease_outbox(ExecutorState& executor, Run& run) {
     if (stores_[i].segment() == kOutboxSegment) wanted += Outbox::padded(run.bound.stores[i].bytes);
   }
   if (wanted > executor.link->outbox().bytes()) {
-    return over_limit(StatusCode::ResourceExhausted, "bytes of the request's small outputs",
-                      wanted, executor.link->outbox().bytes());
+    return over_limit(StatusCode::ResourceExhausted, "bytes of the request's small outputs", wanted,
+                      executor.link->outbox().bytes());
   }
   run.outbox_offsets.assign(run.bound.stores.size(), kNoOutbox);
   for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
     if (stores_[i].segment() != kOutboxSegment) continue;
-    const auto offset = executor.link->outbox().lease(std::max<std::uint64_t>(
-        run.bound.stores[i].bytes, 1));
+    const auto offset =
+        executor.link->outbox().lease(std::max<std::uint64_t>(run.bound.stores[i].bytes, 1));
     if (!offset) {
       return_outbox(executor, run);
       return false;

@@ -32,9 +32,8 @@ Result<void> Dispatcher::cancel(std::uint64_t session_id, std::uint32_t ring_ind
                                             std::to_string(ring_index)};
   }
   const auto& runs = session->rings[ring_index]->runs;
-  const auto found = std::find_if(runs.begin(), runs.end(), [id](const Run* run) {
-    return run->id == id && !run->answered;
-  });
+  const auto found = std::find_if(runs.begin(), runs.end(),
+                                  [id](const Run* run) { return run->id == id && !run->answered; });
   if (found == runs.end()) {
     return Status{StatusCode::NotFound,
                   "request " + std::to_string(id) + " is not under way in this ring"};
@@ -129,8 +128,8 @@ void Dispatcher::after_death(Run& run, bool only_one, bool over_limit, const std
                              std::to_string(options_.running_limit_ns / 1'000'000) + " ms"};
     return settle(run, &failure, nullptr);
   }
-  const bool replayable = run.kind == Run::Kind::Prepare ||
-                          (run.bound.idempotent && !run.plan->stateful);
+  const bool replayable =
+      run.kind == Run::Kind::Prepare || (run.bound.idempotent && !run.plan->stateful);
   if (only_one && run.strikes >= kStrikesMax) {
     const Status failure{StatusCode::KernelFault,
                          "its executor ended twice while it ran: " + cause};

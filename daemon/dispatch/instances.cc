@@ -12,9 +12,8 @@ Result<std::shared_ptr<PlanInstance>> Instances::current(const CompiledRequest& 
   if (const auto found = entries_.find(key); found != entries_.end()) {
     const auto& instance = found->second->instance;
     const auto& used = instance->libraries;
-    if (!instance->failed && std::all_of(used.begin(), used.end(), [](const auto& library) {
-          return unchanged(*library);
-        })) {
+    if (!instance->failed && std::all_of(used.begin(), used.end(),
+                                         [](const auto& library) { return unchanged(*library); })) {
       recent_.splice(recent_.begin(), recent_, found->second);
       return instance;
     }
@@ -84,7 +83,8 @@ Result<std::shared_ptr<const LibraryVersion>> Instances::library(const std::stri
 bool Instances::unchanged(const LibraryVersion& version) {
   struct stat now {};
   if (::stat(version.path.c_str(), &now) != 0) return false;
-  const std::int64_t mtime_ns = std::int64_t{now.st_mtim.tv_sec} * 1'000'000'000 + now.st_mtim.tv_nsec;
+  const std::int64_t mtime_ns =
+      std::int64_t{now.st_mtim.tv_sec} * 1'000'000'000 + now.st_mtim.tv_nsec;
   return static_cast<std::uint64_t>(now.st_size) == version.file_bytes &&
          mtime_ns == version.mtime_ns && now.st_ino == version.inode &&
          now.st_dev == version.device;
@@ -117,6 +117,8 @@ std::vector<std::uint32_t> Instances::collect_libraries() {
   return gone;
 }
 
-void Instances::set_rules(LibraryRules rules) { rules_ = std::move(rules); }
+void Instances::set_rules(LibraryRules rules) {
+  rules_ = std::move(rules);
+}
 
 }  // namespace kaas

@@ -30,7 +30,9 @@ class Instances {
   };
 
   Instances(LibraryRules rules, std::size_t entries_max)
-      : rules_(std::move(rules)), entries_max_(entries_max), dropped_(std::make_shared<DroppedPlans>()) {}
+      : rules_(std::move(rules)),
+        entries_max_(entries_max),
+        dropped_(std::make_shared<DroppedPlans>()) {}
 
   // The instance of a template with the library files as they are now, for sessions of `uid` (its
   // inline inputs lie in that uid's slabs). Fails as resolve_library does.
@@ -74,8 +76,7 @@ class Instances {
     std::shared_ptr<PlanInstance> instance;
   };
 
-  Result<std::shared_ptr<const LibraryVersion>> library(const std::string& name,
-                                                        std::uint32_t uid);
+  Result<std::shared_ptr<const LibraryVersion>> library(const std::string& name, std::uint32_t uid);
   [[nodiscard]] static bool unchanged(const LibraryVersion& version);
 
   LibraryRules rules_;

@@ -40,7 +40,9 @@ Result<std::unique_ptr<DispatcherLoop>> DispatcherLoop::create(LoopEvents events
   return loop;
 }
 
-std::uint64_t DispatcherLoop::now_ns() { return kaas::now_ns(); }
+std::uint64_t DispatcherLoop::now_ns() {
+  return kaas::now_ns();
+}
 
 void DispatcherLoop::run(Dispatcher& dispatcher) {
   std::uint64_t idle_since_ns = 0;

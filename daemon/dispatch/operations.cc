@@ -78,9 +78,9 @@ Result<CompiledRequest> Dispatcher::compile_cached(std::span<const std::byte> re
   if (const CompiledRequest* known = templates_.find(request)) return *known;
   KAAS_ASSIGN_OR_RETURN(RequestSpec spec, decode_request(request));
   if (!spec.parameters.empty()) {
-    return Status{StatusCode::InvalidArgument,
-                  "the request has parameters ('" + spec.parameters.front() +
-                      "', ...); only a deployed function may"};
+    return Status{StatusCode::InvalidArgument, "the request has parameters ('" +
+                                                   spec.parameters.front() +
+                                                   "', ...); only a deployed function may"};
   }
   KAAS_ASSIGN_OR_RETURN(PlanTemplate plan, compile(spec));
   CompiledRequest compiled{std::make_shared<const RequestSpec>(std::move(spec)),
@@ -95,8 +95,15 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
   if (!compiled.has_value()) return fail(session, ring, id, compiled.error());
   std::vector<BindingSpec> bindings;
   std::vector<LiteralOverrideSpec> literals;
-  const auto started = start({session, ring, id, *std::move(compiled), nullptr, &bindings,
-                              &literals, {}, &operation.options});
+  const auto started = start({session,
+                              ring,
+                              id,
+                              *std::move(compiled),
+                              nullptr,
+                              &bindings,
+                              &literals,
+                              {},
+                              &operation.options});
   if (!started.has_value()) fail(session, ring, id, started.error());
 }
 
@@ -113,8 +120,9 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
   if (!instance.has_value()) return fail(session, ring, id, instance.error());
   Run* run = runs_.create();
   if (run == nullptr) {
-    return fail(session, ring, id, over_limit(StatusCode::ResourceExhausted, "requests under way",
-                                              RunTable::kRunsMax + 1, RunTable::kRunsMax));
+    return fail(session, ring, id,
+                over_limit(StatusCode::ResourceExhausted, "requests under way",
+                           RunTable::kRunsMax + 1, RunTable::kRunsMax));
   }
   run->kind = Run::Kind::Prepare;
   run->session = &session;
@@ -140,20 +148,25 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                 Status{StatusCode::NotFound, "plan " + std::to_string(operation.plan) +
                                                  " is not prepared in this session"});
   }
-  const auto started =
-      start({session, ring, id, plan->second.compiled, plan->second.instance, &operation.bindings,
-             &operation.literals, {}, &operation.options});
+  const auto started = start({session,
+                              ring,
+                              id,
+                              plan->second.compiled,
+                              plan->second.instance,
+                              &operation.bindings,
+                              &operation.literals,
+                              {},
+                              &operation.options});
   if (!started.has_value()) fail(session, ring, id, started.error());
 }
 
 void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                         CallOperation& operation) {
-  auto compiled = functions_.compiled(session.uid, operation.function, operation.version,
-                                      operation.parameters);
+  auto compiled =
+      functions_.compiled(session.uid, operation.function, operation.version, operation.parameters);
   if (!compiled.has_value()) return fail(session, ring, id, compiled.error());
-  const auto started = start({session, ring, id, *std::move(compiled), nullptr,
-                              &operation.bindings, &operation.literals, operation.parameters,
-                              &operation.options});
+  const auto started = start({session, ring, id, *std::move(compiled), nullptr, &operation.bindings,
+                              &operation.literals, operation.parameters, &operation.options});
   if (!started.has_value()) fail(session, ring, id, started.error());
 }
 
@@ -161,8 +174,7 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                         DeployOperation& operation) {
   auto request = decode_request(operation.request);
   if (!request.has_value()) return fail(session, ring, id, request.error());
-  const auto version =
-      functions_.deploy(session.uid, operation.function, *std::move(request));
+  const auto version = functions_.deploy(session.uid, operation.function, *std::move(request));
   if (!version.has_value()) return fail(session, ring, id, version.error());
   answer(session, ring, {.id = id, .version = *version});
 }
@@ -211,17 +223,16 @@ Result<VersionRef> Dispatcher::put(Session& session, PutOperation& operation,
     }
     Donation taken = std::move(donation->second);
     session.donations.erase(donation);
-    return store_.put_donated(key.namespace_uid, key.key, std::move(taken.descriptor),
-                              taken.bytes);
+    return store_.put_donated(key.namespace_uid, key.key, std::move(taken.descriptor), taken.bytes);
   }
   if (operation.segment == 0) return store_.put_bytes(key.namespace_uid, key.key, operation.data);
   const auto segment = session.segments.find(operation.segment);
   if (segment == session.segments.end()) {
-    return Status{StatusCode::NotFound, "segment " + std::to_string(operation.segment) +
-                                            " is not one of this session"};
+    return Status{StatusCode::NotFound,
+                  "segment " + std::to_string(operation.segment) + " is not one of this session"};
   }
-  KAAS_RETURN_IF_ERROR(check_range("put '" + operation.key + "'", operation.offset,
-                                   operation.bytes, segment->second->bytes));
+  KAAS_RETURN_IF_ERROR(check_range("put '" + operation.key + "'", operation.offset, operation.bytes,
+                                   segment->second->bytes));
   return store_.put_bytes(
       key.namespace_uid, key.key,
       FileRange{segment->second->descriptor.get(), operation.offset, operation.bytes});

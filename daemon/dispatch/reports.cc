@@ -153,6 +153,8 @@ void Dispatcher::settle(Run& run, const Status* failure, const wire::RunDone* re
     ++executor->finished;
     pump_due_ = true;
   }
+  // It may have been queued since its executor ended: by the end of what it waited for.
+  if (run.state == Run::State::Queued) policy_->remove(run.number);
   Status cause;
   if (failure == nullptr && run.kind == Run::Kind::Execute) {
     auto published = publish(run, executor);
@@ -163,8 +165,7 @@ void Dispatcher::settle(Run& run, const Status* failure, const wire::RunDone* re
   }
   if (failure != nullptr) {
     for (const BoundStore& store : run.bound.stores) {
-      if (store.version != nullptr &&
-          store.version->state() == ObjectVersion::State::Pending) {
+      if (store.version != nullptr && store.version->state() == ObjectVersion::State::Pending) {
         Store::fail(store.version);
       }
     }
@@ -261,7 +262,9 @@ void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone
   std::vector<AnswerOutput> outputs;
   for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
     const BoundStore& store = run.bound.stores[i];
-    AnswerOutput output{store.buffer, run.plan->plan->buffers[store.buffer].name, store.bytes,
+    AnswerOutput output{store.buffer,
+                        run.plan->plan->buffers[store.buffer].name,
+                        store.bytes,
                         store.version == nullptr ? 0 : store.version->id(),
                         {}};
     if (store.kind == BoundStore::Kind::Inline) {
@@ -345,8 +348,8 @@ void Dispatcher::finish(Run& run, const Status* failure) {
         read(*session, ring, wanted);
       } else {
         fail(*session, ring, wanted.id,
-             Status{StatusCode::DependencyFailed, "the request that makes '" + wanted.key +
-                                                      "' failed: " + failure->message});
+             Status{StatusCode::DependencyFailed,
+                    "the request that makes '" + wanted.key + "' failed: " + failure->message});
       }
     }
   }

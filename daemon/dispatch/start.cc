@@ -42,8 +42,8 @@ class History final : public RingHistory {
 
 // Compiles anew with the run's own places, where renames make or end shared memory.
 Result<std::shared_ptr<PlanInstance>> Dispatcher::rebuild(Start& request) {
-  KAAS_ASSIGN_OR_RETURN(PlanTemplate plan, compile(*request.compiled.request, request.parameters,
-                                                   *request.bindings));
+  KAAS_ASSIGN_OR_RETURN(PlanTemplate plan,
+                        compile(*request.compiled.request, request.parameters, *request.bindings));
   auto compiled = std::make_shared<const PlanTemplate>(std::move(plan));
   if (request.instance == nullptr) return instances_.create(compiled, request.session.uid);
   // A prepared plan keeps the library versions that it was prepared with.

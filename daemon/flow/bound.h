@@ -15,8 +15,8 @@ namespace kaas {
 
 // Where one load of the template finds its bytes.
 struct BoundLoad {
-  VersionRef version;      // Store and inline buffers; may be Pending (then `producer` says whose).
-  SegmentRef segment;      // Segment buffers.
+  VersionRef version;  // Store and inline buffers; may be Pending (then `producer` says whose).
+  SegmentRef segment;  // Segment buffers.
   std::uint64_t offset = 0;     // In the object or segment.
   std::uint64_t available = 0;  // Bytes there from `offset`; less than the buffer if zero-filled.
   std::uint64_t producer = 0;   // Run number that makes a Pending version.
@@ -31,13 +31,13 @@ struct BoundStore {
     Inline,   // In the answer.
   };
   Kind kind = Kind::Version;
-  std::uint16_t buffer = 0;     // Of the template.
+  std::uint16_t buffer = 0;  // Of the template.
   std::uint64_t bytes = 0;
-  std::uint64_t offset = 0;     // In the object or segment.
-  uid_t namespace_uid = 0;      // Version, Slice.
-  std::string key;              // Version, Slice.
-  VersionRef version;           // Version: Pending until settled. Slice: carries a large one.
-  SegmentRef segment;           // Segment.
+  std::uint64_t offset = 0;  // In the object or segment.
+  uid_t namespace_uid = 0;   // Version, Slice.
+  std::string key;           // Version, Slice.
+  VersionRef version;        // Version: Pending until settled. Slice: carries a large one.
+  SegmentRef segment;        // Segment.
 };
 
 // Bytes of a session segment that a run reads or writes: what orders runs of one ring.

@@ -14,8 +14,8 @@ namespace kaas {
 
 // One version of one library file. A changed file is another LibraryVersion with another id.
 struct LibraryVersion {
-  std::uint32_t id = 0;       // kaasd's number, never reused.
-  std::string path;           // Absolute, resolved.
+  std::uint32_t id = 0;  // kaasd's number, never reused.
+  std::string path;      // Absolute, resolved.
   std::uint64_t file_bytes = 0;
   std::int64_t mtime_ns = 0;
   std::uint64_t inode = 0;
@@ -37,7 +37,7 @@ struct PlanInstance {
   const std::shared_ptr<const PlanTemplate> plan;
   const std::shared_ptr<DroppedPlans> dropped;
   std::vector<std::shared_ptr<const LibraryVersion>> libraries;  // Distinct.
-  std::vector<std::uint16_t> kernel_library;                  // Index in `libraries`, per kernel.
+  std::vector<std::uint16_t> kernel_library;  // Index in `libraries`, per kernel.
   bool stateful = false;  // An executor said that a kernel in it keeps state: not replayable.
   bool failed = false;    // An executor refused it; a later request makes a new instance.
   // Versions of the template's own inline inputs, by buffer; made at the first run.

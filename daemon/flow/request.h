@@ -91,8 +91,8 @@ struct RunOptions {
   std::string tenant;
 };
 
-// One rename of a run: what replaces a buffer's place. An absent offset keeps the template's; so does
-// an empty key where the template's place is in the store too.
+// One rename of a run: what replaces a buffer's place. An absent offset keeps the template's; so
+// does an empty key where the template's place is in the store too.
 struct BindingSpec {
   std::uint16_t buffer = 0;
   std::string name;  // Replaces `buffer` when not empty.

@@ -34,35 +34,35 @@ struct Run {
   enum class State : std::uint8_t { Waiting, Queued, InFlight };
   enum class Kind : std::uint8_t { Execute, Prepare };
 
-  std::uint64_t number = 0;        // Never reused.
+  std::uint64_t number = 0;  // Never reused.
   Kind kind = Kind::Execute;
   State state = State::Waiting;
-  bool answered = false;           // The client has its answer (deadline); the result is discarded.
-  std::uint32_t strikes = 0;       // Executors that died with it in flight.
+  bool answered = false;      // The client has its answer (deadline); the result is discarded.
+  std::uint32_t strikes = 0;  // Executors that died with it in flight.
 
-  Session* session = nullptr;      // Null: closed; it finishes into nothing.
-  std::uint32_t ring = 0;          // Index in the session.
-  std::uint64_t id = 0;            // The client's number of the operation.
+  Session* session = nullptr;  // Null: closed; it finishes into nothing.
+  std::uint32_t ring = 0;      // Index in the session.
+  std::uint64_t id = 0;        // The client's number of the operation.
   std::uint32_t domain = 0;
   std::uint32_t uid = 0;
-  std::uint64_t session_id = 0;    // For lists and logs, also after the session closed.
+  std::uint64_t session_id = 0;  // For lists and logs, also after the session closed.
 
   std::shared_ptr<PlanInstance> plan;
-  std::uint32_t prepared_plan = 0; // Prepare: the session's number for the plan.
+  std::uint32_t prepared_plan = 0;  // Prepare: the session's number for the plan.
   BoundRun bound;
   RunOptions options;
   std::vector<LiteralOverrideSpec> literals;
 
-  std::vector<Run*> depends_on;    // Unsettled.
+  std::vector<Run*> depends_on;  // Unsettled.
   std::vector<Run*> dependents;
   std::vector<DeferredRead> reads;
 
-  std::uint32_t executor = 0;      // InFlight: where. Else 0.
+  std::uint32_t executor = 0;                 // InFlight: where. Else 0.
   std::vector<std::uint64_t> outbox_offsets;  // InFlight: per store; kNoOutbox: none.
 
-  std::uint64_t accepted_ns = 0;   // When its message was taken.
-  std::uint64_t decoded_ns = 0;    // These, only with options.profile.
-  std::uint64_t started_ns = 0;    // InFlight, when there is a limit on running time.
+  std::uint64_t accepted_ns = 0;  // When its message was taken.
+  std::uint64_t decoded_ns = 0;   // These, only with options.profile.
+  std::uint64_t started_ns = 0;   // InFlight, when there is a limit on running time.
   std::uint64_t planned_ns = 0;
   std::uint64_t sent_ns = 0;
   std::uint64_t reported_ns = 0;

@@ -21,17 +21,17 @@ struct TemplateBuffer {
   std::string name;
   std::uint64_t bytes = 0;
   std::uint64_t object_offset = 0;
-  Place place;                      // Template's binding; its inline data included.
+  Place place;  // Template's binding; its inline data included.
   std::uint16_t allocation = 0;
   std::uint64_t allocation_offset = 0;
-  bool used = false;                // By any argument or `until`; else it has no allocation.
-  bool reads = false;               // Its bytes are fetched before the first kernel.
-  bool writes = false;              // Its bytes are an output of the request.
-  bool written = false;             // Some kernel writes it (o, io or t), output or not.
+  bool used = false;     // By any argument or `until`; else it has no allocation.
+  bool reads = false;    // Its bytes are fetched before the first kernel.
+  bool writes = false;   // Its bytes are an output of the request.
+  bool written = false;  // Some kernel writes it (o, io or t), output or not.
   // Its bytes are those of `place`: fetched from there, stored there, or the same memory as another
   // buffer's. False: a temporary of the run, whose place means nothing.
   bool object = false;
-  bool shared = false;              // Its allocation holds other buffers too.
+  bool shared = false;  // Its allocation holds other buffers too.
   bool constant = false;
   bool zero_fill = false;
   bool resident = false;
@@ -67,8 +67,8 @@ struct PlanTemplate {
   std::vector<std::uint16_t> loads;        // Buffer indices.
   std::vector<std::uint16_t> stores;       // Buffer indices.
   std::uint64_t n_iter = 1;
-  std::optional<std::uint16_t> until;      // Buffer index.
-  std::uint64_t working_set_bytes = 0;     // Sum of allocations.
+  std::optional<std::uint16_t> until;   // Buffer index.
+  std::uint64_t working_set_bytes = 0;  // Sum of allocations.
   // No output overlaps a load in place (segment or IPC), so a second execution gives the same.
   bool idempotent = true;
   // Some buffers share an allocation: a rename may make or end that, so it compiles anew.

@@ -27,8 +27,8 @@ Offset<flatbuffers::Vector<Offset<wire::Output>>> encode_outputs(
   for (const AnswerOutput& output : outputs) {
     const auto name = encode_text(builder, output.name);
     const auto data = encode_bytes(builder, output.data);
-    encoded.push_back(wire::CreateOutput(builder, output.buffer, name, output.bytes,
-                                         output.version, data));
+    encoded.push_back(
+        wire::CreateOutput(builder, output.buffer, name, output.bytes, output.version, data));
   }
   return builder.CreateVector(encoded);
 }

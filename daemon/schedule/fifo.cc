@@ -75,7 +75,9 @@ class FifoPolicy final : public Policy {
 
 }  // namespace
 
-std::unique_ptr<Policy> make_fifo_policy() { return std::make_unique<FifoPolicy>(); }
+std::unique_ptr<Policy> make_fifo_policy() {
+  return std::make_unique<FifoPolicy>();
+}
 
 Result<std::unique_ptr<Policy>> make_policy(const std::string& name) {
   if (name == "fifo") return make_fifo_policy();

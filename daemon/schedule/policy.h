@@ -15,10 +15,10 @@ namespace kaas {
 // What a policy knows of a run that waits. `run` is the dispatcher's number for it, never reused.
 struct Candidate {
   std::uint64_t run = 0;
-  int priority = 0;                // Higher first.
-  std::uint32_t domain = 0;        // Trust domain: only executors of it may take the run.
+  int priority = 0;          // Higher first.
+  std::uint32_t domain = 0;  // Trust domain: only executors of it may take the run.
   std::uint64_t session = 0;
-  std::uint32_t executor = 0;      // Not 0: only this executor (its inputs are still there).
+  std::uint32_t executor = 0;  // Not 0: only this executor (its inputs are still there).
   std::uint64_t working_set_bytes = 0;
 };
 

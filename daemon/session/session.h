@@ -34,7 +34,7 @@ struct RingState {
       : ring(index, std::move(endpoints)) {}
 
   SessionRing ring;
-  std::vector<Run*> runs;  // Unsettled.
+  std::vector<Run*> runs;                                 // Unsettled.
   std::unordered_map<std::string, PendingWrite> pending;  // By "uid/key".
   // A message that can't be bound before `stalled_on` is settled; the ring waits with it.
   std::uint64_t stalled_on = 0;

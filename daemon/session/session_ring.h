@@ -55,7 +55,8 @@ class SessionRing {
     return endpoints_.completion.geometry.message_bytes_max();
   }
 
-  // Publishes one answer of at most answer_bytes_max(), or keeps it until the client has made room in the heap.
+  // Publishes one answer of at most answer_bytes_max(), or keeps it until the client has made room
+  // in the heap.
   void answer(std::span<const std::byte> bytes) {
     --unanswered_;
     if (backlog_.empty() && writer_.try_write(bytes)) return;
@@ -91,9 +92,7 @@ class SessionRing {
   void retract() noexcept { retract_sleep(*endpoints_.completion.header); }
   [[nodiscard]] bool waiting() { return reader_.waiting() && has_credit(); }
   // It waits for the client to read answers, which rings no doorbell.
-  [[nodiscard]] bool blocked() {
-    return !backlog_.empty() || (reader_.waiting() && !has_credit());
-  }
+  [[nodiscard]] bool blocked() { return !backlog_.empty() || (reader_.waiting() && !has_credit()); }
   [[nodiscard]] bool clear_doorbell() const { return endpoints_.doorbell.clear(); }
   [[nodiscard]] std::uint64_t taken() const noexcept { return reader_.position(); }
   [[nodiscard]] std::uint64_t unanswered() const noexcept { return unanswered_; }

@@ -13,7 +13,9 @@ using flatbuffers::Offset;
 // as down: dropping one would leak memory there.
 constexpr std::size_t kHeldMax = 65'536;
 
-wire::Dim3 dim3(const std::array<std::uint32_t, 3>& value) { return {value[0], value[1], value[2]}; }
+wire::Dim3 dim3(const std::array<std::uint32_t, 3>& value) {
+  return {value[0], value[1], value[2]};
+}
 
 Offset<wire::Literal> encode_literal(FlatBufferBuilder& builder, const LiteralSpec& literal) {
   if (literal.type != wire::LiteralType::Raw) {
@@ -159,9 +161,8 @@ PushOutcome ExecutorLink::load_libraries(const PlanInstance& plan) {
     if (libraries_.count(library->id) != 0) continue;
     builder_.Clear();
     const auto path = builder_.CreateString(library->path);
-    const auto item =
-        wire::CreateLoadLibrary(builder_, library->id, path, library->file_bytes,
-                                library->mtime_ns, library->inode);
+    const auto item = wire::CreateLoadLibrary(builder_, library->id, path, library->file_bytes,
+                                              library->mtime_ns, library->inode);
     builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::LoadLibrary, item.Union()));
     const PushOutcome outcome = send(builder_, "bytes of a library's name and its path");
     if (outcome != PushOutcome::Sent) return outcome;
@@ -184,26 +185,23 @@ PushOutcome ExecutorLink::send_run(const RunMessage& message) {
   builder_.Clear();
   std::vector<Offset<wire::LiteralOverride>> overrides;
   for (const LiteralOverrideSpec& literal : message.literals) {
-    const auto raw = literal.raw.empty()
-                         ? Offset<flatbuffers::Vector<std::uint8_t>>()
-                         : builder_.CreateVector(
-                               reinterpret_cast<const std::uint8_t*>(literal.raw.data()),
-                               literal.raw.size());
-    overrides.push_back(wire::CreateLiteralOverride(builder_, literal.kernel, literal.literal,
-                                                    literal.bits, raw));
+    const auto raw =
+        literal.raw.empty()
+            ? Offset<flatbuffers::Vector<std::uint8_t>>()
+            : builder_.CreateVector(reinterpret_cast<const std::uint8_t*>(literal.raw.data()),
+                                    literal.raw.size());
+    overrides.push_back(
+        wire::CreateLiteralOverride(builder_, literal.kernel, literal.literal, literal.bits, raw));
   }
   const auto literals = overrides.empty() ? 0 : builder_.CreateVector(overrides);
-  const auto after = message.after.empty()
-                         ? 0
-                         : builder_.CreateVector(message.after.data(), message.after.size());
-  const auto loads =
-      message.loads.empty()
-          ? 0
-          : builder_.CreateVectorOfStructs(message.loads.data(), message.loads.size());
-  const auto stores =
-      message.stores.empty()
-          ? 0
-          : builder_.CreateVectorOfStructs(message.stores.data(), message.stores.size());
+  const auto after =
+      message.after.empty() ? 0 : builder_.CreateVector(message.after.data(), message.after.size());
+  const auto loads = message.loads.empty() ? 0
+                                           : builder_.CreateVectorOfStructs(message.loads.data(),
+                                                                            message.loads.size());
+  const auto stores = message.stores.empty() ? 0
+                                             : builder_.CreateVectorOfStructs(
+                                                   message.stores.data(), message.stores.size());
   wire::RunBuilder run(builder_);
   run.add_run(message.run);
   run.add_plan(message.plan->id);
@@ -272,7 +270,9 @@ void ExecutorLink::detach_segment(std::uint32_t segment) {
   send_or_hold(builder_);
 }
 
-void ExecutorLink::drop_version(std::uint64_t version) { dropped_versions_.push_back(version); }
+void ExecutorLink::drop_version(std::uint64_t version) {
+  dropped_versions_.push_back(version);
+}
 
 void ExecutorLink::ask_for_counters() {
   builder_.Clear();

@@ -27,10 +27,10 @@ namespace kaas {
 
 // The shared memory and sockets of one executor, as its process got the other ends.
 struct ExecutorEndpoints {
-  Mapping work;      // Read-write; kaasd is its only writer.
-  Mapping report;    // Read-only.
-  Mapping outbox;    // Read-only.
-  Descriptor socket; // SOCK_SEQPACKET, for AttachSegment.
+  Mapping work;       // Read-write; kaasd is its only writer.
+  Mapping report;     // Read-only.
+  Mapping outbox;     // Read-only.
+  Descriptor socket;  // SOCK_SEQPACKET, for AttachSegment.
   Doorbell doorbell;
   RingGeometry geometry;
 };
@@ -60,8 +60,8 @@ struct RunMessage {
 
 enum class PushOutcome {
   Sent,
-  Full,  // The ring or the socket has no room now; nothing of the run was sent.
-  Down,  // The executor has hung up.
+  Full,      // The ring or the socket has no room now; nothing of the run was sent.
+  Down,      // The executor has hung up.
   TooLarge,  // No message holds it, ever; too_large() says what and how large.
 };
 

@@ -26,7 +26,7 @@ Status errno_status(StatusCode code, const std::string& what) {
 
 // The child's ends.
 struct ChildEnds {
-  Descriptor work;    // Read-only.
+  Descriptor work;  // Read-only.
   Descriptor report;
   Descriptor outbox;
   Descriptor socket;
@@ -40,8 +40,8 @@ Result<void> make_segments(const ExecutorCommand& command, ExecutorProcess& proc
   ours.geometry = {kWorkRingSlots, kWorkHeapBytes};
   const std::size_t ring_bytes = ours.geometry.segment_bytes();
   KAAS_ASSIGN_OR_RETURN(const Descriptor work, create_segment("kaas-work", ring_bytes));
-  KAAS_ASSIGN_OR_RETURN(ours.work, Mapping::create(work.get(), ring_bytes,
-                                                   Mapping::Mode::ReadWrite, "the work ring"));
+  KAAS_ASSIGN_OR_RETURN(ours.work, Mapping::create(work.get(), ring_bytes, Mapping::Mode::ReadWrite,
+                                                   "the work ring"));
   RingView::at(ours.work.data(), ours.geometry).initialise(command.epoch);
   KAAS_RETURN_IF_ERROR(add_seals(work.get(), Seals::FutureWrite | Seals::Seal));
   KAAS_ASSIGN_OR_RETURN(child.work, reopen_read_only(work.get()));
@@ -49,8 +49,8 @@ Result<void> make_segments(const ExecutorCommand& command, ExecutorProcess& proc
   KAAS_ASSIGN_OR_RETURN(child.report, create_segment("kaas-report", ring_bytes));
   {
     KAAS_ASSIGN_OR_RETURN(const Mapping writable,
-                          Mapping::create(child.report.get(), ring_bytes,
-                                          Mapping::Mode::ReadWrite, "the report ring"));
+                          Mapping::create(child.report.get(), ring_bytes, Mapping::Mode::ReadWrite,
+                                          "the report ring"));
     RingView::at(writable.data(), ours.geometry).initialise(command.epoch);
   }
   KAAS_ASSIGN_OR_RETURN(ours.report, Mapping::create(child.report.get(), ring_bytes,
@@ -87,10 +87,10 @@ Result<void> make_sockets(ExecutorProcess& process, ChildEnds& child) {
 Result<void> send_hello(const ExecutorCommand& command, const ExecutorProcess& process,
                         const ChildEnds& child) {
   flatbuffers::FlatBufferBuilder builder;
-  builder.Finish(wire::CreateExecutorHello(
-      builder, kProtocolVersion, process.endpoints.geometry.slot_count,
-      process.endpoints.geometry.heap_bytes, command.outbox_bytes, command.memory_limit_bytes,
-      command.epoch));
+  builder.Finish(
+      wire::CreateExecutorHello(builder, kProtocolVersion, process.endpoints.geometry.slot_count,
+                                process.endpoints.geometry.heap_bytes, command.outbox_bytes,
+                                command.memory_limit_bytes, command.epoch));
   const int descriptors[] = {child.work.get(), child.report.get(), child.outbox.get(),
                              child.doorbell.descriptor()};
   if (send_message(process.endpoints.socket.get(), finished(builder), descriptors) ==
@@ -103,9 +103,8 @@ Result<void> send_hello(const ExecutorCommand& command, const ExecutorProcess& p
 // Between fork and exec: system calls only. Returns the errno of what failed.
 int become_executor(const ChildEnds& child, char* const* arguments, uid_t uid, gid_t gid,
                     bool drop_rights) {
-  if (drop_rights &&
-      (::setgroups(0, nullptr) != 0 || ::setresgid(gid, gid, gid) != 0 ||
-       ::setresuid(uid, uid, uid) != 0)) {
+  if (drop_rights && (::setgroups(0, nullptr) != 0 || ::setresgid(gid, gid, gid) != 0 ||
+                      ::setresuid(uid, uid, uid) != 0)) {
     return errno;
   }
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -13,22 +13,22 @@
 namespace kaas {
 
 struct ExecutorCommand {
-  std::vector<std::string> prefix;    // A debugger, sanitizer or profiler; often empty.
-  std::string program;                // kaas-executor.
+  std::vector<std::string> prefix;  // A debugger, sanitizer or profiler; often empty.
+  std::string program;              // kaas-executor.
   std::string device = "host";
   std::uint64_t memory_limit_bytes = 0;  // Of the device; 0: the executor's default.
   std::uint64_t outbox_bytes = kOutboxBytes;
   std::uint64_t epoch = 0;
-  uid_t uid = 0;                      // Whose rights it gets, when kaasd is root.
+  uid_t uid = 0;  // Whose rights it gets, when kaasd is root.
 };
 
 // A child process and kaasd's ends of what it shares with it.
 struct ExecutorProcess {
   pid_t pid = 0;
-  Descriptor pidfd;        // Readable once it has ended.
-  Descriptor log;          // Read end of its stdout and stderr, non-blocking.
-  Descriptor report;       // Kept until it is sealed, when the executor is Ready.
-  Descriptor outbox;       // As `report`.
+  Descriptor pidfd;   // Readable once it has ended.
+  Descriptor log;     // Read end of its stdout and stderr, non-blocking.
+  Descriptor report;  // Kept until it is sealed, when the executor is Ready.
+  Descriptor outbox;  // As `report`.
   ExecutorEndpoints endpoints;
 };
 

@@ -17,7 +17,8 @@ namespace kaas {
 template <class T>
 [[nodiscard]] const T* verified_root(std::span<const std::byte> bytes) {
   // The Verifier's constructor asserts on size: bound it first.
-  if (bytes.size() < sizeof(flatbuffers::uoffset_t) || bytes.size() >= FLATBUFFERS_MAX_BUFFER_SIZE) {
+  if (bytes.size() < sizeof(flatbuffers::uoffset_t) ||
+      bytes.size() >= FLATBUFFERS_MAX_BUFFER_SIZE) {
     return nullptr;
   }
   const auto* data = reinterpret_cast<const std::uint8_t*>(bytes.data());

@@ -18,7 +18,8 @@
 // Slot p is at index p mod slot_count. Its states, in the only legal order:
 //
 //   Free --writer claims--> Writing --writer stores sequence = p + 1 (release)--> Ready
-//   Ready --reader loads sequence (acquire), copies--> Read --reader stores consumed (release)--> Free
+//   Ready --reader loads sequence (acquire), copies--> Read
+//   Read --reader stores consumed (release)--> Free
 //
 // Trust: a reader takes nothing from the peer's segment but what it read once, bounded and copied.
 // slot_count and heap_bytes in the header are for tools; each party uses the values of its own
@@ -65,7 +66,8 @@ struct RingHeader {
   std::byte reserved_identity[104];
   // Partner: the peer's RingWriter::refresh (acquire).
   alignas(kPairBytes) std::atomic<std::uint64_t> consumed;
-  // Odd: this side sleeps or is about to; another value at each sleep. Partner: RingWriter::wake_due.
+  // Odd: this side sleeps or is about to; another value at each sleep. Partner:
+  // RingWriter::wake_due.
   alignas(kPairBytes) std::atomic<std::uint32_t> sleeping;
   // Futex on which the peer sleeps. Bumped by this side when it wakes the peer.
   alignas(kPairBytes) std::atomic<std::uint32_t> wake_word;
@@ -268,7 +270,8 @@ class RingReader {
 
   // Copies the next message into `buffer` and sets `message` to it. Does not free the slot.
   // Violation: the slot's words can't come from a peer that follows the protocol.
-  [[nodiscard]] ReadOutcome read(MessageBuffer& buffer, std::span<const std::byte>& message) noexcept {
+  [[nodiscard]] ReadOutcome read(MessageBuffer& buffer,
+                                 std::span<const std::byte>& message) noexcept {
     const Slot& next = slot();
     const std::uint64_t sequence = next.sequence.load(std::memory_order_acquire);
     if (sequence != position_ + 1) {

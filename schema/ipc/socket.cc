@@ -61,8 +61,8 @@ SendOutcome send_message(int socket, std::span<const std::byte> message,
     if (::sendmsg(socket, &header, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return SendOutcome::Sent;
     if (errno == EINTR) continue;
     // ETOOMANYREFS: the receiver has not taken the descriptors that are on their way already.
-    const bool full = errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ||
-                      errno == ETOOMANYREFS;
+    const bool full =
+        errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ETOOMANYREFS;
     return full ? SendOutcome::WouldBlock : SendOutcome::HungUp;
   }
 }
@@ -135,7 +135,8 @@ Result<Descriptor> connect_socket(const std::string& path) {
     return Status{StatusCode::ResourceExhausted, std::string("socket: ") + std::strerror(errno)};
   }
   if (::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
-    const StatusCode code = errno == EACCES ? StatusCode::PermissionDenied : StatusCode::Unavailable;
+    const StatusCode code =
+        errno == EACCES ? StatusCode::PermissionDenied : StatusCode::Unavailable;
     return Status{code, path + ": " + std::strerror(errno)};
   }
   return socket;

@@ -25,8 +25,8 @@ SendOutcome send_message(int socket, std::span<const std::byte> message,
 
 struct Received {
   ReceiveOutcome outcome = ReceiveOutcome::WouldBlock;
-  std::span<const std::byte> message;    // In the caller's buffer.
-  std::vector<Descriptor> descriptors;   // Owned; what nobody takes is closed.
+  std::span<const std::byte> message;   // In the caller's buffer.
+  std::vector<Descriptor> descriptors;  // Owned; what nobody takes is closed.
 };
 
 // Receives one message into `buffer` without blocking. A message that is longer than the buffer or

@@ -22,8 +22,8 @@ namespace kaas::wire {
 
 enum class StatusCode : std::uint8_t {
   Ok = 0,
-  InvalidArgument = 1,    // The request is malformed; the message names field, found and allowed.
-  NotFound = 2,           // No such key, function, plan, library or kernel.
+  InvalidArgument = 1,  // The request is malformed; the message names field, found and allowed.
+  NotFound = 2,         // No such key, function, plan, library or kernel.
   AlreadyExists = 3,
   PermissionDenied = 4,
   ResourceExhausted = 5,  // A byte budget, a quota or a limit is reached.
@@ -31,12 +31,12 @@ enum class StatusCode : std::uint8_t {
   Unavailable = 7,        // No daemon, no executor for the device, or shutting down. Safe to retry.
   DeadlineExceeded = 8,
   Cancelled = 9,
-  DependencyFailed = 10,  // An earlier request of this ring that this one reads from failed.
-  KernelFault = 11,       // The kernel or its library ended the executor.
-  UnknownOutcome = 12,    // It may have run; the answer was lost. Not safe to retry blindly.
-  DataLost = 13,          // A device-resident object died with its executor.
-  VersionMismatch = 14,   // Protocol or kernel ABI version.
-  ProtocolViolation = 15, // Bytes of a peer break the protocol; its session ends.
+  DependencyFailed = 10,   // An earlier request of this ring that this one reads from failed.
+  KernelFault = 11,        // The kernel or its library ended the executor.
+  UnknownOutcome = 12,     // It may have run; the answer was lost. Not safe to retry blindly.
+  DataLost = 13,           // A device-resident object died with its executor.
+  VersionMismatch = 14,    // Protocol or kernel ABI version.
+  ProtocolViolation = 15,  // Bytes of a peer break the protocol; its session ends.
   Internal = 16,
 };
 
@@ -48,11 +48,23 @@ namespace kaas {
 using wire::StatusCode;
 
 [[nodiscard]] inline const char* name_of(StatusCode code) noexcept {
-  static constexpr const char* kNames[] = {
-      "Ok",          "InvalidArgument",  "NotFound",       "AlreadyExists", "PermissionDenied",
-      "ResourceExhausted", "OutOfMemory", "Unavailable",   "DeadlineExceeded", "Cancelled",
-      "DependencyFailed",  "KernelFault", "UnknownOutcome", "DataLost",     "VersionMismatch",
-      "ProtocolViolation", "Internal"};
+  static constexpr const char* kNames[] = {"Ok",
+                                           "InvalidArgument",
+                                           "NotFound",
+                                           "AlreadyExists",
+                                           "PermissionDenied",
+                                           "ResourceExhausted",
+                                           "OutOfMemory",
+                                           "Unavailable",
+                                           "DeadlineExceeded",
+                                           "Cancelled",
+                                           "DependencyFailed",
+                                           "KernelFault",
+                                           "UnknownOutcome",
+                                           "DataLost",
+                                           "VersionMismatch",
+                                           "ProtocolViolation",
+                                           "Internal"};
   const auto index = static_cast<std::size_t>(code);
   return index < sizeof kNames / sizeof kNames[0] ? kNames[index] : "unknown status";
 }
@@ -77,8 +89,8 @@ inline std::string to_string(const Status& status) {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::in_place_index<0>, std::move(value)) {}          // NOLINT: implicit
-  Result(Status status) : value_(std::in_place_index<1>, std::move(status)) {}   // NOLINT: implicit
+  Result(T value) : value_(std::in_place_index<0>, std::move(value)) {}         // NOLINT: implicit
+  Result(Status status) : value_(std::in_place_index<1>, std::move(status)) {}  // NOLINT: implicit
 
   [[nodiscard]] bool has_value() const noexcept { return value_.index() == 0; }
   explicit operator bool() const noexcept { return has_value(); }

@@ -7,12 +7,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <kaas/client.h>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <kaas/client.h>
 #include <sstream>
 
 #include "tests/support/eventually.h"
@@ -99,23 +99,28 @@ DaemonProcess::~DaemonProcess() {
   if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);
 }
 
-std::string DaemonProcess::log() const { return read_file(folder_ + "/log"); }
+std::string DaemonProcess::log() const {
+  return read_file(folder_ + "/log");
+}
 
-std::vector<pid_t> DaemonProcess::executors() const { return children_of(pid_); }
+std::vector<pid_t> DaemonProcess::executors() const {
+  return children_of(pid_);
+}
 
 std::size_t DaemonProcess::open_descriptors() const {
   std::size_t count = 0;
   std::error_code error;
   const std::filesystem::directory_iterator end;
-  for (std::filesystem::directory_iterator entry(
-           "/proc/" + std::to_string(pid_) + "/fd", error);
+  for (std::filesystem::directory_iterator entry("/proc/" + std::to_string(pid_) + "/fd", error);
        !error && entry != end; entry.increment(error)) {
     ++count;
   }
   return count;
 }
 
-void DaemonProcess::signal(int number) const { ::kill(pid_, number); }
+void DaemonProcess::signal(int number) const {
+  ::kill(pid_, number);
+}
 
 std::optional<int> DaemonProcess::stop() {
   signal(SIGTERM);

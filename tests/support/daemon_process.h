@@ -17,11 +17,11 @@ std::string test_environment(const char* name);
 class DaemonProcess {
  public:
   struct Options {
-    std::vector<std::string> arguments;         // Besides the socket and the log.
-    std::string socket;                         // Empty: in a new folder.
-    std::optional<unsigned> descriptor_limit;   // RLIMIT_NOFILE of it and its children.
-    std::optional<uid_t> run_as;                // As another user; needs root.
-    bool wait_until_ready = true;               // For its socket, and an executor that is ready.
+    std::vector<std::string> arguments;        // Besides the socket and the log.
+    std::string socket;                        // Empty: in a new folder.
+    std::optional<unsigned> descriptor_limit;  // RLIMIT_NOFILE of it and its children.
+    std::optional<uid_t> run_as;               // As another user; needs root.
+    bool wait_until_ready = true;              // For its socket, and an executor that is ready.
   };
   // Null, with the log on stderr, if it did not come up.
   static std::unique_ptr<DaemonProcess> start(Options options);

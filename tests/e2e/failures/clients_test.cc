@@ -143,8 +143,7 @@ TEST_F(Clients, OtherProtocolVersionIsToldBothNumbers) {
   const Descriptor socket = raw_connection();
   flatbuffers::FlatBufferBuilder builder;
   const auto hello = wire::CreateHello(builder, 999);
-  builder.Finish(
-      wire::CreateControlRequest(builder, 1, wire::Control::Hello, hello.Union()));
+  builder.Finish(wire::CreateControlRequest(builder, 1, wire::Control::Hello, hello.Union()));
   ASSERT_EQ(send_message(socket.get(), finished(builder)), SendOutcome::Sent);
   ASSERT_TRUE(wait_readable(socket.get(), 5'000'000'000));
   std::vector<std::byte> buffer(kControlMessageBytesMax);
@@ -201,7 +200,11 @@ TEST_F(Clients, UnsealedRegionThatShrinksFailsTheRequestOnly) {
   ASSERT_OK(region);
   RequestBuilder builder;
   builder.buffer("x", 4096).in(*region);
-  builder.kernel("std", "scale").grid(1).block(64).literal(std::uint64_t{1024}).literal(3.0f)
+  builder.kernel("std", "scale")
+      .grid(1)
+      .block(64)
+      .literal(std::uint64_t{1024})
+      .literal(3.0f)
       .inout("x");
   const Request request = built(builder);
   ASSERT_OK(client.run(request));
@@ -232,8 +235,12 @@ TEST_F(Clients, RegionOnAFullFileSystemFailsTheRequestOnly) {
     ASSERT_OK(region);
     RequestBuilder builder;
     builder.buffer("x", 1 << 20).in(*region);
-    builder.kernel("std", "fill_f32").grid(4).block(64).literal(std::uint64_t{1 << 18})
-        .literal(3.0f).out("x");
+    builder.kernel("std", "fill_f32")
+        .grid(4)
+        .block(64)
+        .literal(std::uint64_t{1 << 18})
+        .literal(3.0f)
+        .out("x");
     const auto outcome = client.run(built(builder));
     EXPECT_FALSE(outcome.has_value());
     ASSERT_OK(client.put("y", bytes_of(std::vector<float>{1.0f})));
@@ -378,8 +385,12 @@ TEST_F(SmallStore, FullStoreRefusesWithNumbersAndLosesNothing) {
   // An output that does not fit is refused as well, and the request changes nothing.
   RequestBuilder builder;
   builder.buffer("out", 8u << 20);
-  builder.kernel("std", "fill_f32").grid(1).block(64).literal(std::uint64_t{2u << 20})
-      .literal(1.0f).out("out");
+  builder.kernel("std", "fill_f32")
+      .grid(1)
+      .block(64)
+      .literal(std::uint64_t{2u << 20})
+      .literal(1.0f)
+      .out("out");
   const auto outcome = client.run(built(builder));
   ASSERT_FALSE(outcome.has_value());
   EXPECT_EQ(outcome.error().code, StatusCode::ResourceExhausted) << outcome.error().message;

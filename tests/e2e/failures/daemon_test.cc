@@ -83,8 +83,7 @@ TEST_F(Daemon, SecondOneOnTheSocketSaysWhoHoldsIt) {
   const auto second = DaemonProcess::start(std::move(options));
   ASSERT_NE(second, nullptr);
   EXPECT_EQ(second->wait(), 1);
-  EXPECT_NE(second->log().find(std::to_string(daemon_->pid())), std::string::npos)
-      << second->log();
+  EXPECT_NE(second->log().find(std::to_string(daemon_->pid())), std::string::npos) << second->log();
   EXPECT_OK(connect().alive());
 }
 
@@ -129,8 +128,8 @@ TEST(DaemonConfig, HangUpReReadsWhatCanBeReRead) {
   ASSERT_NE(daemon, nullptr);
   std::ofstream(path) << "[executor]\nrunning_limit_ms = 200\n";
   daemon->signal(SIGHUP);
-  ASSERT_TRUE(eventually(
-      [&] { return daemon->log().find("configuration re-read") != std::string::npos; }));
+  ASSERT_TRUE(
+      eventually([&] { return daemon->log().find("configuration re-read") != std::string::npos; }));
   ClientOptions options;
   options.socket = daemon->socket();
   auto client = Client::connect(options);

@@ -83,7 +83,11 @@ TEST_F(Executors, RequestThatOverwritesItsInputInPlaceIsNotRunTwice) {
   ASSERT_OK(memory);
   RequestBuilder builder;
   builder.buffer("x", 4).in(*memory);
-  builder.kernel("faulty", "busy").grid(1).block(1).literal(std::uint64_t{20'000}).literal(1.0f)
+  builder.kernel("faulty", "busy")
+      .grid(1)
+      .block(1)
+      .literal(std::uint64_t{20'000})
+      .literal(1.0f)
       .inout("x");
   ASSERT_OK(client.run(busy("warm", 0, 0.0f)));
   auto run = client.submit(built(builder));
@@ -147,7 +151,8 @@ TEST_F(Executors, WhatAKernelPrintsIsLoggedWithItsRequest) {
 
 TEST_F(Executors, ReplacedLibraryServesLaterRequestsAndAPlanKeepsItsOwn) {
   Client client = connect();
-  const std::string built_libraries = test_environment("KAAS_TEST_BINARY_DIR") + "/lib/kaas/kernels/";
+  const std::string built_libraries =
+      test_environment("KAAS_TEST_BINARY_DIR") + "/lib/kaas/kernels/";
   const std::string path = daemon_->folder() + "/answer.so";
   std::filesystem::copy_file(built_libraries + "answer1.so", path);
   RequestBuilder builder;

@@ -34,11 +34,20 @@ class Conformance : public E2eTest {
     builder.buffer("products", count * 4).ephemeral();
     builder.buffer("partials", 16 * 4).ephemeral();
     builder.buffer("out", 4).at("dot");
-    builder.kernel("std", "product").grid(4).block(128).literal(count).in("a").in("b").out(
-        "products");
+    builder.kernel("std", "product")
+        .grid(4)
+        .block(128)
+        .literal(count)
+        .in("a")
+        .in("b")
+        .out("products");
     builder.kernel("std", "sum").grid(16).block(128).literal(count).in("products").out("partials");
-    builder.kernel("std", "sum").grid(1).block(128).literal(std::uint64_t{16}).in("partials").out(
-        "out");
+    builder.kernel("std", "sum")
+        .grid(1)
+        .block(128)
+        .literal(std::uint64_t{16})
+        .in("partials")
+        .out("out");
     return built(builder);
   }
 };
@@ -100,8 +109,14 @@ TEST_F(Conformance, UntilEndsIterationsEarly) {
   builder.buffer("done", 4).in_message();
   builder.kernel("std", "copy").grid(1).block(32).literal(kN * 4).in("x").out("before");
   builder.kernel("std", "scale").grid(1).block(32).literal(kN).literal(0.5f).inout("x");
-  builder.kernel("std", "converged").grid(1).block(32).literal(kN).literal(0.01f).in("x").in(
-      "before").out("done");
+  builder.kernel("std", "converged")
+      .grid(1)
+      .block(32)
+      .literal(kN)
+      .literal(0.01f)
+      .in("x")
+      .in("before")
+      .out("done");
   builder.n_iter(1000).until("done");
   RunOptions options;
   options.profile = true;
@@ -127,12 +142,24 @@ TEST_F(Conformance, SeveralOutputsComeInDeclaredOrder) {
   builder.buffer("late", 4).in_message();
   builder.buffer("early", 4).in_message();
   builder.buffer("kept", 4);
-  builder.kernel("std", "fill_f32").grid(1).block(1).literal(std::uint64_t{1}).literal(1.0f).out(
-      "early");
-  builder.kernel("std", "fill_f32").grid(1).block(1).literal(std::uint64_t{1}).literal(2.0f).out(
-      "kept");
-  builder.kernel("std", "fill_f32").grid(1).block(1).literal(std::uint64_t{1}).literal(3.0f).out(
-      "late");
+  builder.kernel("std", "fill_f32")
+      .grid(1)
+      .block(1)
+      .literal(std::uint64_t{1})
+      .literal(1.0f)
+      .out("early");
+  builder.kernel("std", "fill_f32")
+      .grid(1)
+      .block(1)
+      .literal(std::uint64_t{1})
+      .literal(2.0f)
+      .out("kept");
+  builder.kernel("std", "fill_f32")
+      .grid(1)
+      .block(1)
+      .literal(std::uint64_t{1})
+      .literal(3.0f)
+      .out("late");
   const auto reply = client.run(built(builder));
   ASSERT_OK(reply);
   ASSERT_EQ(reply->outputs.size(), 3u);
@@ -171,7 +198,12 @@ TEST_F(Conformance, RenameThatMakesTwoBuffersOneObjectIsHonoured) {
   builder.buffer("x", 4).at("a");
   builder.buffer("y", 4).at("b");
   builder.buffer("out", 4).in_message();
-  builder.kernel("std", "scale").grid(1).block(1).literal(std::uint64_t{1}).literal(2.0f).inout("x");
+  builder.kernel("std", "scale")
+      .grid(1)
+      .block(1)
+      .literal(std::uint64_t{1})
+      .literal(2.0f)
+      .inout("x");
   builder.kernel("std", "copy").grid(1).block(1).literal(std::uint64_t{4}).in("y").out("out");
   auto plan = client.prepare(built(builder));
   ASSERT_OK(plan);
@@ -187,8 +219,12 @@ TEST_F(Conformance, LiteralOverrideHoldsForOneCall) {
   Client client = connect();
   RequestBuilder builder;
   builder.buffer("out", 4).in_message();
-  builder.kernel("std", "fill_f32").grid(1).block(1).literal(std::uint64_t{1}).literal(1.5f).out(
-      "out");
+  builder.kernel("std", "fill_f32")
+      .grid(1)
+      .block(1)
+      .literal(std::uint64_t{1})
+      .literal(1.5f)
+      .out("out");
   auto plan = client.prepare(built(builder));
   ASSERT_OK(plan);
   const auto value = [](const Result<Reply>& reply) {
@@ -203,10 +239,18 @@ TEST_F(Conformance, BufferThatIsTemporaryThenInputThenOutput) {
   RequestBuilder builder;
   builder.buffer("b", 16);
   builder.buffer("copy", 16);
-  builder.kernel("std", "fill_f32").grid(1).block(4).literal(std::uint64_t{4}).literal(3.0f)
+  builder.kernel("std", "fill_f32")
+      .grid(1)
+      .block(4)
+      .literal(std::uint64_t{4})
+      .literal(3.0f)
       .temporary("b");
   builder.kernel("std", "copy").grid(1).block(4).literal(std::uint64_t{16}).in("b").out("copy");
-  builder.kernel("std", "fill_f32").grid(1).block(4).literal(std::uint64_t{4}).literal(9.0f)
+  builder.kernel("std", "fill_f32")
+      .grid(1)
+      .block(4)
+      .literal(std::uint64_t{4})
+      .literal(9.0f)
       .out("b");
   ASSERT_OK(client.run(built(builder)));  // "b" need not exist: its first use is `t`.
   EXPECT_EQ(floats(client, "copy"), std::vector<float>(4, 3.0f));
@@ -220,8 +264,13 @@ TEST_F(Conformance, ThousandKernelsInOneRequest) {
   builder.buffer("x", 8);
   builder.buffer("one", 8).inline_bytes(bytes_of(std::vector<float>{1.0f, 1.0f}));
   for (int i = 0; i < 1000; ++i) {
-    builder.kernel("std", "add").grid(1).block(2).literal(std::uint64_t{2}).in("x").in("one").out(
-        "x");
+    builder.kernel("std", "add")
+        .grid(1)
+        .block(2)
+        .literal(std::uint64_t{2})
+        .in("x")
+        .in("one")
+        .out("x");
   }
   ASSERT_OK(client.run(built(builder)));
   EXPECT_EQ(floats(client, "x"), (std::vector<float>{1000.0f, 1001.0f}));
@@ -266,7 +315,12 @@ TEST_F(Conformance, FailedRequestChangesNothingAndLeavesNothingPinned) {
   const auto before = client.stat("x");
   RequestBuilder builder;
   builder.buffer("x", 4);
-  builder.kernel("std", "scale").grid(1).block(1).literal(std::uint64_t{1}).literal(2.0f).inout("x");
+  builder.kernel("std", "scale")
+      .grid(1)
+      .block(1)
+      .literal(std::uint64_t{1})
+      .literal(2.0f)
+      .inout("x");
   builder.kernel("std", "no_such_kernel").grid(1).block(1).inout("x");
   const auto reply = client.run(built(builder));
   ASSERT_FALSE(reply.has_value());
@@ -329,7 +383,12 @@ TEST_F(Conformance, ArenaBuffersAreReadAndWrittenInPlaceInOrder) {
   values[0] = 1.0f;
   RequestBuilder builder;
   builder.buffer("x", 4).in(*memory);
-  builder.kernel("std", "scale").grid(1).block(1).literal(std::uint64_t{1}).literal(2.0f).inout("x");
+  builder.kernel("std", "scale")
+      .grid(1)
+      .block(1)
+      .literal(std::uint64_t{1})
+      .literal(2.0f)
+      .inout("x");
   const Request request = built(builder);
   std::vector<Future<Reply>> runs;
   for (int i = 0; i < 10; ++i) runs.push_back(client.submit(request));
@@ -342,8 +401,12 @@ TEST_F(Conformance, SliceOutputsAreJoinedWithTheRestOfTheObject) {
   ASSERT_OK(client.put("x", bytes_of(std::vector<float>{1, 2, 3, 4})));
   RequestBuilder builder;
   builder.buffer("slice", 4).at("x", 8);
-  builder.kernel("std", "fill_f32").grid(1).block(1).literal(std::uint64_t{1}).literal(9.0f).out(
-      "slice");
+  builder.kernel("std", "fill_f32")
+      .grid(1)
+      .block(1)
+      .literal(std::uint64_t{1})
+      .literal(9.0f)
+      .out("slice");
   ASSERT_OK(client.run(built(builder)));
   EXPECT_EQ(floats(client, "x"), (std::vector<float>{1, 2, 9, 4}));
 }
@@ -368,8 +431,12 @@ TEST_F(Conformance, FunctionsServeEverySizeAndKeepVersions) {
   RequestBuilder builder;
   builder.parameter("n").parameter("times");
   builder.buffer("x", "n * 4").at("x");
-  builder.kernel("std", "scale").grid({"ceil_div(n, 64)", "", ""}).block(64)
-      .literal(LiteralType::U64, "n").literal(2.0f).inout("x");
+  builder.kernel("std", "scale")
+      .grid({"ceil_div(n, 64)", "", ""})
+      .block(64)
+      .literal(LiteralType::U64, "n")
+      .literal(2.0f)
+      .inout("x");
   builder.n_iter("times");
   const auto first = client.deploy("grow", built(builder));
   ASSERT_OK(first);
@@ -416,13 +483,20 @@ TEST_F(SmallDevice, EvictionUnderThreeClientsIsNeverWrong) {
       std::vector<Future<Reply>> runs;
       for (int c = 0; c < 3; ++c) {
         RequestBuilder builder;
-        builder.buffer("model", kCount * 4)
-            .at("model" + std::to_string(c) + std::to_string(m));
+        builder.buffer("model", kCount * 4).at("model" + std::to_string(c) + std::to_string(m));
         builder.buffer("partials", 64 * 4).ephemeral();
         builder.buffer("total", 4).in_message();
-        builder.kernel("std", "sum").grid(64).block(256).literal(kCount).in("model").out(
-            "partials");
-        builder.kernel("std", "sum").grid(1).block(64).literal(std::uint64_t{64}).in("partials")
+        builder.kernel("std", "sum")
+            .grid(64)
+            .block(256)
+            .literal(kCount)
+            .in("model")
+            .out("partials");
+        builder.kernel("std", "sum")
+            .grid(1)
+            .block(64)
+            .literal(std::uint64_t{64})
+            .in("partials")
             .out("total");
         runs.push_back(clients[static_cast<std::size_t>(c)].submit(built(builder)));
       }

@@ -23,7 +23,9 @@ KAAS_FUNCTION void crash(kaas::Block&, uint32_t really) {
 KAAS_KERNEL(crash);
 
 // Ends the executor's process in an orderly way.
-KAAS_FUNCTION void leave(kaas::Block&, uint32_t status) { ::_exit(static_cast<int>(status)); }
+KAAS_FUNCTION void leave(kaas::Block&, uint32_t status) {
+  ::_exit(static_cast<int>(status));
+}
 KAAS_KERNEL(leave);
 
 // Runs for `ms`, then sets x[0] to `value`.
