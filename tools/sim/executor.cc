@@ -5,6 +5,17 @@
 #include "schema/ipc/segment.h"
 
 namespace kaas {
+namespace {
+
+// Seen by the executors' loops: it moves by `batch_step_ns` at each look.
+std::uint64_t batch_now_ns = 1;
+std::uint64_t batch_step_ns = 0;
+
+std::uint64_t batch_clock() noexcept { return batch_now_ns += batch_step_ns; }
+
+}  // namespace
+
+void set_short_batches(bool short_batches) { batch_step_ns = short_batches ? 1'000'000 : 0; }
 
 Result<std::shared_ptr<OpenedLibrary>> SimLibraries::open(const SeenFile& file) {
   SeenFile renamed = file;
@@ -69,7 +80,8 @@ std::unique_ptr<SimExecutor> SimExecutor::create(const SimExecutorOptions& optio
                       .workers = nullptr,
                       .memory_limit_bytes = options.device.memory_bytes,
                       .wake_kaasd = [raw = executor.get()] { raw->doorbell_.ring(); },
-                      .tag_end = nullptr};
+                      .tag_end = nullptr,
+                      .now = &batch_clock};
   executor->loop_ = std::make_unique<ExecutorLoop>(parts);
   executor->loop_->add_segment(kOutboxSegment, executor->outbox_);
   link = std::make_unique<ExecutorLink>(std::move(identity), std::move(kaasd));

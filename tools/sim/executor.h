@@ -31,6 +31,10 @@ class SimLibraries final : public LibraryOpener {
   FakeLibraries libraries_;
 };
 
+// Whether executors end a batch of work at their first look at the clock, or when it is full. For
+// all executors of the process.
+void set_short_batches(bool short_batches);
+
 class SimExecutor {
  public:
   // Makes both ends; kaasd's go into `link`.

@@ -1,6 +1,7 @@
 #include "tools/sim/world.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -46,18 +47,32 @@ World::World(const WorldOptions& options) : options_(options), folder_(make_libr
 }
 
 World::~World() {
-  // As in kaasd: executors and sessions go, then nobody is told any more.
+  shut_down();
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+void World::shut_down() {
   executors_.clear();
   told_ = nullptr;
   dispatcher_.reset();
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
+}
+
+bool World::answer_doorbells() {
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> rang;
+  for (const auto& [descriptor, whose] : watched_) {
+    pollfd waiting{descriptor, POLLIN | POLLRDHUP, 0};
+    if (::poll(&waiting, 1, 0) > 0) rang.push_back(whose);
+  }
+  for (const auto& [session, executor] : rang) dispatcher_->doorbell(session, executor);
+  return !rang.empty();
 }
 
 SegmentRef World::add_arena(Session& session, std::uint64_t bytes) {
   auto reserved = budget_->reserve(bytes, "arena");
   auto descriptor = create_segment("sim-arena", bytes);
-  KAAS_CHECK(reserved.has_value() && descriptor.has_value());
+  if (!reserved.has_value()) return nullptr;
+  KAAS_CHECK(descriptor.has_value());
   Segment segment;
   segment.descriptor = *std::move(descriptor);
   segment.bytes = bytes;
@@ -72,13 +87,20 @@ SegmentRef World::add_arena(Session& session, std::uint64_t bytes) {
 }
 
 SimClient& World::connect(std::uint32_t uid, std::size_t rings) {
-  clients_.push_back(
-      std::make_unique<SimClient>(next_session_++, uid, rings, options_.client_rings));
-  SimClient& client = *clients_.back();
-  auto session = client.make_session();
-  client.map_arena(add_arena(*session, options_.arena_bytes));
+  SimClient* client = try_connect(uid, rings);
+  KAAS_CHECK(client != nullptr);
+  return *client;
+}
+
+SimClient* World::try_connect(std::uint32_t uid, std::size_t rings) {
+  auto client = std::make_unique<SimClient>(next_session_++, uid, rings, options_.client_rings);
+  auto session = client->make_session();
+  const SegmentRef arena = add_arena(*session, options_.arena_bytes);
+  if (arena == nullptr) return nullptr;
+  client->map_arena(arena);
   dispatcher_->add_session(std::move(session));
-  return client;
+  clients_.push_back(std::move(client));
+  return clients_.back().get();
 }
 
 void World::hang_up(SimClient& client) {

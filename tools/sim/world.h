@@ -36,6 +36,8 @@ class World final : public DispatcherHost {
 
   // A connected client with an arena.
   SimClient& connect(std::uint32_t uid = 1000, std::size_t rings = 1);
+  // Null: the budget has no room for its arena.
+  SimClient* try_connect(std::uint32_t uid, std::size_t rings);
   // The client's process ends: kaasd sees the hang-up.
   void hang_up(SimClient& client);
 
@@ -50,6 +52,8 @@ class World final : public DispatcherHost {
   SimExecutor& start_executor(std::uint32_t domain);
   // Its process ends now.
   void end_executor(std::uint32_t executor, const std::string& cause = "signal 9 (Killed)");
+  // Ends all executors and kaasd's data path, as at kaasd's end. Store and budget stay.
+  void shut_down();
   // The only executor there is.
   SimExecutor& executor();
   [[nodiscard]] std::map<std::uint32_t, std::unique_ptr<SimExecutor>>& executors() noexcept {
@@ -63,7 +67,7 @@ class World final : public DispatcherHost {
   [[nodiscard]] SegmentRegistry& segments() noexcept { return *segments_; }
   [[nodiscard]] const std::string& folder() const noexcept { return folder_; }
   [[nodiscard]] std::vector<std::unique_ptr<SimClient>>& clients() noexcept { return clients_; }
-  // Makes an arena of the session; the caller maps it.
+  // Makes an arena of the session; the caller maps it. Null: the budget has no room.
   SegmentRef add_arena(Session& session, std::uint64_t bytes);
 
   std::uint64_t now = 1'000'000'000;
@@ -80,11 +84,15 @@ class World final : public DispatcherHost {
   void session_closed(std::uint64_t session, const Status& reason) override {
     closed.emplace_back(session, reason);
   }
-  void watch(int, std::uint64_t, std::uint32_t) override { ++watched_; }
-  void unwatch(int) override { --watched_; }
+  void watch(int descriptor, std::uint64_t session, std::uint32_t executor) override {
+    watched_[descriptor] = {session, executor};
+  }
+  void unwatch(int descriptor) override { watched_.erase(descriptor); }
   void log(StatusCode, const std::string& line) override { logged.push_back(line); }
   // Doorbells that are watched now.
-  [[nodiscard]] int watched() const noexcept { return watched_; }
+  [[nodiscard]] std::size_t watched() const noexcept { return watched_.size(); }
+  // Tells the dispatcher of doorbells that rang. Whether there were any.
+  bool answer_doorbells();
 
  private:
   WorldOptions options_;
@@ -99,7 +107,7 @@ class World final : public DispatcherHost {
   std::deque<std::pair<std::uint32_t, std::string>> condemned_;
   std::uint32_t next_executor_ = 1;
   std::uint64_t next_session_ = 1;
-  int watched_ = 0;
+  std::map<int, std::pair<std::uint64_t, std::uint32_t>> watched_;  // Session, executor.
 };
 
 }  // namespace kaas

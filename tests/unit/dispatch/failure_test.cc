@@ -209,6 +209,16 @@ TEST_F(DyingExecutorTest, RequestThatOverwritesItsInputIsNotTriedAgain) {
   EXPECT_EQ(to_words(client->arena_bytes().subspan(4096, kBytes)), Words(16, 2));
 }
 
+TEST_F(DyingExecutorTest, WhatWaitedForARequestThatIsNotTriedAgainEndsOnceToo) {
+  const auto first = submit(add_one_request(segment_buffer("a", kBytes, client->arena())));
+  const auto second = submit(add_one_request(segment_buffer("a", kBytes, client->arena())));
+  die();
+  EXPECT_EQ(code(first), StatusCode::UnknownOutcome);
+  EXPECT_EQ(code(second), StatusCode::UnknownOutcome);
+  EXPECT_EQ(under_way(), 0u);
+  EXPECT_EQ(dispatcher().policy().waiting(), 0u);
+}
+
 TEST_F(DyingExecutorTest, StatefulLibraryIsNotTriedAgainOnceItsStateIsKnown) {
   const auto warm = submit(fill_request(store_buffer("x", kBytes), 1, "stateful"));
   SimExecutor& first = start();

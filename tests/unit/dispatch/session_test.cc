@@ -37,7 +37,7 @@ TEST_F(EndingSessionTest, QueuedWorkIsDroppedAndItsMemoryReturned) {
   EXPECT_EQ(world.store().usage().versions, 0u);
   EXPECT_EQ(world.segments().alive(), 0u);
   EXPECT_EQ(world.budget().used_bytes(), 0u);
-  EXPECT_EQ(world.watched(), 0);
+  EXPECT_EQ(world.watched(), 0u);
   expect_nothing_leased();
 }
 

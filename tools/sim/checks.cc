@@ -1,0 +1,122 @@
+#include "tools/sim/checks.h"
+
+#include <algorithm>
+
+namespace kaas {
+namespace {
+
+bool has(const std::vector<Run*>& runs, const Run* run) {
+  return std::find(runs.begin(), runs.end(), run) != runs.end();
+}
+
+std::string name(const Run& run) {
+  return "run " + std::to_string(run.number & (RunTable::kRunsMax - 1)) + " (session " +
+         std::to_string(run.session_id) + " id " + std::to_string(run.id) + ")";
+}
+
+std::string check_run(const Run& run, const Dispatcher& dispatcher) {
+  for (const Run* earlier : run.depends_on) {
+    if (dispatcher.runs().find(earlier->number) != earlier) {
+      return name(run) + " waits for a run that is gone";
+    }
+    if (!has(earlier->dependents, &run)) return name(run) + " is not known to " + name(*earlier);
+  }
+  for (const Run* later : run.dependents) {
+    if (dispatcher.runs().find(later->number) != later) {
+      return name(run) + " is waited for by a run that is gone";
+    }
+    if (!has(later->depends_on, &run)) return name(*later) + " does not wait for " + name(run);
+  }
+  if (run.state == Run::State::InFlight) {
+    const auto executor = dispatcher.executors().find(run.executor);
+    if (executor == dispatcher.executors().end() || !has(executor->second->in_flight, &run)) {
+      return name(run) + " is in flight nowhere";
+    }
+  } else if (!run.outbox_offsets.empty()) {
+    return name(run) + " holds a part of an outbox and is not in flight";
+  }
+  return {};
+}
+
+std::string check_executor(const Dispatcher::ExecutorState& state) {
+  std::uint64_t leased = 0;
+  for (const Run* run : state.in_flight) {
+    if (run->state != Run::State::InFlight ||
+        run->executor != state.link->identity().executor) {
+      return name(*run) + " is listed in flight and is not";
+    }
+    for (std::size_t i = 0; i < run->outbox_offsets.size(); ++i) {
+      if (run->outbox_offsets[i] == kNoOutbox) continue;
+      leased += Outbox::padded(std::max<std::uint64_t>(run->bound.stores[i].bytes, 1));
+    }
+  }
+  if (leased != state.link->outbox().leased_bytes()) {
+    return "an outbox has " + std::to_string(state.link->outbox().leased_bytes()) +
+           " bytes leased, the runs in flight hold " + std::to_string(leased);
+  }
+  return {};
+}
+
+std::string check_ring(const RingState& ring, const Dispatcher& dispatcher) {
+  if (ring.stalled_on != 0 && ring.stalled_message.empty()) return "a ring stalls on nothing";
+  for (const auto& [key, write] : ring.pending) {
+    const Run* run = dispatcher.runs().find(write.run);
+    if (run == nullptr || !has(ring.runs, run)) return "key '" + key + "' is pending on no run";
+  }
+  for (const Run* run : ring.runs) {
+    if (dispatcher.runs().find(run->number) != run) return "a ring lists a run that is gone";
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string check_state(World& world) {
+  const Dispatcher& dispatcher = world.dispatcher();
+  std::string fault;
+  std::size_t queued = 0;
+  std::size_t held = 0;
+  dispatcher.runs().for_each([&](const Run& run) {
+    if (fault.empty()) fault = check_run(run, dispatcher);
+    if (run.state == Run::State::Queued) ++queued;
+  });
+  for (const auto& [number, state] : dispatcher.executors()) {
+    if (fault.empty()) fault = check_executor(*state);
+    if (state->held_back != nullptr) ++held;
+  }
+  if (fault.empty() && queued != dispatcher.policy().waiting() + held) {
+    fault = std::to_string(queued) + " runs are queued, the policy has " +
+            std::to_string(dispatcher.policy().waiting()) + ", held back are " +
+            std::to_string(held);
+  }
+  for (const auto& [number, session] : dispatcher.sessions()) {
+    for (const auto& ring : session->rings) {
+      if (fault.empty()) fault = check_ring(*ring, dispatcher);
+    }
+  }
+  return fault;
+}
+
+std::string check_nothing_left(World& world) {
+  const auto left = [](const char* what, std::uint64_t count) {
+    return count == 0 ? std::string() : std::to_string(count) + " " + what + " are left";
+  };
+  std::string fault = left("runs", world.dispatcher().runs().size());
+  if (fault.empty()) fault = left("waiting runs", world.dispatcher().policy().waiting());
+  for (auto& [number, executor] : world.executors()) {
+    const std::size_t attached = executor->loop().attached_segments();
+    const std::size_t alive = world.segments().alive();
+    if (fault.empty() && attached > alive + 1) {
+      fault = "an executor has " + std::to_string(attached) + " segments, alive are " +
+              std::to_string(alive) + " and its outbox";
+    }
+    if (fault.empty()) fault = left("runs of an executor", executor->loop().unfinished_runs());
+  }
+  world.shut_down();
+  if (fault.empty()) fault = left("versions", world.store().usage().versions);
+  if (fault.empty()) fault = left("segments", world.segments().alive());
+  if (fault.empty()) fault = left("bytes of the budget", world.budget().used_bytes());
+  return fault;
+}
+
+}  // namespace kaas

@@ -1,0 +1,29 @@
+// One seed's world from its first client to its last byte: who acts next, what fails, and what must
+// hold all the time and at the end.
+// Threads: one.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace kaas {
+
+struct SimulationOptions {
+  std::uint64_t seed = 1;
+  std::uint64_t steps = 1500;
+  bool verbose = false;  // Prints every event.
+};
+
+struct SimulationResult {
+  std::string failure;  // Empty: everything held.
+  std::uint64_t trace_hash = 0;
+  std::uint64_t sent = 0;
+  std::uint64_t ok = 0;
+  std::uint64_t failed = 0;
+  std::uint64_t executor_deaths = 0;
+  std::uint64_t sessions = 0;
+};
+
+SimulationResult simulate(const SimulationOptions& options);
+
+}  // namespace kaas

@@ -1,0 +1,89 @@
+// An honest client: sends random valid operations on its rings, reads the answers, and has the
+// model look at each.
+// Threads: one.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tools/sim/model.h"
+#include "tools/sim/random.h"
+#include "tools/sim/world.h"
+
+namespace kaas {
+
+// Told of everything that happens, in order.
+class Trace {
+ public:
+  explicit Trace(bool verbose) : verbose_(verbose) {}
+  void add(const std::string& event);
+  void add_bytes(std::span<const std::byte> bytes);
+  [[nodiscard]] std::uint64_t hash() const noexcept { return hash_; }
+
+ private:
+  bool verbose_;
+  std::uint64_t hash_ = 0xcbf29ce484222325u;
+};
+
+struct WorkloadCounts {
+  std::uint64_t sent = 0;
+  std::uint64_t ok = 0;
+  std::uint64_t failed = 0;
+};
+
+class HonestClient {
+ public:
+  // `shared`: the values of the uid's shared keys.
+  HonestClient(SimClient& client, Random& random, Trace& trace, std::set<std::uint32_t>& shared);
+
+  // Sends one operation if there is room.
+  void act(std::uint64_t now_ns);
+  // Takes in at most `limit` answers of each ring. Empty: all is well.
+  std::string read(const Faults& faults, std::size_t limit);
+  [[nodiscard]] std::size_t unanswered() const;
+  // Nothing is under way: compares the arena with the model.
+  [[nodiscard]] std::string check_arena() const;
+  [[nodiscard]] SimClient& client() noexcept { return client_; }
+  [[nodiscard]] const WorkloadCounts& counts() const noexcept { return counts_; }
+
+ private:
+  struct Plan {
+    std::uint32_t plan = 0;
+    Program program;
+  };
+  struct RingState {
+    RingState(std::uint64_t first_cell, const std::set<std::uint32_t>& shared)
+        : model(first_cell, shared) {}
+    RingModel model;
+    std::vector<Plan> plans;
+    bool asleep = false;     // On `word`, as a client does that waits for answers.
+    std::uint32_t word = 0;
+  };
+
+  SimOperation make_operation(std::size_t ring, std::uint64_t now_ns, Bytes& message);
+  SimOperation make_run(std::size_t ring, std::uint64_t now_ns, Bytes& message);
+  SimOperation make_cancel(std::size_t ring, Bytes& message);
+  Program make_program(std::size_t ring);
+  ProgramBuffer key_buffer(std::size_t ring, std::set<std::string>& used);
+  ProgramBuffer arena_buffer(std::size_t ring, std::uint64_t words, std::set<std::uint64_t>& used);
+  void add_step(std::size_t ring, Program& program, std::set<std::string>& keys,
+                std::set<std::uint64_t>& cells);
+  [[nodiscard]] bool asleep(std::size_t ring);
+  void fall_asleep(std::size_t ring);
+  std::string take(std::size_t ring, SeenAnswer answer, const Faults& faults);
+  std::string key_name(std::size_t ring, std::uint64_t index) const;
+
+  SimClient& client_;
+  Random& random_;
+  Trace& trace_;
+  std::set<std::uint32_t>& shared_;
+  std::vector<std::unique_ptr<RingState>> rings_;
+  std::uint64_t next_id_ = 1;
+  std::uint32_t next_value_;
+  WorkloadCounts counts_;
+};
+
+}  // namespace kaas
