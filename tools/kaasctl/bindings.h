@@ -38,8 +38,8 @@ struct RunArguments {
 //        not read or not written; "@FILE" for one that is both. These are wrong usage.
 Result<RunArguments> sort_assignments(const std::vector<std::string>& words, const Roles& roles);
 
-// The files' bytes lie in objects with keys of their own (".kaasctl/SESSION/BUFFER") while a request
-// runs; remove() ends that.
+// The files' bytes lie in objects with keys of their own (".kaasctl/SESSION/BUFFER") while a
+// request runs; remove() ends that.
 class FileObjects {
  public:
   FileObjects(Client& client, const std::vector<BoundFile>& files);

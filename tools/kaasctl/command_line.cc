@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <limits>
 #include <set>
 
 #include "tools/kaasctl/text.h"
@@ -9,6 +10,8 @@
 
 namespace kaas {
 namespace {
+
+constexpr std::uint64_t kRepeatMax = 10'000'000;
 
 constexpr const char* kFooter =
     "Exit status: 0 done, 1 the request failed, 2 wrong usage, 3 no daemon.";
@@ -72,7 +75,7 @@ class Grammar {
                     "NAME=INTEGER, NAME=@FILE, NAME=in:FILE, NAME=out:FILE, NAME=key:KEY")
         ->type_name("NAME=VALUE");
     command.add_option("--repeat", line_.repeat, "Run so often, and show the times")
-        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}));
+        ->check(CLI::Range(std::uint64_t{1}, kRepeatMax));
     command.add_option("--deadline", line_.deadline, "Longest time for each run: 500ms, 2s, 1min");
     command.add_option("--tag", line_.tag, "A number of your own, shown by ps");
     command.add_option("--priority", line_.priority, "-100 to 100, higher first")
@@ -88,7 +91,7 @@ class Grammar {
     CLI::App* call = command(app_, "call", "Call a function", Command::Call);
     call->add_option("function", line_.name, "Its name")->required();
     add_run_options(*call);
-    call->add_option("--version", line_.version, "Another version than the current one");
+    add_version(*call, "--version", "Another version than the current one");
   }
 
   void add_function_commands() {
@@ -97,11 +100,11 @@ class Grammar {
     deploy->add_option("--name", line_.name, "Its name; default: the file's field 'function'");
     CLI::App* undeploy = command(app_, "undeploy", "Remove a function", Command::Undeploy);
     undeploy->add_option("function", line_.name, "Its name")->required();
-    undeploy->add_option("--version", line_.version, "Only this version");
+    add_version(*undeploy, "--version", "Only this version");
     CLI::App* functions =
         command(app_, "functions", "Functions and their versions", Command::Functions);
     functions->add_option("function", line_.name, "Only this one, with all its versions");
-    functions->add_option("--use", line_.version, "Make this version of the function current");
+    add_version(*functions, "--use", "Make this version of the function current");
   }
 
   void add_store_commands() {
@@ -127,6 +130,11 @@ class Grammar {
     share->add_flag("--everyone", line_.everyone, "Every user")->excludes(uid);
     CLI::Option* write = share->add_flag("--write", line_.write, "Also write");
     share->add_flag("--revoke", line_.revoke, "Take it back")->excludes(write);
+  }
+
+  void add_version(CLI::App& command, const char* option, const char* help) {
+    command.add_option(option, line_.version, help)
+        ->check(CLI::Range(std::uint32_t{1}, std::numeric_limits<std::uint32_t>::max()));
   }
 
   void add_key(CLI::App& command) {

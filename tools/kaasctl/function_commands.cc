@@ -93,10 +93,6 @@ int deploy_function(const CommandLine& line, Console& console) {
 }
 
 int undeploy_function(const CommandLine& line, Console& console) {
-  if (line.version && *line.version == 0) {
-    console.error({StatusCode::InvalidArgument, "version is 0, allowed 1 or more"});
-    return kExitUsage;
-  }
   auto client = connect(line, console, SessionKind::Administration);
   if (!client) return kExitNoDaemon;
   const auto result = client->undeploy(line.name, line.version.value_or(0));

@@ -212,8 +212,9 @@ class KaasctlTest(DaemonCase):
         self.done("kv", "put", "shared", self.write("shared.bin", b"x"))
         self.assertIn("everyone may read it", self.done("kv", "share", "shared", "--everyone"))
         self.assertTrue(self.done_json("kv", "ls", "shared")["objects"][0]["shared"])
-        self.assertEqual(self.done_json("kv", "share", "shared", "--everyone", "--revoke")["revoked"],
-                         True)
+        revoked = self.done_json("kv", "share", "shared", "--everyone", "--revoke")
+        self.assertEqual(revoked, {"key": "shared", "everyone": True, "write": False,
+                                   "revoked": True})
         self.assertFalse(self.done_json("kv", "ls", "shared")["objects"][0]["shared"])
         self.assertIn("uid 12345 may read and write it",
                       self.done("kv", "share", "shared", "--uid", "12345", "--write"))
@@ -384,8 +385,9 @@ class KaasctlTest(DaemonCase):
     def test_doctor_runs_a_request_and_finds_nothing_to_fail(self):
         checks = self.done_json("doctor")["checks"]
         by_name = {check["name"]: check for check in checks}
-        for name in ("versions", "shared memory", "descriptors", "locked memory", "memory", "socket",
-                     "daemon", "health", "store", "devices", "libraries", "null request"):
+        for name in ("versions", "shared memory", "descriptors", "locked memory", "memory",
+                     "socket", "daemon", "health", "store", "devices", "libraries",
+                     "null request"):
             self.assertIn(name, by_name)
         self.assertEqual(by_name["null request"]["level"], "ok")
         self.assertIn("std:noop", by_name["null request"]["text"])
