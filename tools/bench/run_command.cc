@@ -340,16 +340,17 @@ nlohmann::json run_json(const RunReport& report) {
 std::vector<Chart> run_charts(const RunReport& report) {
   Chart latency;
   latency.title = "Latency distribution, closed loop";
-  latency.x = {"latency, us", true, false};
-  latency.y = {"share of requests", false, true};
+  latency.x = {"latency, us", true, false, {}};
+  latency.y = {"share of requests", false, true, {}};
   Chart rate;
   rate.title = "Rate over clients, closed loop";
-  rate.x = {"clients", true, false};
-  rate.y = {"requests/s", false, true};
+  rate.x = {"clients", true, false, {}};
+  rate.y = {"requests/s", false, true, {}};
   ChartSeries rates{"median", {}, true, false};
   for (const LoadResult& result : report.closed) {
     latency.series.push_back(distribution(result));
     rates.points.emplace_back(result.plan.clients, median_rate(result));
+    rate.x.ticks.push_back(result.plan.clients);
   }
   rate.series.push_back(std::move(rates));
   std::vector<Chart> charts{std::move(latency), std::move(rate)};
@@ -357,8 +358,8 @@ std::vector<Chart> run_charts(const RunReport& report) {
 
   Chart open;
   open.title = "Latency over rate, open loop";
-  open.x = {"requests/s asked for", false, true};
-  open.y = {"latency from the intended start, us", true, false};
+  open.x = {"requests/s asked for", false, true, {}};
+  open.y = {"latency from the intended start, us", true, false, {}};
   for (const double percent : {50.0, 90.0, 99.0, 99.9}) {
     char name[16];
     std::snprintf(name, sizeof name, "p%g", percent);

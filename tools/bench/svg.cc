@@ -110,15 +110,19 @@ void draw_line(std::string& svg, double x1, double y1, double x2, double y2, con
          "\" y2=\"" + number(y2) + "\" stroke=\"" + colour + "\"/>\n";
 }
 
+std::vector<double> ticks_of(const ChartAxis& axis, const Scale& scale) {
+  return axis.ticks.empty() ? axis_ticks(scale.low, scale.high, scale.logarithmic) : axis.ticks;
+}
+
 void draw_axes(std::string& svg, const Chart& chart, const Panel& panel) {
   const double right = panel.left + panel.width();
   const double bottom = panel.top + panel.height();
-  for (const double tick : axis_ticks(panel.x.low, panel.x.high, panel.x.logarithmic)) {
+  for (const double tick : ticks_of(chart.x, panel.x)) {
     const double x = panel.at_x(tick);
     draw_line(svg, x, panel.top, x, bottom, "#e4e4e4");
     draw_text(svg, x, bottom + 17, "middle", tick_text(tick));
   }
-  for (const double tick : axis_ticks(panel.y.low, panel.y.high, panel.y.logarithmic)) {
+  for (const double tick : ticks_of(chart.y, panel.y)) {
     const double y = panel.at_y(tick);
     draw_line(svg, panel.left, y, right, y, "#e4e4e4");
     draw_text(svg, panel.left - 7, y + 4, "end", tick_text(tick));

@@ -22,7 +22,8 @@ struct ChartSeries {
 struct ChartAxis {
   std::string label;
   bool logarithmic = false;
-  bool from_zero = false;  // Linear axes only: begins at 0 whatever the data.
+  bool from_zero = false;     // Linear axes only: begins at 0 whatever the data.
+  std::vector<double> ticks;  // Where they stand; empty: at round numbers.
 };
 
 struct Chart {

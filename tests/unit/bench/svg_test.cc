@@ -21,8 +21,8 @@ std::size_t count_of(const std::string& text, const std::string& part) {
 Chart sample_chart() {
   Chart chart;
   chart.title = "latency & rate";
-  chart.x = {"clients", true, false};
-  chart.y = {"requests/s", false, true};
+  chart.x = {"clients", true, false, {}};
+  chart.y = {"requests/s", false, true, {}};
   chart.series = {{"p50 <median>", {{1, 100}, {2, 190}, {4, 350}}, true, false},
                   {"p99", {{1, 300}, {2, 400}, {4, 900}}, false, true}};
   return chart;
@@ -46,6 +46,14 @@ TEST(Svg, LeavesOutWhatAnAxisCannotShow) {
   EXPECT_EQ(count_of(svg, "<circle"), 1u);
   EXPECT_EQ(svg.find("nan"), std::string::npos);
   EXPECT_EQ(svg.find("inf"), std::string::npos);
+}
+
+TEST(Svg, PutsTicksWhereTheyAreAskedFor) {
+  Chart chart = sample_chart();
+  chart.x.ticks = {1, 4};
+  const std::string svg = svg_of("", {chart});
+  EXPECT_NE(svg.find(">4</text>"), std::string::npos);
+  EXPECT_EQ(svg.find(">2</text>"), std::string::npos);
 }
 
 TEST(Svg, DrawsAxesWithoutAnyData) {
