@@ -46,6 +46,31 @@ TEST(FunctionRegistry, AnOlderVersionCanBeMadeCurrentAgain) {
   EXPECT_EQ(grid_of(registry, kAnn, "f", 0, {{"n", 5}}), 15u);
 }
 
+TEST(FunctionRegistry, TheListNamesWhatACallCanBind) {
+  using wire::Access;
+  FunctionRegistry registry;
+  RequestSpec request;
+  for (const char* name : {"in", "changed", "scratch", "middle", "reused", "out"}) {
+    request.buffers.push_back(store_buffer(name, 64));
+  }
+  request.buffers[3].ephemeral = true;
+  request.kernels = {kernel_on("a", {{0, Access::In},
+                                     {1, Access::InOut},
+                                     {2, Access::Temporary},
+                                     {3, Access::Out},
+                                     {4, Access::Temporary}}),
+                     kernel_on("b", {{3, Access::In}, {4, Access::In}, {5, Access::Out}}),
+                     kernel_on("c", {{4, Access::Out}, {5, Access::In}})};
+  for (KernelSpec& kernel : request.kernels) {
+    kernel.grid[0].value = 1;
+    kernel.block[0].value = 1;
+  }
+  ASSERT_TRUE(registry.deploy(kAnn, "f", request).has_value());
+  const auto version = registry.list(kAnn)[0].versions[0];
+  EXPECT_EQ(version.inputs, (std::vector<std::string>{"in", "changed"}));
+  EXPECT_EQ(version.outputs, (std::vector<std::string>{"changed", "reused", "out"}));
+}
+
 TEST(FunctionRegistry, UndeployOfTheCurrentVersionFallsBackToTheHighestLeft) {
   FunctionRegistry registry;
   for (const char* grid : {"n", "2 * n", "3 * n"}) {
