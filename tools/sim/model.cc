@@ -8,14 +8,6 @@ namespace {
 using Kind = SimOperation::Kind;
 using Where = ProgramBuffer::Where;
 
-std::string describe(const SimOperation& operation) {
-  static constexpr const char* kNames[] = {"put",     "put of an arena range", "get",    "stat",
-                                           "remove",  "run",                   "prepare", "release",
-                                           "cancel"};
-  return std::string(kNames[static_cast<int>(operation.kind)]) + " " +
-         std::to_string(operation.id) + (operation.key.empty() ? "" : " of '" + operation.key + "'");
-}
-
 std::string wrong(const SimOperation& operation, const std::string& what) {
   const SeenAnswer& answer = *operation.answer;
   return describe(operation) + ": " + what + "; the answer is " +
@@ -27,6 +19,20 @@ bool contains(const std::vector<StatusCode>& codes, StatusCode code) {
 }
 
 }  // namespace
+
+std::string describe(const SimOperation& operation) {
+  static constexpr const char* kNames[] = {"put",     "put of an arena range", "get",    "stat",
+                                           "remove",  "run",                   "prepare", "release",
+                                           "cancel"};
+  std::string text =
+      std::string(kNames[static_cast<int>(operation.kind)]) + " " + std::to_string(operation.id);
+  if (!operation.key.empty()) text += " of '" + operation.key + "'";
+  if (operation.count != 0) text += " from arena+" + std::to_string(operation.offset);
+  if (operation.has_deadline) text += " with a deadline";
+  if (operation.target != 0) text += " of " + std::to_string(operation.target);
+  const std::string program = operation.program.describe();
+  return program.empty() ? text : text + ": " + program;
+}
 
 SimOperation* RingModel::find(std::uint64_t id) {
   const auto found = std::find_if(log_.begin(), log_.end(),
@@ -176,7 +182,7 @@ std::string RingModel::look_at_run(const SimOperation& operation, const Faults& 
   if (program.fails()) expected.push_back(StatusCode::KernelFault);
   if (operation.answer->code != StatusCode::Ok) {
     const std::string fault = excuse(operation, faults, expected);
-    spoil(operation);
+    spoil(operation, faults);
     return fault;
   }
   if (!expected.empty()) {
@@ -301,11 +307,13 @@ std::string RingModel::excuse(const SimOperation& operation, const Faults& fault
   return excused ? "" : wrong(operation, "no reason to fail");
 }
 
-// A failed run stores nothing, but may have begun to write the arena.
-void RingModel::spoil(const SimOperation& operation) {
+// A failed run stores nothing, but may have begun to write the arena; also one that was cancelled
+// while it was queued again after its executor's end.
+void RingModel::spoil(const SimOperation& operation, const Faults& faults) {
   const StatusCode code = operation.answer->code;
+  const bool tried_once = faults.executor_deaths != operation.deaths_before;
   const bool never_began = code == StatusCode::NotFound || code == StatusCode::InvalidArgument ||
-                           code == StatusCode::Cancelled;
+                           (code == StatusCode::Cancelled && !tried_once);
   const Program& program = operation.program;
   for (std::size_t i = 0; i < program.buffers.size(); ++i) {
     if (!program.writes(i)) continue;

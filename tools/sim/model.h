@@ -40,10 +40,14 @@ struct SimOperation {
   bool has_deadline = false;   // Run.
   bool profile = false;        // Run.
   std::uint64_t target = 0;    // Cancel.
+  std::uint64_t deaths_before = 0;  // Run: Faults::executor_deaths when it was sent.
   bool cancel_sent = false;    // Run, Prepare: somebody tried to cancel it.
   std::optional<SeenAnswer> answer;
   std::optional<Bytes> object;  // Get of a large object.
 };
+
+// For people: "run 7 with a deadline: arena+448:64 = s1r0k2:64; ".
+std::string describe(const SimOperation& operation);
 
 class RingModel {
  public:
@@ -83,7 +87,7 @@ class RingModel {
                     const std::vector<Words>& memory, bool known);
   [[nodiscard]] std::string excuse(const SimOperation& operation, const Faults& faults,
                                    const std::vector<StatusCode>& expected) const;
-  void spoil(const SimOperation& operation);
+  void spoil(const SimOperation& operation, const Faults& faults);
   [[nodiscard]] bool reads_tainted(const SimOperation& operation) const;
   bool load(const ProgramBuffer& buffer, Words& words, std::vector<StatusCode>& expected) const;
   [[nodiscard]] static bool is_shared(const std::string& key) { return key.rfind("shared", 0) == 0; }

@@ -106,6 +106,40 @@ void Program::compute(std::vector<Words>& memory) const {
   }
 }
 
+std::string Program::describe() const {
+  const auto name = [&](std::size_t index) {
+    const ProgramBuffer& buffer = buffers[index];
+    std::string text = "temporary";
+    if (buffer.where == ProgramBuffer::Where::Key) text = buffer.key;
+    if (buffer.where == ProgramBuffer::Where::Arena) text = "arena";
+    if (buffer.where == ProgramBuffer::Where::Inline) text = "inline";
+    if (buffer.offset != 0) text += "+" + std::to_string(buffer.offset);
+    return text + ":" + std::to_string(buffer.words);
+  };
+  std::string text = n_iter == 1 ? "" : std::to_string(n_iter) + " times ";
+  if (stateful) text += "stateful ";
+  for (const ProgramKernel& kernel : kernels) {
+    switch (kernel.kind) {
+      case Kind::Fill:
+        text += name(kernel.out) + " = " + std::to_string(kernel.value) + "; ";
+        break;
+      case Kind::Copy:
+        text += name(kernel.out) + " = " + name(kernel.a) + "; ";
+        break;
+      case Kind::Add:
+        text += name(kernel.out) + " = " + name(kernel.a) + " + " + name(kernel.b) + "; ";
+        break;
+      case Kind::AddOne:
+        text += "++" + name(kernel.out) + "; ";
+        break;
+      case Kind::Fail:
+        text += "fail; ";
+        break;
+    }
+  }
+  return text;
+}
+
 RequestSpec Program::to_request(std::uint32_t arena) const {
   RequestSpec request;
   for (std::size_t i = 0; i < buffers.size(); ++i) {

@@ -45,6 +45,8 @@ struct Program {
   // Computes it. `memory` has the words of each buffer, loaded where reads() says so.
   void compute(std::vector<Words>& memory) const;
   [[nodiscard]] RequestSpec to_request(std::uint32_t arena) const;
+  // For people: "arena+448:64 = s1r0k2:64; fail; ".
+  [[nodiscard]] std::string describe() const;
 };
 
 }  // namespace kaas

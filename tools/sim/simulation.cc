@@ -205,7 +205,7 @@ class Simulation {
     if (choice < 30) {
       if (honest_.empty()) return connect_honest();
       HonestClient& client = *honest_[random_.below(honest_.size())];
-      for (std::uint64_t n = random_.between(1, 4); n > 0; --n) client.act(world_.now);
+      for (std::uint64_t n = random_.between(1, 4); n > 0; --n) client.act(world_.now, faults_);
     } else if (choice < 38) {
       if (liars_.empty()) return connect_liar();
       LyingClient& liar = *liars_[random_.below(liars_.size())];

@@ -285,17 +285,17 @@ SimOperation HonestClient::make_operation(std::size_t ring, std::uint64_t now_ns
   return operation;
 }
 
-void HonestClient::act(std::uint64_t now_ns) {
+void HonestClient::act(std::uint64_t now_ns, const Faults& faults) {
   const std::size_t ring = random_.below(rings_.size());
   SimClient::Ring& own = client_.ring(ring);
   // The largest message must fit: an operation that was made is sent.
   if (!own.writer.can_write(80'000)) return;
   Bytes message;
   SimOperation operation = make_operation(ring, now_ns, message);
+  operation.deaths_before = faults.executor_deaths;
   KAAS_CHECK(client_.send(ring, message));
   trace_.add("client " + std::to_string(client_.session()) + "." + std::to_string(ring) +
-             " sends " + std::to_string(operation.id) + " kind " +
-             std::to_string(static_cast<int>(operation.kind)) + " " + operation.key);
+             " sends " + describe(operation));
   ++counts_.sent;
   rings_[ring]->model.sent(std::move(operation));
   if (own.writer.wake_due()) own.doorbell.ring();

@@ -40,7 +40,7 @@ class HonestClient {
   HonestClient(SimClient& client, Random& random, Trace& trace, std::set<std::uint32_t>& shared);
 
   // Sends one operation if there is room.
-  void act(std::uint64_t now_ns);
+  void act(std::uint64_t now_ns, const Faults& faults);
   // Takes in at most `limit` answers of each ring. Empty: all is well.
   std::string read(const Faults& faults, std::size_t limit);
   [[nodiscard]] std::size_t unanswered() const;
