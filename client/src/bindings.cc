@@ -16,8 +16,12 @@ Bindings& Bindings::operator=(Bindings other) noexcept {
   return *this;
 }
 
-bool Bindings::empty() const noexcept { return impl_ == nullptr; }
-void Bindings::clear() noexcept { impl_.reset(); }
+bool Bindings::empty() const noexcept {
+  return impl_ == nullptr;
+}
+void Bindings::clear() noexcept {
+  impl_.reset();
+}
 
 BindingData& Bindings::bind(std::string_view buffer) {
   if (!impl_) impl_ = std::make_unique<Impl>();

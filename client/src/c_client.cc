@@ -22,7 +22,9 @@ const char* kaas_code_name(kaas_code code) {
   return kaas::name_of(static_cast<kaas::StatusCode>(code));
 }
 
-void kaas_text_free(char* text) { std::free(text); }
+void kaas_text_free(char* text) {
+  std::free(text);
+}
 
 // --- Connecting ----------------------------------------------------------------------------------
 
@@ -51,12 +53,18 @@ kaas_code kaas_connect(const kaas_options* options, kaas_client** client, kaas_e
   });
 }
 
-void kaas_close(kaas_client* client) { delete client; }
-uint64_t kaas_session(const kaas_client* client) { return client->client.session(); }
+void kaas_close(kaas_client* client) {
+  delete client;
+}
+uint64_t kaas_session(const kaas_client* client) {
+  return client->client.session();
+}
 const char* kaas_daemon_version(const kaas_client* client) {
   return client->client.daemon_version().c_str();
 }
-const char* kaas_socket(const kaas_client* client) { return client->client.socket().c_str(); }
+const char* kaas_socket(const kaas_client* client) {
+  return client->client.socket().c_str();
+}
 
 // --- Memory --------------------------------------------------------------------------------------
 
@@ -64,11 +72,21 @@ kaas_code kaas_allocate(kaas_client* client, uint64_t bytes, kaas_buffer** buffe
                         kaas_error* error) {
   return handed_out(buffer, error, [&] { return client->client.allocate(bytes); });
 }
-void* kaas_buffer_data(const kaas_buffer* buffer) { return buffer->buffer.data(); }
-size_t kaas_buffer_size(const kaas_buffer* buffer) { return buffer->buffer.size(); }
-uint32_t kaas_buffer_segment(const kaas_buffer* buffer) { return buffer->buffer.segment(); }
-uint64_t kaas_buffer_offset(const kaas_buffer* buffer) { return buffer->buffer.offset(); }
-void kaas_buffer_free(kaas_buffer* buffer) { delete buffer; }
+void* kaas_buffer_data(const kaas_buffer* buffer) {
+  return buffer->buffer.data();
+}
+size_t kaas_buffer_size(const kaas_buffer* buffer) {
+  return buffer->buffer.size();
+}
+uint32_t kaas_buffer_segment(const kaas_buffer* buffer) {
+  return buffer->buffer.segment();
+}
+uint64_t kaas_buffer_offset(const kaas_buffer* buffer) {
+  return buffer->buffer.offset();
+}
+void kaas_buffer_free(kaas_buffer* buffer) {
+  delete buffer;
+}
 
 kaas_code kaas_register_region(kaas_client* client, int descriptor, uint64_t bytes, int writable,
                                kaas_region** region, kaas_error* error) {
@@ -76,24 +94,28 @@ kaas_code kaas_register_region(kaas_client* client, int descriptor, uint64_t byt
     return client->client.register_region(descriptor, bytes, writable != 0);
   });
 }
-uint64_t kaas_region_size(const kaas_region* region) { return region->region.size(); }
-uint32_t kaas_region_segment(const kaas_region* region) { return region->region.segment(); }
-void kaas_region_free(kaas_region* region) { delete region; }
+uint64_t kaas_region_size(const kaas_region* region) {
+  return region->region.size();
+}
+uint32_t kaas_region_segment(const kaas_region* region) {
+  return region->region.segment();
+}
+void kaas_region_free(kaas_region* region) {
+  delete region;
+}
 
 // --- Store ---------------------------------------------------------------------------------------
 
 kaas_code kaas_put(kaas_client* client, const char* key, const void* data, size_t bytes,
                    kaas_object_info* info, kaas_error* error) {
-  return info_out(info, error, [&] {
-    return client->client.put(text_of(key), kaas::bytes_of(data, bytes));
-  });
+  return info_out(info, error,
+                  [&] { return client->client.put(text_of(key), kaas::bytes_of(data, bytes)); });
 }
 kaas_code kaas_put_buffer(kaas_client* client, const char* key, const kaas_buffer* buffer,
                           uint64_t offset, uint64_t bytes, kaas_object_info* info,
                           kaas_error* error) {
-  return info_out(info, error, [&] {
-    return client->client.put(text_of(key), buffer->buffer, offset, bytes);
-  });
+  return info_out(info, error,
+                  [&] { return client->client.put(text_of(key), buffer->buffer, offset, bytes); });
 }
 kaas_code kaas_donate(kaas_client* client, const char* key, int descriptor, kaas_object_info* info,
                       kaas_error* error) {
@@ -104,10 +126,18 @@ kaas_code kaas_get(kaas_client* client, const char* key, const uint32_t* owner_u
   return handed_out(object, error,
                     [&] { return client->client.get(text_of(key), uid_of(owner_uid)); });
 }
-const void* kaas_object_data(const kaas_object* object) { return object->object.bytes().data(); }
-size_t kaas_object_size(const kaas_object* object) { return object->object.bytes().size(); }
-uint64_t kaas_object_version(const kaas_object* object) { return object->object.version(); }
-void kaas_object_free(kaas_object* object) { delete object; }
+const void* kaas_object_data(const kaas_object* object) {
+  return object->object.bytes().data();
+}
+size_t kaas_object_size(const kaas_object* object) {
+  return object->object.bytes().size();
+}
+uint64_t kaas_object_version(const kaas_object* object) {
+  return object->object.version();
+}
+void kaas_object_free(kaas_object* object) {
+  delete object;
+}
 
 kaas_code kaas_stat(kaas_client* client, const char* key, const uint32_t* owner_uid,
                     kaas_object_info* info, kaas_error* error) {
@@ -117,9 +147,8 @@ kaas_code kaas_stat(kaas_client* client, const char* key, const uint32_t* owner_
 kaas_code kaas_remove(kaas_client* client, const char* key, kaas_error* error) {
   return done(error, [&] { return client->client.remove(text_of(key)); });
 }
-kaas_code kaas_list_json(kaas_client* client, const char* prefix, const char* after,
-                         uint32_t limit, const uint32_t* owner_uid, char** text,
-                         kaas_error* error) {
+kaas_code kaas_list_json(kaas_client* client, const char* prefix, const char* after, uint32_t limit,
+                         const uint32_t* owner_uid, char** text, kaas_error* error) {
   return text_out(text, error, [&] {
     return client->client.list_json(text_of(prefix), text_of(after), limit, uid_of(owner_uid));
   });
@@ -134,15 +163,13 @@ kaas_code kaas_unshare(kaas_client* client, const char* key, const uint32_t* uid
 }
 
 kaas_future* kaas_put_async(kaas_client* client, const char* key, const void* data, size_t bytes) {
-  return future_out([&] {
-    return client->client.put_async(text_of(key), kaas::bytes_of(data, bytes));
-  });
+  return future_out(
+      [&] { return client->client.put_async(text_of(key), kaas::bytes_of(data, bytes)); });
 }
 kaas_future* kaas_put_buffer_async(kaas_client* client, const char* key, const kaas_buffer* buffer,
                                    uint64_t offset, uint64_t bytes) {
-  return future_out([&] {
-    return client->client.put_async(text_of(key), buffer->buffer, offset, bytes);
-  });
+  return future_out(
+      [&] { return client->client.put_async(text_of(key), buffer->buffer, offset, bytes); });
 }
 kaas_future* kaas_donate_async(kaas_client* client, const char* key, int descriptor) {
   return future_out([&] { return client->client.donate_async(text_of(key), descriptor); });
@@ -159,8 +186,12 @@ kaas_future* kaas_remove_async(kaas_client* client, const char* key) {
 
 // --- Event loops ---------------------------------------------------------------------------------
 
-int kaas_event_fd(kaas_client* client) { return client->client.event_fd(); }
-size_t kaas_poll(kaas_client* client) { return client->client.poll(); }
+int kaas_event_fd(kaas_client* client) {
+  return client->client.event_fd();
+}
+size_t kaas_poll(kaas_client* client) {
+  return client->client.poll();
+}
 kaas_code kaas_alive(kaas_client* client, kaas_error* error) {
   return done(error, [&] { return client->client.alive(); });
 }

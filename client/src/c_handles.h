@@ -59,7 +59,9 @@ struct kaas_future {
 namespace kaas {
 inline namespace v1 {
 
-inline std::string_view text_of(const char* text) { return text == nullptr ? "" : text; }
+inline std::string_view text_of(const char* text) {
+  return text == nullptr ? "" : text;
+}
 
 inline std::span<const std::byte> bytes_of(const void* data, std::size_t bytes) {
   return {static_cast<const std::byte*>(data), data == nullptr ? 0 : bytes};

@@ -82,8 +82,12 @@ void place(kaas::BufferBuilder& buffer, const kaas_buffer_options& options) {
 }
 
 void fill(const kaas::Output& from, kaas_output* output) {
-  *output = {from.buffer, from.name.c_str(), from.bytes, from.version,
-             from.data.empty() ? nullptr : from.data.data(), from.data.size()};
+  *output = {from.buffer,
+             from.name.c_str(),
+             from.bytes,
+             from.version,
+             from.data.empty() ? nullptr : from.data.data(),
+             from.data.size()};
 }
 
 kaas::DimExpression dims_of(const char* x, const char* y, const char* z) {
@@ -118,7 +122,9 @@ kaas_builder* kaas_builder_new(void) {
     return nullptr;
   }
 }
-void kaas_builder_free(kaas_builder* builder) { delete builder; }
+void kaas_builder_free(kaas_builder* builder) {
+  delete builder;
+}
 
 void kaas_builder_buffer(kaas_builder* builder, const char* name, uint64_t size,
                          const kaas_buffer_options* given) {
@@ -131,9 +137,8 @@ void kaas_builder_buffer(kaas_builder* builder, const char* name, uint64_t size,
   });
 }
 void kaas_builder_kernel(kaas_builder* builder, const char* library, const char* kernel) {
-  build_step(builder, [&] {
-    builder->kernel = builder->builder.kernel(text_of(library), text_of(kernel));
-  });
+  build_step(builder,
+             [&] { builder->kernel = builder->builder.kernel(text_of(library), text_of(kernel)); });
 }
 void kaas_builder_iterations(kaas_builder* builder, uint64_t times) {
   build_step(builder, [&] { builder->builder.n_iter(times); });
@@ -189,8 +194,7 @@ void kaas_kernel_f32(kaas_builder* builder, float value) {
 void kaas_kernel_f64(kaas_builder* builder, double value) {
   kernel_step(builder, [&](auto& kernel) { kernel.literal(value); });
 }
-void kaas_kernel_expression(kaas_builder* builder, kaas_literal_type type,
-                            const char* expression) {
+void kaas_kernel_expression(kaas_builder* builder, kaas_literal_type type, const char* expression) {
   kernel_step(builder, [&](auto& kernel) {
     kernel.literal(static_cast<kaas::LiteralType>(type), text_of(expression));
   });
@@ -208,10 +212,18 @@ void kaas_kernel_raw(kaas_builder* builder, const void* data, size_t bytes,
 void kaas_kernel_argument(kaas_builder* builder, const char* buffer, kaas_access access) {
   kernel_step(builder, [&](auto& kernel) {
     switch (access) {
-      case KAAS_IN: kernel.in(text_of(buffer)); return;
-      case KAAS_OUT: kernel.out(text_of(buffer)); return;
-      case KAAS_INOUT: kernel.inout(text_of(buffer)); return;
-      case KAAS_TEMPORARY: kernel.temporary(text_of(buffer)); return;
+      case KAAS_IN:
+        kernel.in(text_of(buffer));
+        return;
+      case KAAS_OUT:
+        kernel.out(text_of(buffer));
+        return;
+      case KAAS_INOUT:
+        kernel.inout(text_of(buffer));
+        return;
+      case KAAS_TEMPORARY:
+        kernel.temporary(text_of(buffer));
+        return;
     }
     fail(*builder, StatusCode::InvalidArgument, "access of an argument is none of kaas_access");
   });
@@ -237,13 +249,21 @@ kaas_code kaas_request_from_bytes(const void* data, size_t bytes, kaas_request**
 const void* kaas_request_data(const kaas_request* request) {
   return request->request.bytes().data();
 }
-size_t kaas_request_size(const kaas_request* request) { return request->request.bytes().size(); }
-void kaas_request_free(kaas_request* request) { delete request; }
+size_t kaas_request_size(const kaas_request* request) {
+  return request->request.bytes().size();
+}
+void kaas_request_free(kaas_request* request) {
+  delete request;
+}
 
 // --- Bindings ------------------------------------------------------------------------------------
 
-kaas_bindings* kaas_bindings_new(void) { return new (std::nothrow) kaas_bindings(); }
-void kaas_bindings_free(kaas_bindings* bindings) { delete bindings; }
+kaas_bindings* kaas_bindings_new(void) {
+  return new (std::nothrow) kaas_bindings();
+}
+void kaas_bindings_free(kaas_bindings* bindings) {
+  delete bindings;
+}
 void kaas_bindings_clear(kaas_bindings* bindings) {
   bindings->bindings.clear();
   bindings->failed = false;
@@ -269,9 +289,8 @@ void kaas_bind_region(kaas_bindings* bindings, const char* buffer, const kaas_re
             [&](kaas::Bindings& all) { all.in(text_of(buffer), region->region, offset); });
 }
 void kaas_bind_bytes(kaas_bindings* bindings, const char* buffer, const void* data, size_t bytes) {
-  bind_step(bindings, [&](kaas::Bindings& all) {
-    all.inline_bytes(text_of(buffer), bytes_of(data, bytes));
-  });
+  bind_step(bindings,
+            [&](kaas::Bindings& all) { all.inline_bytes(text_of(buffer), bytes_of(data, bytes)); });
 }
 void kaas_bind_reply(kaas_bindings* bindings, const char* buffer) {
   bind_step(bindings, [&](kaas::Bindings& all) { all.in_message(text_of(buffer)); });
@@ -322,16 +341,19 @@ kaas_code kaas_plan_run(const kaas_plan* plan, const kaas_bindings* bindings,
 }
 kaas_future* kaas_plan_submit(const kaas_plan* plan, const kaas_bindings* bindings,
                               const kaas_run_options* options) {
-  return future_out(
-      [&] { return plan->plan.submit(bindings_of(bindings), options_of(options)); });
+  return future_out([&] { return plan->plan.submit(bindings_of(bindings), options_of(options)); });
 }
 kaas_future* kaas_plan_try_submit(const kaas_plan* plan, const kaas_bindings* bindings,
                                   const kaas_run_options* options) {
   return future_out(
       [&] { return plan->plan.try_submit(bindings_of(bindings), options_of(options)); });
 }
-uint32_t kaas_plan_id(const kaas_plan* plan) { return plan->plan.id(); }
-void kaas_plan_free(kaas_plan* plan) { delete plan; }
+uint32_t kaas_plan_id(const kaas_plan* plan) {
+  return plan->plan.id();
+}
+void kaas_plan_free(kaas_plan* plan) {
+  delete plan;
+}
 
 kaas_code kaas_deploy(kaas_client* client, const char* function, const kaas_request* request,
                       uint32_t* version, kaas_error* error) {
@@ -370,8 +392,12 @@ kaas_code kaas_make_current(kaas_client* client, const char* function, uint32_t 
 
 // --- Replies -------------------------------------------------------------------------------------
 
-uint64_t kaas_reply_tag(const kaas_reply* reply) { return reply->reply.tag; }
-size_t kaas_reply_output_count(const kaas_reply* reply) { return reply->reply.outputs.size(); }
+uint64_t kaas_reply_tag(const kaas_reply* reply) {
+  return reply->reply.tag;
+}
+size_t kaas_reply_output_count(const kaas_reply* reply) {
+  return reply->reply.outputs.size();
+}
 int kaas_reply_output(const kaas_reply* reply, size_t index, kaas_output* output) {
   if (index >= reply->reply.outputs.size()) return 0;
   fill(reply->reply.outputs[index], output);
@@ -410,11 +436,15 @@ int kaas_reply_profile(const kaas_reply* reply, kaas_profile* profile) {
               reply->reply.profile->device.c_str()};
   return 1;
 }
-void kaas_reply_free(kaas_reply* reply) { delete reply; }
+void kaas_reply_free(kaas_reply* reply) {
+  delete reply;
+}
 
 // --- Futures -------------------------------------------------------------------------------------
 
-int kaas_future_ready(kaas_future* future) { return future->base().ready() ? 1 : 0; }
+int kaas_future_ready(kaas_future* future) {
+  return future->base().ready() ? 1 : 0;
+}
 int kaas_future_wait(kaas_future* future, uint64_t timeout_ns) {
   constexpr uint64_t kLast = std::numeric_limits<int64_t>::max();
   if (timeout_ns > kLast) {
@@ -423,7 +453,9 @@ int kaas_future_wait(kaas_future* future, uint64_t timeout_ns) {
   }
   return future->base().wait(std::chrono::nanoseconds(static_cast<int64_t>(timeout_ns))) ? 1 : 0;
 }
-uint64_t kaas_future_id(const kaas_future* future) { return future->base().id(); }
+uint64_t kaas_future_id(const kaas_future* future) {
+  return future->base().id();
+}
 kaas_code kaas_future_cancel(kaas_future* future, kaas_error* error) {
   return done(error, [&] { return future->base().cancel(); });
 }
@@ -447,6 +479,8 @@ kaas_code kaas_future_done(kaas_future* future, kaas_error* error) {
   if (wanted == nullptr) return KAAS_INVALID_ARGUMENT;
   return done(error, [&] { return wanted->get(); });
 }
-void kaas_future_free(kaas_future* future) { delete future; }
+void kaas_future_free(kaas_future* future) {
+  delete future;
+}
 
 }  // extern "C"

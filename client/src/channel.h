@@ -115,7 +115,7 @@ class Channel {
   RingView submit_view_;
   RingView completion_view_;
 
-  std::mutex mutex_;  // Guards everything below.
+  std::mutex mutex_;             // Guards everything below.
   std::condition_variable led_;  // The leader has taken answers in, or leads no longer.
   RingWriter writer_;
   RingReader reader_;

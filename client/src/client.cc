@@ -63,13 +63,21 @@ Client& Client::operator=(Client&& other) noexcept {
   return *this;
 }
 
-std::uint64_t Client::session() const noexcept { return session_->id(); }
-const std::string& Client::daemon_version() const noexcept { return session_->daemon_version(); }
-const std::string& Client::socket() const noexcept { return session_->link()->path(); }
+std::uint64_t Client::session() const noexcept {
+  return session_->id();
+}
+const std::string& Client::daemon_version() const noexcept {
+  return session_->daemon_version();
+}
+const std::string& Client::socket() const noexcept {
+  return session_->link()->path();
+}
 
 // --- Memory --------------------------------------------------------------------------------------
 
-Result<Buffer> Client::allocate(std::uint64_t bytes) { return session_->allocate(bytes); }
+Result<Buffer> Client::allocate(std::uint64_t bytes) {
+  return session_->allocate(bytes);
+}
 Result<Region> Client::register_region(int descriptor, std::uint64_t bytes, bool writable) {
   return session_->register_region(descriptor, bytes, writable);
 }
@@ -88,11 +96,11 @@ Future<ObjectInfo> Client::put_async(std::string_view key, std::span<const std::
 Future<ObjectInfo> Client::put_async(std::string_view key, const Buffer& buffer,
                                      std::uint64_t offset, std::uint64_t bytes) {
   if (offset > buffer.size() || bytes > buffer.size() - offset) {
-    return Session::future<ObjectInfo>(
-        Status{StatusCode::InvalidArgument,
-               "range [" + std::to_string(offset) + ", " + std::to_string(offset) + " + " +
-                   std::to_string(bytes) + ") is outside the buffer of " +
-                   std::to_string(buffer.size()) + " bytes"});
+    return Session::future<ObjectInfo>(Status{
+        StatusCode::InvalidArgument, "range [" + std::to_string(offset) + ", " +
+                                         std::to_string(offset) + " + " + std::to_string(bytes) +
+                                         ") is outside the buffer of " +
+                                         std::to_string(buffer.size()) + " bytes"});
   }
   return send<ObjectInfo>(*session_, Effect::Changes, [&] {
     return encode_put_segment(key, buffer.segment(), buffer.offset() + offset, bytes);
@@ -135,11 +143,12 @@ Result<Object> Client::get(std::string_view key, std::optional<std::uint32_t> ow
 Result<ObjectInfo> Client::stat(std::string_view key, std::optional<std::uint32_t> owner_uid) {
   return stat_async(key, owner_uid).get();
 }
-Result<void> Client::remove(std::string_view key) { return remove_async(key).get(); }
+Result<void> Client::remove(std::string_view key) {
+  return remove_async(key).get();
+}
 
 Result<std::string> Client::list_json(std::string_view prefix, std::string_view after,
-                                      std::uint32_t limit,
-                                      std::optional<std::uint32_t> owner_uid) {
+                                      std::uint32_t limit, std::optional<std::uint32_t> owner_uid) {
   return json(*session_, [&](Builder& builder) {
     const auto prefix_text = text(builder, prefix);
     const auto after_text = text(builder, after);
@@ -177,10 +186,9 @@ Result<Reply> Client::run(const Request& request, const RunOptions& options) {
   return submit(request, options).get();
 }
 Result<Plan> Client::prepare(const Request& request) {
-  KAAS_ASSIGN_OR_RETURN(const PlanNumber plan,
-                        send<PlanNumber>(*session_, Effect::Reads, [&] {
-                          return encode_prepare(request.bytes());
-                        }).get());
+  KAAS_ASSIGN_OR_RETURN(const PlanNumber plan, send<PlanNumber>(*session_, Effect::Reads, [&] {
+                                                 return encode_prepare(request.bytes());
+                                               }).get());
   return Session::plan(
       std::make_shared<const Plan::Impl>(session_, plan.number, buffer_names(request.bytes())));
 }
@@ -219,9 +227,15 @@ Result<void> Client::make_current(std::string_view function, std::uint32_t versi
 
 // --- Event loops ---------------------------------------------------------------------------------
 
-int Client::event_fd() noexcept { return session_->event_fd(); }
-std::size_t Client::poll() noexcept { return session_->poll(); }
-Result<void> Client::alive() noexcept { return session_->alive(); }
+int Client::event_fd() noexcept {
+  return session_->event_fd();
+}
+std::size_t Client::poll() noexcept {
+  return session_->poll();
+}
+Result<void> Client::alive() noexcept {
+  return session_->alive();
+}
 
 // --- Administration ------------------------------------------------------------------------------
 
@@ -242,13 +256,12 @@ Result<std::string> Client::logs_json(std::uint64_t after, std::uint32_t limit) 
               [&](Builder& builder) { return wire::CreateGetLogs(builder, after, limit); });
 }
 Result<void> Client::kick(std::uint64_t session) {
-  return without_value(session_->call(
-      [&](Builder& builder) { return wire::CreateKick(builder, session); }));
+  return without_value(
+      session_->call([&](Builder& builder) { return wire::CreateKick(builder, session); }));
 }
 Result<void> Client::cancel_request(std::uint64_t session, std::uint32_t ring, std::uint64_t id) {
-  return without_value(session_->call([&](Builder& builder) {
-    return wire::CreateCancelRequest(builder, session, ring, id);
-  }));
+  return without_value(session_->call(
+      [&](Builder& builder) { return wire::CreateCancelRequest(builder, session, ring, id); }));
 }
 Result<void> Client::reload() {
   return without_value(

@@ -97,8 +97,7 @@ Offset<wire::Binding> write_binding(Builder& builder, const BufferNames* names,
 using BindingVector = Offset<flatbuffers::Vector<Offset<wire::Binding>>>;
 using OverrideVector = Offset<flatbuffers::Vector<Offset<wire::LiteralOverride>>>;
 
-BindingVector write_bindings(Builder& builder, const BufferNames* names,
-                             const BindingsData* data) {
+BindingVector write_bindings(Builder& builder, const BufferNames* names, const BindingsData* data) {
   if (data == nullptr || data->bindings.empty()) return {};
   std::vector<Offset<wire::Binding>> tables;
   for (const BindingData& binding : data->bindings) {
@@ -113,8 +112,8 @@ OverrideVector write_overrides(Builder& builder, const BindingsData* data) {
   for (const LiteralOverrideData& literal : data->literals) {
     Bytes raw;
     if (!literal.raw.empty()) raw = write_octets(builder, literal.raw);
-    tables.push_back(wire::CreateLiteralOverride(builder, literal.kernel, literal.literal,
-                                                 literal.bits, raw));
+    tables.push_back(
+        wire::CreateLiteralOverride(builder, literal.kernel, literal.literal, literal.bits, raw));
   }
   return builder.CreateVector(tables);
 }
@@ -179,8 +178,8 @@ EncodedSubmission encode_call(std::string_view function, std::uint32_t version,
   const auto bound = write_bindings(builder, nullptr, data);
   const auto overrides = write_overrides(builder, data);
   const auto run = write_options(builder, options);
-  return finish(builder, wire::CreateCall(builder, name, version, value_vector, bound, overrides,
-                                          run));
+  return finish(builder,
+                wire::CreateCall(builder, name, version, value_vector, bound, overrides, run));
 }
 
 EncodedSubmission encode_deploy(std::string_view function, std::span<const std::byte> request) {

@@ -12,7 +12,9 @@ using flatbuffers::Offset;
 using Builder = flatbuffers::FlatBufferBuilder;
 using BufferIndex = std::unordered_map<std::string, std::uint16_t>;
 
-wire::Dim3 wire_dim(const Dim3& dim) { return {dim.x, dim.y, dim.z}; }
+wire::Dim3 wire_dim(const Dim3& dim) {
+  return {dim.x, dim.y, dim.z};
+}
 
 Offset<flatbuffers::String> text(Builder& builder, const std::string& value) {
   return value.empty() ? Offset<flatbuffers::String>() : builder.CreateString(value);
@@ -118,8 +120,7 @@ Result<BufferIndex> number_buffers(const std::vector<BufferData>& buffers) {
   for (const BufferData& buffer : buffers) {
     const auto number = static_cast<std::uint16_t>(index.size());
     if (!index.emplace(buffer.name, number).second) {
-      return Status{StatusCode::InvalidArgument,
-                    "buffer '" + buffer.name + "' is declared twice"};
+      return Status{StatusCode::InvalidArgument, "buffer '" + buffer.name + "' is declared twice"};
     }
   }
   return index;

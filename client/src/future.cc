@@ -18,8 +18,7 @@ bool in_forked_child(const Pending& pending) noexcept {
 
 // The answer's message where it was kept, else nullptr.
 const wire::Answer* kept_answer(const Pending& pending) {
-  return pending.words.empty() ? nullptr
-                               : flatbuffers::GetRoot<wire::Answer>(pending.words.data());
+  return pending.words.empty() ? nullptr : flatbuffers::GetRoot<wire::Answer>(pending.words.data());
 }
 
 Status failure_of(const Pending& pending) {
@@ -40,14 +39,21 @@ std::vector<std::byte> copy_of(const flatbuffers::Vector<std::uint8_t>* bytes) {
 }
 
 Stages stages_of(const wire::Stages& from) {
-  return {from.intake_ns(), from.plan_ns(), from.queue_ns(),   from.load_ns(),
+  return {from.intake_ns(), from.plan_ns(),  from.queue_ns(),   from.load_ns(),
           from.run_ns(),    from.store_ns(), from.execute_ns(), from.settle_ns()};
 }
 
 Counters counters_of(const wire::Counters& from) {
-  return {from.device_hits(),   from.device_misses(), from.host_to_device_bytes(),
-          from.device_to_host_bytes(), from.evictions(), from.evicted_bytes(),
-          from.kernel_hits(),   from.kernel_misses(), from.launches(), from.iterations()};
+  return {from.device_hits(),
+          from.device_misses(),
+          from.host_to_device_bytes(),
+          from.device_to_host_bytes(),
+          from.evictions(),
+          from.evicted_bytes(),
+          from.kernel_hits(),
+          from.kernel_misses(),
+          from.launches(),
+          from.iterations()};
 }
 
 Result<Reply> value_of(Pending& pending, const Reply*) {
@@ -58,8 +64,8 @@ Result<Reply> value_of(Pending& pending, const Reply*) {
   if (answer->outputs() != nullptr) {
     reply.outputs.reserve(answer->outputs()->size());
     for (const wire::Output* output : *answer->outputs()) {
-      reply.outputs.push_back({output->buffer(), std::string(view(output->name())),
-                               output->bytes(), output->version(), copy_of(output->data())});
+      reply.outputs.push_back({output->buffer(), std::string(view(output->name())), output->bytes(),
+                               output->version(), copy_of(output->data())});
     }
   }
   if (const wire::Profile* profile = answer->profile()) {
@@ -84,7 +90,9 @@ Result<Object> value_of(Pending& pending, const Object*) {
                               pending.version);
 }
 
-Result<std::uint64_t> value_of(Pending& pending, const std::uint64_t*) { return pending.version; }
+Result<std::uint64_t> value_of(Pending& pending, const std::uint64_t*) {
+  return pending.version;
+}
 
 Result<PlanNumber> value_of(Pending& pending, const PlanNumber*) {
   return PlanNumber{pending.plan};
@@ -112,7 +120,9 @@ FutureBase& FutureBase::operator=(FutureBase&& other) noexcept {
   return *this;
 }
 
-FutureBase::~FutureBase() { drop(); }
+FutureBase::~FutureBase() {
+  drop();
+}
 
 void FutureBase::drop() noexcept {
   Pending* pending = std::exchange(pending_, nullptr);
@@ -138,7 +148,9 @@ void FutureBase::wait() noexcept {
   pending_->channel->wait(*pending_, kNoDeadline);
 }
 
-std::uint64_t FutureBase::id() const noexcept { return pending_ == nullptr ? 0 : pending_->id; }
+std::uint64_t FutureBase::id() const noexcept {
+  return pending_ == nullptr ? 0 : pending_->id;
+}
 
 Result<void> FutureBase::cancel() noexcept {
   if (pending_ == nullptr) {

@@ -30,9 +30,12 @@ bool Link::send(std::span<const std::byte> message, std::span<const int> descrip
                 std::uint64_t deadline_ns) {
   while (!dead()) {
     switch (send_message(socket_.get(), message, descriptors)) {
-      case SendOutcome::Sent: return true;
-      case SendOutcome::HungUp: return false;
-      case SendOutcome::WouldBlock: break;
+      case SendOutcome::Sent:
+        return true;
+      case SendOutcome::HungUp:
+        return false;
+      case SendOutcome::WouldBlock:
+        break;
     }
     if (now_ns() >= deadline_ns) return false;
     wait_writable(socket_.get(), kSliceNs);
@@ -89,7 +92,8 @@ void Link::drain_locked() {
                                       kControlMessageBytesMax);
     Received received = receive_message(socket_.get(), buffer, kDescriptorsPerMessageMax);
     switch (received.outcome) {
-      case ReceiveOutcome::WouldBlock: return;
+      case ReceiveOutcome::WouldBlock:
+        return;
       case ReceiveOutcome::HungUp:
         kill_locked({StatusCode::Unavailable, "kaasd at " + path_ + " has ended the session"});
         return;
@@ -104,7 +108,9 @@ void Link::drain_locked() {
         }
         return;
       }
-      case ReceiveOutcome::Message: take_in(std::move(received)); break;
+      case ReceiveOutcome::Message:
+        take_in(std::move(received));
+        break;
     }
   }
 }

@@ -77,7 +77,7 @@ class Link {
 
  private:
   bool send(std::span<const std::byte> message, std::span<const int> descriptors,
-                    std::uint64_t deadline_ns);
+            std::uint64_t deadline_ns);
   Result<ControlAnswer> exchange(std::uint64_t id, std::span<const std::byte> message,
                                  std::span<const int> descriptors, std::uint64_t timeout_ns);
   void drain_locked();

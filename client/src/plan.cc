@@ -39,9 +39,8 @@ Future<Reply> Plan::Impl::submit(const Bindings& bindings, const RunOptions& opt
     return Session::future<Reply>((*channel)->submit(
         {{message, bare_run.size()}, bare_run_id_offset}, Effect::Changes, 0, when_full));
   }
-  return Session::future<Reply>(
-      (*channel)->submit(encode_invoke(number, names, bindings, options), Effect::Changes,
-                         options.tag, when_full));
+  return Session::future<Reply>((*channel)->submit(encode_invoke(number, names, bindings, options),
+                                                   Effect::Changes, options.tag, when_full));
 }
 
 Result<Reply> Plan::run(const Bindings& bindings, const RunOptions& options) const {
@@ -53,7 +52,9 @@ Future<Reply> Plan::submit(const Bindings& bindings, const RunOptions& options) 
 Future<Reply> Plan::try_submit(const Bindings& bindings, const RunOptions& options) const {
   return impl_->submit(bindings, options, WhenFull::Fail);
 }
-std::uint32_t Plan::id() const noexcept { return impl_->number; }
+std::uint32_t Plan::id() const noexcept {
+  return impl_->number;
+}
 
 }  // namespace v1
 }  // namespace kaas

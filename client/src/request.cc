@@ -17,7 +17,9 @@ Request Request::from_bytes(std::span<const std::byte> flatbuffer) {
       std::make_shared<const std::vector<std::byte>>(flatbuffer.begin(), flatbuffer.end()));
 }
 
-std::span<const std::byte> Request::bytes() const noexcept { return *bytes_; }
+std::span<const std::byte> Request::bytes() const noexcept {
+  return *bytes_;
+}
 
 // --- BufferBuilder -------------------------------------------------------------------------------
 
@@ -29,7 +31,9 @@ std::vector<std::byte> copy_of(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-BufferData& BufferBuilder::data() const { return owner_->impl_->buffers[index_]; }
+BufferData& BufferBuilder::data() const {
+  return owner_->impl_->buffers[index_];
+}
 
 BufferBuilder& BufferBuilder::at(std::string_view key, std::uint64_t offset) {
   data().where = wire::Where::Store;
@@ -90,7 +94,9 @@ BufferBuilder& BufferBuilder::resident(bool on) {
 
 // --- KernelBuilder -------------------------------------------------------------------------------
 
-KernelData& KernelBuilder::data() const { return owner_->impl_->kernels[index_]; }
+KernelData& KernelBuilder::data() const {
+  return owner_->impl_->kernels[index_];
+}
 
 KernelBuilder& KernelBuilder::grid(std::uint32_t x, std::uint32_t y, std::uint32_t z) {
   data().grid = {x, y, z};

@@ -116,12 +116,11 @@ Result<ChannelParts> Session::open_ring(const wire::RingInfo& info,
   parts.ring = info.ring();
   parts.epoch = epoch_;
   parts.spin_ns = spin_ns_;
-  KAAS_ASSIGN_OR_RETURN(parts.submit,
-                        map_received(descriptors[0].get(), geometry.segment_bytes(),
-                                    Mapping::Mode::ReadWrite, "the submit ring"));
+  KAAS_ASSIGN_OR_RETURN(parts.submit, map_received(descriptors[0].get(), geometry.segment_bytes(),
+                                                   Mapping::Mode::ReadWrite, "the submit ring"));
   KAAS_ASSIGN_OR_RETURN(parts.completion,
                         map_received(descriptors[1].get(), geometry.segment_bytes(),
-                                    Mapping::Mode::ReadOnly, "the completion ring"));
+                                     Mapping::Mode::ReadOnly, "the completion ring"));
   parts.doorbell = Doorbell(std::move(descriptors[2]));
   const RingView view = RingView::at(parts.completion.data(), geometry);
   if (view.header->epoch != epoch_) return violation("the ring belongs to another life of kaasd");
@@ -130,7 +129,7 @@ Result<ChannelParts> Session::open_ring(const wire::RingInfo& info,
 
 Result<void> Session::open_arena(const wire::SegmentInfo& info, int descriptor) {
   KAAS_ASSIGN_OR_RETURN(Mapping mapping, map_received(descriptor, info.bytes(),
-                                                     Mapping::Mode::ReadWrite, "the arena"));
+                                                      Mapping::Mode::ReadWrite, "the arena"));
   arenas_.push_back({info.segment(), std::move(mapping), Arena(info.bytes())});
   if (arena_bytes_ == 0) arena_bytes_ = info.bytes();
   return {};
@@ -186,9 +185,8 @@ Result<Channel*> Session::assign_channel() {
   }
   // Rings are shared where there can be no more: their lock allows it.
   if (free == channels_.end()) {
-    free = std::min_element(channels_.begin(), channels_.end(), [](const Slot& a, const Slot& b) {
-      return a.threads < b.threads;
-    });
+    free = std::min_element(channels_.begin(), channels_.end(),
+                            [](const Slot& a, const Slot& b) { return a.threads < b.threads; });
   }
   ++free->threads;
   ThreadRings::mine().add(serial_, weak_from_this(), free->channel);

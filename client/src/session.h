@@ -101,9 +101,9 @@ class Session : public std::enable_shared_from_this<Session> {
 
   std::mutex channels_mutex_;  // Guards the next five. Before a channel's lock.
   std::vector<Slot> channels_;
-  std::size_t opening_ = 0;    // That kaasd has been asked for.
-  Descriptor epoll_;           // What event_fd() returns; none until then.
-  Descriptor event_;           // In it: answers that another call has taken in.
+  std::size_t opening_ = 0;  // That kaasd has been asked for.
+  Descriptor epoll_;         // What event_fd() returns; none until then.
+  Descriptor event_;         // In it: answers that another call has taken in.
   bool watching_daemon_ = false;
 
   std::mutex arenas_mutex_;  // Guards the next two.

@@ -17,13 +17,13 @@ Result<Descriptor> fill_segment(std::span<const std::byte> bytes) {
   std::size_t done = 0;
   while (done < bytes.size()) {
     const std::size_t wanted = std::min(kChunkBytes, bytes.size() - done);
-    const ssize_t written = ::pwrite(descriptor.get(), bytes.data() + done, wanted,
-                                     static_cast<off_t>(done));
+    const ssize_t written =
+        ::pwrite(descriptor.get(), bytes.data() + done, wanted, static_cast<off_t>(done));
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) {
-      return Status{StatusCode::ResourceExhausted,
-                    "filling a segment of " + std::to_string(bytes.size()) + " bytes: " +
-                        std::strerror(errno)};
+      return Status{StatusCode::ResourceExhausted, "filling a segment of " +
+                                                       std::to_string(bytes.size()) +
+                                                       " bytes: " + std::strerror(errno)};
     }
     done += static_cast<std::size_t>(written);
   }

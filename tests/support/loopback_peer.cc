@@ -51,8 +51,8 @@ void PeerRing::answer(std::uint64_t id, const Fields& fields) {
   std::vector<flatbuffers::Offset<wire::Output>> outputs;
   for (const auto& [name, bytes] : fields.outputs) {
     const auto name_text = builder.CreateString(name);
-    const auto octets = builder.CreateVector(reinterpret_cast<const std::uint8_t*>(bytes.data()),
-                                             bytes.size());
+    const auto octets =
+        builder.CreateVector(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
     outputs.push_back(wire::CreateOutput(builder, static_cast<std::uint16_t>(outputs.size()),
                                          name_text, bytes.size(), 0, octets));
   }
@@ -71,7 +71,9 @@ void PeerRing::answer(std::uint64_t id, const Fields& fields) {
   --unanswered;
 }
 
-void PeerRing::write(std::span<const std::byte> message) { KAAS_CHECK(writer.try_write(message)); }
+void PeerRing::write(std::span<const std::byte> message) {
+  KAAS_CHECK(writer.try_write(message));
+}
 
 void PeerRing::wake() {
   reader.publish();
@@ -209,9 +211,9 @@ Result<std::vector<Descriptor>> LoopbackPeer::add_ring(PeerSession& session, std
                         create_segment("completion", geometry.segment_bytes()));
   auto ring = std::make_unique<PeerRing>();
   ring->number = static_cast<std::uint32_t>(session.rings.size());
-  KAAS_ASSIGN_OR_RETURN(ring->submit_mapping,
-                        Mapping::create(submit.get(), geometry.segment_bytes(),
-                                        Mapping::Mode::ReadWrite, "submit"));
+  KAAS_ASSIGN_OR_RETURN(
+      ring->submit_mapping,
+      Mapping::create(submit.get(), geometry.segment_bytes(), Mapping::Mode::ReadWrite, "submit"));
   KAAS_ASSIGN_OR_RETURN(ring->completion_mapping,
                         Mapping::create(completion.get(), geometry.segment_bytes(),
                                         Mapping::Mode::ReadWrite, "completion"));
@@ -244,14 +246,14 @@ void LoopbackPeer::handle_control(PeerSession& session, const wire::ControlReque
   std::uint32_t segment = 0;
   const auto add_ring_to_reply = [&](std::uint32_t slots) {
     sent = *add_ring(session, slots);
-    ring = wire::CreateRingInfo(builder, session.rings.back()->number,
-                                session.rings.back()->submit.geometry.slot_count,
-                                options.heap_bytes);
+    ring =
+        wire::CreateRingInfo(builder, session.rings.back()->number,
+                             session.rings.back()->submit.geometry.slot_count, options.heap_bytes);
   };
   const auto add_arena_to_reply = [&](std::uint64_t bytes) {
     Descriptor memory = *create_segment("arena", bytes);
-    session.segments.emplace(next_segment_, *Mapping::create(memory.get(), bytes,
-                                                             Mapping::Mode::ReadWrite, "arena"));
+    session.segments.emplace(
+        next_segment_, *Mapping::create(memory.get(), bytes, Mapping::Mode::ReadWrite, "arena"));
     sent.push_back(std::move(memory));
     arena = wire::CreateSegmentInfo(builder, next_segment_++, bytes);
   };
@@ -277,8 +279,8 @@ void LoopbackPeer::handle_control(PeerSession& session, const wire::ControlReque
     session.segments.erase(drop->segment());
   } else if (const auto* donated = request.control_as_Donate()) {
     const Seals wanted_seals = Seals::Size | Seals::Write | Seals::Seal;
-    const bool sealed = received.size() == 1 &&
-                        has_seals(seals_of(received.front().get()), wanted_seals);
+    const bool sealed =
+        received.size() == 1 && has_seals(seals_of(received.front().get()), wanted_seals);
     if (!sealed) code = StatusCode::InvalidArgument;
     if (sealed) session.donations.emplace(donated->token(), std::move(received.front()));
   } else if (request.control_as_Kick() != nullptr) {
@@ -300,8 +302,8 @@ std::uint64_t LoopbackPeer::send_object(int socket, const std::string& data, Sea
   if (seals != Seals::None) KAAS_CHECK(add_seals(memory.get(), seals).has_value());
   Descriptor read_only = *reopen_read_only(memory.get());
   Builder builder;
-  builder.Finish(wire::CreateControlReply(builder, 0, StatusCode::Ok, 0, 0, 0, 0, 0, 0, 0, 0,
-                                          next_token_));
+  builder.Finish(
+      wire::CreateControlReply(builder, 0, StatusCode::Ok, 0, 0, 0, 0, 0, 0, 0, 0, next_token_));
   const int descriptors[] = {read_only.get()};
   KAAS_CHECK(send_message(socket, finished(builder), descriptors) == SendOutcome::Sent);
   return next_token_++;

@@ -36,7 +36,7 @@ struct PeerRing {
   RingReader reader;
   std::uint64_t unanswered = 0;
   std::uint64_t shown = 0;  // Answers that the client was last woken for.
-  int socket = -1;  // Of the session, for descriptors.
+  int socket = -1;          // Of the session, for descriptors.
 
   // What an answer is made of. Zero and empty fields are left out.
   struct Fields {

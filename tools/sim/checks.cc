@@ -41,8 +41,7 @@ std::string check_run(const Run& run, const Dispatcher& dispatcher) {
 std::string check_executor(const Dispatcher::ExecutorState& state) {
   std::uint64_t leased = 0;
   for (const Run* run : state.in_flight) {
-    if (run->state != Run::State::InFlight ||
-        run->executor != state.link->identity().executor) {
+    if (run->state != Run::State::InFlight || run->executor != state.link->identity().executor) {
       return name(*run) + " is listed in flight and is not";
     }
     for (std::size_t i = 0; i < run->outbox_offsets.size(); ++i) {

@@ -45,8 +45,8 @@ std::unique_ptr<Session> SimClient::make_session() {
 }
 
 void SimClient::map_arena(const SegmentRef& arena) {
-  auto mapping = Mapping::create(arena->descriptor.get(), arena->bytes, Mapping::Mode::ReadWrite,
-                                 "arena");
+  auto mapping =
+      Mapping::create(arena->descriptor.get(), arena->bytes, Mapping::Mode::ReadWrite, "arena");
   KAAS_CHECK(mapping.has_value());
   arena_ = *std::move(mapping);
   arena_id_ = arena->id;

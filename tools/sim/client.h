@@ -21,7 +21,7 @@ class PlainRing {
  public:
   explicit PlainRing(RingGeometry geometry)
       : memory_(static_cast<std::byte*>(
-            ::operator new(geometry.segment_bytes(), std::align_val_t{kPairBytes}))),
+            ::operator new (geometry.segment_bytes(), std::align_val_t{kPairBytes}))),
         view_(RingView::at(memory_.get(), geometry)) {
     std::memset(memory_.get(), 0, geometry.segment_bytes());
     view_.initialise(1);
@@ -31,7 +31,7 @@ class PlainRing {
  private:
   struct Release {
     void operator()(std::byte* memory) const noexcept {
-      ::operator delete(memory, std::align_val_t{kPairBytes});
+      ::operator delete (memory, std::align_val_t{kPairBytes});
     }
   };
   std::unique_ptr<std::byte, Release> memory_;

@@ -11,11 +11,15 @@ namespace {
 std::uint64_t batch_now_ns = 1;
 std::uint64_t batch_step_ns = 0;
 
-std::uint64_t batch_clock() noexcept { return batch_now_ns += batch_step_ns; }
+std::uint64_t batch_clock() noexcept {
+  return batch_now_ns += batch_step_ns;
+}
 
 }  // namespace
 
-void set_short_batches(bool short_batches) { batch_step_ns = short_batches ? 1'000'000 : 0; }
+void set_short_batches(bool short_batches) {
+  batch_step_ns = short_batches ? 1'000'000 : 0;
+}
 
 Result<std::shared_ptr<OpenedLibrary>> SimLibraries::open(const SeenFile& file) {
   SeenFile renamed = file;

@@ -48,9 +48,7 @@ class SimExecutor {
   [[nodiscard]] std::uint32_t number() const noexcept { return identity_.executor; }
   [[nodiscard]] std::uint32_t domain() const noexcept { return identity_.domain; }
   // The report segment, which an executor may fill with anything.
-  [[nodiscard]] RingView report() const noexcept {
-    return RingView::at(report_.data(), geometry_);
-  }
+  [[nodiscard]] RingView report() const noexcept { return RingView::at(report_.data(), geometry_); }
   [[nodiscard]] RingView work() const noexcept { return RingView::at(work_.data(), geometry_); }
   // Writes a report behind those of the loop, which must not be stepped again.
   void forge_report(std::span<const std::byte> report);

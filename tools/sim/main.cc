@@ -48,7 +48,8 @@ bool run(const kaas::SimulationOptions& options, kaas::SimulationResult& total) 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Deterministic simulation of kaasd's data path with executors and clients that fail"};
+  CLI::App app{
+      "Deterministic simulation of kaasd's data path with executors and clients that fail"};
   std::uint64_t seeds = 1;
   double seconds = 0;
   kaas::SimulationOptions options;
@@ -58,7 +59,8 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", seconds, "Stop after this time, with what was run; 0: never");
   app.add_flag("--verbose", options.verbose, "Print every event");
   CLI11_PARSE(app, argc, argv);
-  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) ::signal(signal, &say_epitaph);
+  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL})
+    ::signal(signal, &say_epitaph);
   ::signal(SIGPIPE, SIG_IGN);
 
   kaas::SimulationResult total;

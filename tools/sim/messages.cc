@@ -85,15 +85,13 @@ Bytes put_segment_message(std::uint64_t id, const std::string& key, std::uint32_
 }
 
 Bytes get_message(std::uint64_t id, const std::string& key) {
-  return submission(id, wire::Operation::Get, [&](FlatBufferBuilder& b) {
-    return wire::CreateGet(b, b.CreateString(key));
-  });
+  return submission(id, wire::Operation::Get,
+                    [&](FlatBufferBuilder& b) { return wire::CreateGet(b, b.CreateString(key)); });
 }
 
 Bytes stat_message(std::uint64_t id, const std::string& key) {
-  return submission(id, wire::Operation::Stat, [&](FlatBufferBuilder& b) {
-    return wire::CreateStat(b, b.CreateString(key));
-  });
+  return submission(id, wire::Operation::Stat,
+                    [&](FlatBufferBuilder& b) { return wire::CreateStat(b, b.CreateString(key)); });
 }
 
 Bytes remove_message(std::uint64_t id, const std::string& key) {

@@ -21,9 +21,9 @@ bool contains(const std::vector<StatusCode>& codes, StatusCode code) {
 }  // namespace
 
 std::string describe(const SimOperation& operation) {
-  static constexpr const char* kNames[] = {"put",     "put of an arena range", "get",    "stat",
-                                           "remove",  "run",                   "prepare", "release",
-                                           "cancel"};
+  static constexpr const char* kNames[] = {
+      "put",   "put of an arena range", "get", "stat", "remove", "run", "prepare", "release",
+      "cancel"};
   std::string text =
       std::string(kNames[static_cast<int>(operation.kind)]) + " " + std::to_string(operation.id);
   if (!operation.key.empty()) text += " of '" + operation.key + "'";
@@ -35,8 +35,8 @@ std::string describe(const SimOperation& operation) {
 }
 
 SimOperation* RingModel::find(std::uint64_t id) {
-  const auto found = std::find_if(log_.begin(), log_.end(),
-                                  [&](const SimOperation& one) { return one.id == id; });
+  const auto found =
+      std::find_if(log_.begin(), log_.end(), [&](const SimOperation& one) { return one.id == id; });
   return found == log_.end() ? nullptr : &*found;
 }
 
@@ -122,7 +122,8 @@ std::string RingModel::look_at_get(const SimOperation& operation) {
     return answer.code == StatusCode::NotFound ? "" : wrong(operation, "there is no such object");
   }
   // Descriptors of earlier gets may fill the socket.
-  if (answer.code == StatusCode::ResourceExhausted && found->second.words.size() > 16'384) return {};
+  if (answer.code == StatusCode::ResourceExhausted && found->second.words.size() > 16'384)
+    return {};
   if (answer.code != StatusCode::Ok) return wrong(operation, "the object is there");
   if (answer.bytes != found->second.words.size() * 4) return wrong(operation, "wrong size");
   if (operation.kind == Kind::Stat || !found->second.known) return {};
@@ -138,7 +139,8 @@ bool RingModel::load(const ProgramBuffer& buffer, Words& words,
       expected.push_back(StatusCode::InvalidArgument);
       return;
     }
-    for (std::uint64_t n = 0; n < buffer.words && at + n < from.size(); ++n) words[n] = from[at + n];
+    for (std::uint64_t n = 0; n < buffer.words && at + n < from.size(); ++n)
+      words[n] = from[at + n];
   };
   switch (buffer.where) {
     case Where::Key: {

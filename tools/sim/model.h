@@ -16,7 +16,7 @@
 
 namespace kaas {
 
-inline constexpr std::uint64_t kCellWords = 64;   // Of an arena: operations touch whole cells.
+inline constexpr std::uint64_t kCellWords = 64;  // Of an arena: operations touch whole cells.
 inline constexpr std::uint64_t kCellsPerRing = 16;
 
 // What has been done to the world so far, by which failures are excused.
@@ -32,16 +32,16 @@ struct SimOperation {
   enum class Kind { Put, PutArena, Get, Stat, Remove, Run, Prepare, Release, Cancel };
   Kind kind = Kind::Get;
   std::uint64_t id = 0;
-  std::string key;             // Put, PutArena, Get, Stat, Remove.
-  Words words;                 // Put.
-  std::uint64_t offset = 0;    // PutArena, in words.
-  std::uint64_t count = 0;     // PutArena, in words.
-  Program program;             // Run.
-  bool has_deadline = false;   // Run.
-  bool profile = false;        // Run.
-  std::uint64_t target = 0;    // Cancel.
+  std::string key;                  // Put, PutArena, Get, Stat, Remove.
+  Words words;                      // Put.
+  std::uint64_t offset = 0;         // PutArena, in words.
+  std::uint64_t count = 0;          // PutArena, in words.
+  Program program;                  // Run.
+  bool has_deadline = false;        // Run.
+  bool profile = false;             // Run.
+  std::uint64_t target = 0;         // Cancel.
   std::uint64_t deaths_before = 0;  // Run: Faults::executor_deaths when it was sent.
-  bool cancel_sent = false;    // Run, Prepare: somebody tried to cancel it.
+  bool cancel_sent = false;         // Run, Prepare: somebody tried to cancel it.
   std::optional<SeenAnswer> answer;
   std::optional<Bytes> object;  // Get of a large object.
 };
@@ -90,7 +90,9 @@ class RingModel {
   void spoil(const SimOperation& operation, const Faults& faults);
   [[nodiscard]] bool reads_tainted(const SimOperation& operation) const;
   bool load(const ProgramBuffer& buffer, Words& words, std::vector<StatusCode>& expected) const;
-  [[nodiscard]] static bool is_shared(const std::string& key) { return key.rfind("shared", 0) == 0; }
+  [[nodiscard]] static bool is_shared(const std::string& key) {
+    return key.rfind("shared", 0) == 0;
+  }
 
   std::uint64_t first_cell_;
   const std::set<std::uint32_t>& shared_;

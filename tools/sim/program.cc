@@ -55,9 +55,8 @@ bool Program::reads(std::size_t buffer) const {
 
 bool Program::writes(std::size_t buffer) const {
   return buffers[buffer].where != ProgramBuffer::Where::Temporary &&
-         std::any_of(kernels.begin(), kernels.end(), [&](const ProgramKernel& kernel) {
-           return kernel_writes(kernel, buffer);
-         });
+         std::any_of(kernels.begin(), kernels.end(),
+                     [&](const ProgramKernel& kernel) { return kernel_writes(kernel, buffer); });
 }
 
 bool Program::replayable() const {

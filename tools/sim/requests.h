@@ -55,9 +55,8 @@ inline KernelSpec copy_kernel(std::uint64_t words, std::uint16_t in, std::uint16
 }
 inline KernelSpec add_kernel(std::uint64_t words, std::uint16_t a, std::uint16_t b,
                              std::uint16_t out) {
-  return fake_kernel(
-      "add", {literal_u64(words)},
-      {{a, wire::Access::In}, {b, wire::Access::In}, {out, wire::Access::Out}});
+  return fake_kernel("add", {literal_u64(words)},
+                     {{a, wire::Access::In}, {b, wire::Access::In}, {out, wire::Access::Out}});
 }
 inline KernelSpec add_one_kernel(std::uint64_t words, std::uint16_t data,
                                  const std::string& library = "fake") {

@@ -24,7 +24,8 @@ constexpr std::uint64_t kFinishTurnsMax = 200'000;
 WorldOptions draw_world(Random& random, Faults& faults) {
   WorldOptions options;
   options.start_executors = false;
-  options.runs_per_executor = static_cast<std::uint32_t>(random.one_in(3) ? 1 + random.below(4) : 512);
+  options.runs_per_executor =
+      static_cast<std::uint32_t>(random.one_in(3) ? 1 + random.below(4) : 512);
   options.executor.device.memory_bytes = 16u << 20;
   options.executor.device.asynchronous = random.one_in(2);
   if (random.one_in(4)) {
@@ -42,7 +43,9 @@ WorldOptions draw_world(Random& random, Faults& faults) {
 class Simulation {
  public:
   explicit Simulation(const SimulationOptions& options)
-      : options_(options), random_(options.seed), trace_(options.verbose),
+      : options_(options),
+        random_(options.seed),
+        trace_(options.verbose),
         world_(draw_world(random_, faults_)) {}
 
   SimulationResult run() {
@@ -256,9 +259,9 @@ class Simulation {
         break;
       default:
         if (executor == nullptr || executor->domain() != kLiarUid) break;
-        trace_.add("executor " + std::to_string(executor->number()) + " reports " +
-                   lie(*executor, *world_.dispatcher().executors().at(executor->number()),
-                       random_));
+        trace_.add(
+            "executor " + std::to_string(executor->number()) + " reports " +
+            lie(*executor, *world_.dispatcher().executors().at(executor->number()), random_));
         break;
     }
   }
@@ -349,6 +352,8 @@ class Simulation {
 
 }  // namespace
 
-SimulationResult simulate(const SimulationOptions& options) { return Simulation(options).run(); }
+SimulationResult simulate(const SimulationOptions& options) {
+  return Simulation(options).run();
+}
 
 }  // namespace kaas

@@ -132,8 +132,8 @@ void HonestClient::add_step(std::size_t ring, Program& program, std::set<std::st
       break;
     default:
       kernel.kind = ProgramKernel::Kind::AddOne;
-      kernel.out = add(random_.one_in(2) ? key_buffer(ring, keys)
-                                         : arena_buffer(ring, kCellWords, cells));
+      kernel.out =
+          add(random_.one_in(2) ? key_buffer(ring, keys) : arena_buffer(ring, kCellWords, cells));
       break;
   }
   program.kernels.push_back(kernel);
@@ -212,9 +212,9 @@ SimOperation HonestClient::make_run(std::size_t ring, std::uint64_t now_ns, Byte
     std::vector<std::pair<std::string, std::string>> renames;
     ProgramBuffer& first = operation.program.buffers.front();
     const std::string other = key_name(ring, 2);
-    const bool is_free = std::none_of(
-        operation.program.buffers.begin(), operation.program.buffers.end(),
-        [&](const ProgramBuffer& buffer) { return buffer.key == other; });
+    const bool is_free =
+        std::none_of(operation.program.buffers.begin(), operation.program.buffers.end(),
+                     [&](const ProgramBuffer& buffer) { return buffer.key == other; });
     if (first.where == Where::Key && first.words == 64 && first.offset == 0 && is_free &&
         first.key.rfind("shared", 0) != 0) {
       first.key = other;

@@ -59,7 +59,7 @@ class HonestClient {
         : model(first_cell, shared) {}
     RingModel model;
     std::vector<Plan> plans;
-    bool asleep = false;     // On `word`, as a client does that waits for answers.
+    bool asleep = false;  // On `word`, as a client does that waits for answers.
     std::uint32_t word = 0;
   };
 

@@ -111,8 +111,8 @@ void World::hang_up(SimClient& client) {
 SimExecutor& World::start_executor(std::uint32_t domain) {
   const std::uint32_t number = next_executor_++;
   std::unique_ptr<ExecutorLink> link;
-  auto executor = SimExecutor::create(
-      options_.executor, {number, domain, "fake", static_cast<int>(number)}, link);
+  auto executor = SimExecutor::create(options_.executor,
+                                      {number, domain, "fake", static_cast<int>(number)}, link);
   dispatcher_->executor_up(std::move(link));
   executor->loop().report_ready();
   return *(executors_[number] = std::move(executor));

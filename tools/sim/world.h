@@ -74,7 +74,7 @@ class World final : public DispatcherHost {
   std::vector<std::pair<std::uint64_t, Status>> closed;  // Sessions that kaasd has ended.
   std::vector<std::uint32_t> killed;                     // Executors that kaasd wanted to end.
   std::vector<std::string> logged;
-  std::vector<std::uint32_t> wanted;                     // Domains, not started yet.
+  std::vector<std::uint32_t> wanted;  // Domains, not started yet.
 
   // --- DispatcherHost --------------------------------------------------------------------------
   [[nodiscard]] std::uint64_t now_ns() override { return now; }

@@ -40,9 +40,9 @@ struct ClientOptions {
   // Where kaasd listens. Empty: $KAAS_SOCKET alone if set, else $XDG_RUNTIME_DIR/kaas/kaasd.sock,
   // then /run/kaas/kaasd.sock.
   std::string socket;
-  std::string name;                // For lists and logs; empty: the program's name.
-  std::uint64_t arena_bytes = 0;   // Shared memory for allocate(); 0: kaasd's default.
-  std::uint32_t ring_slots = 0;    // Messages on their way per thread; 0: kaasd's default.
+  std::string name;               // For lists and logs; empty: the program's name.
+  std::uint64_t arena_bytes = 0;  // Shared memory for allocate(); 0: kaasd's default.
+  std::uint32_t ring_slots = 0;   // Messages on their way per thread; 0: kaasd's default.
   std::chrono::nanoseconds connect_timeout = std::chrono::seconds(5);
   // How long a wait polls, yielding the processor, before it sleeps: about what a wake costs.
   std::chrono::nanoseconds spin = std::chrono::microseconds(50);
@@ -58,7 +58,7 @@ struct KAAS_API ObjectInfo {
 
 // One output of a request, in declared order: kernel order, then argument order.
 struct Output {
-  std::uint16_t buffer = 0;     // Index in the request.
+  std::uint16_t buffer = 0;  // Index in the request.
   std::string name;
   std::uint64_t bytes = 0;
   std::uint64_t version = 0;    // Of the object, where it went to the store; else 0.
@@ -199,8 +199,8 @@ class KAAS_API FutureBase {
   ~FutureBase();
   void drop() noexcept;
   Result<Pending*> answered();
-  Pending* pending_ = nullptr;        // Shared with its ring until answered.
-  std::unique_ptr<Status> failure_;   // Of an operation that was never sent.
+  Pending* pending_ = nullptr;       // Shared with its ring until answered.
+  std::unique_ptr<Status> failure_;  // Of an operation that was never sent.
   friend class Session;
 };
 

@@ -46,7 +46,7 @@ typedef enum kaas_code {
   KAAS_CANCELLED = 9,
   KAAS_DEPENDENCY_FAILED = 10, /* An earlier request that this one reads from failed. */
   KAAS_KERNEL_FAULT = 11,
-  KAAS_UNKNOWN_OUTCOME = 12,   /* It may have run; the answer was lost. */
+  KAAS_UNKNOWN_OUTCOME = 12, /* It may have run; the answer was lost. */
   KAAS_DATA_LOST = 13,
   KAAS_VERSION_MISMATCH = 14,
   KAAS_PROTOCOL_VIOLATION = 15,
@@ -60,7 +60,7 @@ typedef struct kaas_error {
   char message[KAAS_MESSAGE_BYTES]; /* Cut to fit. */
 } kaas_error;
 
-KAAS_API const char *kaas_code_name(kaas_code code);
+KAAS_API const char* kaas_code_name(kaas_code code);
 
 typedef struct kaas_client kaas_client;
 typedef struct kaas_buffer kaas_buffer;
@@ -74,48 +74,48 @@ typedef struct kaas_future kaas_future;
 typedef struct kaas_reply kaas_reply;
 
 /* Frees a text that a function has returned. */
-KAAS_API void kaas_text_free(char *text);
+KAAS_API void kaas_text_free(char* text);
 
 /* --- Connecting ----------------------------------------------------------------------------- */
 
 typedef struct kaas_options {
   size_t struct_bytes;
-  const char *socket;          /* NULL: $KAAS_SOCKET, else the usual places. */
-  const char *name;            /* For lists and logs. NULL: the program's. */
-  uint64_t arena_bytes;        /* Shared memory for kaas_allocate(). 0: kaasd's default. */
-  uint32_t ring_slots;         /* Messages on their way per thread. 0: kaasd's default. */
+  const char* socket;   /* NULL: $KAAS_SOCKET, else the usual places. */
+  const char* name;     /* For lists and logs. NULL: the program's. */
+  uint64_t arena_bytes; /* Shared memory for kaas_allocate(). 0: kaasd's default. */
+  uint32_t ring_slots;  /* Messages on their way per thread. 0: kaasd's default. */
   uint64_t connect_timeout_ns;
-  uint64_t spin_ns;            /* How long a wait polls before it sleeps. */
-  int administration_only;     /* Not 0: no ring and no shared memory. */
+  uint64_t spin_ns;        /* How long a wait polls before it sleeps. */
+  int administration_only; /* Not 0: no ring and no shared memory. */
 } kaas_options;
 
-KAAS_API void kaas_options_init(kaas_options *options);
+KAAS_API void kaas_options_init(kaas_options* options);
 /* `options` NULL: the defaults. */
-KAAS_API kaas_code kaas_connect(const kaas_options *options, kaas_client **client,
-                                kaas_error *error);
-KAAS_API void kaas_close(kaas_client *client);
-KAAS_API uint64_t kaas_session(const kaas_client *client);
-KAAS_API const char *kaas_daemon_version(const kaas_client *client);
-KAAS_API const char *kaas_socket(const kaas_client *client);
+KAAS_API kaas_code kaas_connect(const kaas_options* options, kaas_client** client,
+                                kaas_error* error);
+KAAS_API void kaas_close(kaas_client* client);
+KAAS_API uint64_t kaas_session(const kaas_client* client);
+KAAS_API const char* kaas_daemon_version(const kaas_client* client);
+KAAS_API const char* kaas_socket(const kaas_client* client);
 
 /* --- Memory --------------------------------------------------------------------------------- */
 
 /* A piece of memory shared with kaasd, aligned to 256 bytes, uninitialised. It must not be freed
  * before the requests that use it have ended. */
-KAAS_API kaas_code kaas_allocate(kaas_client *client, uint64_t bytes, kaas_buffer **buffer,
-                                 kaas_error *error);
-KAAS_API void *kaas_buffer_data(const kaas_buffer *buffer);
-KAAS_API size_t kaas_buffer_size(const kaas_buffer *buffer);
-KAAS_API uint32_t kaas_buffer_segment(const kaas_buffer *buffer);
-KAAS_API uint64_t kaas_buffer_offset(const kaas_buffer *buffer);
-KAAS_API void kaas_buffer_free(kaas_buffer *buffer);
+KAAS_API kaas_code kaas_allocate(kaas_client* client, uint64_t bytes, kaas_buffer** buffer,
+                                 kaas_error* error);
+KAAS_API void* kaas_buffer_data(const kaas_buffer* buffer);
+KAAS_API size_t kaas_buffer_size(const kaas_buffer* buffer);
+KAAS_API uint32_t kaas_buffer_segment(const kaas_buffer* buffer);
+KAAS_API uint64_t kaas_buffer_offset(const kaas_buffer* buffer);
+KAAS_API void kaas_buffer_free(kaas_buffer* buffer);
 
 /* Offers the first `bytes` of a memfd or shm_open descriptor, which stays the caller's. */
-KAAS_API kaas_code kaas_register_region(kaas_client *client, int descriptor, uint64_t bytes,
-                                        int writable, kaas_region **region, kaas_error *error);
-KAAS_API uint64_t kaas_region_size(const kaas_region *region);
-KAAS_API uint32_t kaas_region_segment(const kaas_region *region);
-KAAS_API void kaas_region_free(kaas_region *region);
+KAAS_API kaas_code kaas_register_region(kaas_client* client, int descriptor, uint64_t bytes,
+                                        int writable, kaas_region** region, kaas_error* error);
+KAAS_API uint64_t kaas_region_size(const kaas_region* region);
+KAAS_API uint32_t kaas_region_segment(const kaas_region* region);
+KAAS_API void kaas_region_free(kaas_region* region);
 
 /* --- Store ---------------------------------------------------------------------------------- */
 
@@ -126,35 +126,35 @@ typedef struct kaas_object_info {
 
 /* `info` may be NULL. Up to 64 KiB travel in a message; more are copied once, into memory that is
  * then kaasd's. */
-KAAS_API kaas_code kaas_put(kaas_client *client, const char *key, const void *data, size_t bytes,
-                            kaas_object_info *info, kaas_error *error);
-KAAS_API kaas_code kaas_put_buffer(kaas_client *client, const char *key, const kaas_buffer *buffer,
-                                   uint64_t offset, uint64_t bytes, kaas_object_info *info,
-                                   kaas_error *error);
+KAAS_API kaas_code kaas_put(kaas_client* client, const char* key, const void* data, size_t bytes,
+                            kaas_object_info* info, kaas_error* error);
+KAAS_API kaas_code kaas_put_buffer(kaas_client* client, const char* key, const kaas_buffer* buffer,
+                                   uint64_t offset, uint64_t bytes, kaas_object_info* info,
+                                   kaas_error* error);
 /* A whole memfd without a copy. It is sealed, and must not be mapped writable any more. */
-KAAS_API kaas_code kaas_donate(kaas_client *client, const char *key, int descriptor,
-                               kaas_object_info *info, kaas_error *error);
+KAAS_API kaas_code kaas_donate(kaas_client* client, const char* key, int descriptor,
+                               kaas_object_info* info, kaas_error* error);
 /* `owner_uid` NULL: the caller's own namespace; else one that shares the key. */
-KAAS_API kaas_code kaas_get(kaas_client *client, const char *key, const uint32_t *owner_uid,
-                            kaas_object **object, kaas_error *error);
-KAAS_API const void *kaas_object_data(const kaas_object *object);
-KAAS_API size_t kaas_object_size(const kaas_object *object);
-KAAS_API uint64_t kaas_object_version(const kaas_object *object);
-KAAS_API void kaas_object_free(kaas_object *object);
+KAAS_API kaas_code kaas_get(kaas_client* client, const char* key, const uint32_t* owner_uid,
+                            kaas_object** object, kaas_error* error);
+KAAS_API const void* kaas_object_data(const kaas_object* object);
+KAAS_API size_t kaas_object_size(const kaas_object* object);
+KAAS_API uint64_t kaas_object_version(const kaas_object* object);
+KAAS_API void kaas_object_free(kaas_object* object);
 
-KAAS_API kaas_code kaas_stat(kaas_client *client, const char *key, const uint32_t *owner_uid,
-                             kaas_object_info *info, kaas_error *error);
-KAAS_API kaas_code kaas_remove(kaas_client *client, const char *key, kaas_error *error);
+KAAS_API kaas_code kaas_stat(kaas_client* client, const char* key, const uint32_t* owner_uid,
+                             kaas_object_info* info, kaas_error* error);
+KAAS_API kaas_code kaas_remove(kaas_client* client, const char* key, kaas_error* error);
 /* At most `limit` objects with keys that begin with `prefix`, after the key `after`. The text is
  * to be freed with kaas_text_free(). */
-KAAS_API kaas_code kaas_list_json(kaas_client *client, const char *prefix, const char *after,
-                                  uint32_t limit, const uint32_t *owner_uid, char **text,
-                                  kaas_error *error);
+KAAS_API kaas_code kaas_list_json(kaas_client* client, const char* prefix, const char* after,
+                                  uint32_t limit, const uint32_t* owner_uid, char** text,
+                                  kaas_error* error);
 /* `uid` NULL: everyone. */
-KAAS_API kaas_code kaas_share(kaas_client *client, const char *key, const uint32_t *uid,
-                              int write, kaas_error *error);
-KAAS_API kaas_code kaas_unshare(kaas_client *client, const char *key, const uint32_t *uid,
-                                kaas_error *error);
+KAAS_API kaas_code kaas_share(kaas_client* client, const char* key, const uint32_t* uid, int write,
+                              kaas_error* error);
+KAAS_API kaas_code kaas_unshare(kaas_client* client, const char* key, const uint32_t* uid,
+                                kaas_error* error);
 
 /* --- Building requests ---------------------------------------------------------------------- */
 
@@ -195,95 +195,95 @@ typedef struct kaas_ipc_handle {
 
 typedef struct kaas_buffer_options {
   size_t struct_bytes;
-  const char *key;               /* KAAS_STORE. NULL: the buffer's name. */
-  const char *size_expression;   /* Not NULL: replaces the size. */
-  const char *offset_expression; /* Not NULL: replaces `offset`. */
+  const char* key;               /* KAAS_STORE. NULL: the buffer's name. */
+  const char* size_expression;   /* Not NULL: replaces the size. */
+  const char* offset_expression; /* Not NULL: replaces `offset`. */
   uint64_t offset;
-  unsigned flags;                /* KAAS_EPHEMERAL and so on. */
+  unsigned flags; /* KAAS_EPHEMERAL and so on. */
   kaas_where where;
-  uint32_t segment;              /* KAAS_SEGMENT; see kaas_buffer_segment(). */
-  const void *data;              /* KAAS_INLINE; copied. NULL: bytes come with each call. */
+  uint32_t segment; /* KAAS_SEGMENT; see kaas_buffer_segment(). */
+  const void* data; /* KAAS_INLINE; copied. NULL: bytes come with each call. */
   size_t data_bytes;
-  const kaas_ipc_handle *ipc;    /* KAAS_IPC. */
+  const kaas_ipc_handle* ipc; /* KAAS_IPC. */
 } kaas_buffer_options;
 
 typedef struct kaas_address_slot {
   uint32_t offset;    /* In the raw literal: receives the 8-byte device address of */
-  const char *buffer; /* this buffer. */
+  const char* buffer; /* this buffer. */
 } kaas_address_slot;
 
-KAAS_API void kaas_buffer_options_init(kaas_buffer_options *options);
+KAAS_API void kaas_buffer_options_init(kaas_buffer_options* options);
 
 /* NULL when this process has no memory. What is wrong with a step is said by kaas_build(). */
-KAAS_API kaas_builder *kaas_builder_new(void);
-KAAS_API void kaas_builder_free(kaas_builder *builder);
+KAAS_API kaas_builder* kaas_builder_new(void);
+KAAS_API void kaas_builder_free(kaas_builder* builder);
 /* `options` NULL: the store's object of the same name. */
-KAAS_API void kaas_builder_buffer(kaas_builder *builder, const char *name, uint64_t size,
-                                  const kaas_buffer_options *options);
+KAAS_API void kaas_builder_buffer(kaas_builder* builder, const char* name, uint64_t size,
+                                  const kaas_buffer_options* options);
 /* Adds a kernel. The kaas_kernel_ functions are about the one that was added last. */
-KAAS_API void kaas_builder_kernel(kaas_builder *builder, const char *library, const char *kernel);
-KAAS_API void kaas_builder_iterations(kaas_builder *builder, uint64_t times);
-KAAS_API void kaas_builder_iterations_expression(kaas_builder *builder, const char *expression);
-KAAS_API void kaas_builder_until(kaas_builder *builder, const char *buffer);
-KAAS_API void kaas_builder_parameter(kaas_builder *builder, const char *name);
+KAAS_API void kaas_builder_kernel(kaas_builder* builder, const char* library, const char* kernel);
+KAAS_API void kaas_builder_iterations(kaas_builder* builder, uint64_t times);
+KAAS_API void kaas_builder_iterations_expression(kaas_builder* builder, const char* expression);
+KAAS_API void kaas_builder_until(kaas_builder* builder, const char* buffer);
+KAAS_API void kaas_builder_parameter(kaas_builder* builder, const char* name);
 
-KAAS_API void kaas_kernel_grid(kaas_builder *builder, uint32_t x, uint32_t y, uint32_t z);
-KAAS_API void kaas_kernel_block(kaas_builder *builder, uint32_t x, uint32_t y, uint32_t z);
-KAAS_API void kaas_kernel_grid_expression(kaas_builder *builder, const char *x, const char *y,
-                                          const char *z);
-KAAS_API void kaas_kernel_block_expression(kaas_builder *builder, const char *x, const char *y,
-                                           const char *z);
-KAAS_API void kaas_kernel_shared_bytes(kaas_builder *builder, uint32_t bytes);
-KAAS_API void kaas_kernel_cluster(kaas_builder *builder, uint32_t x, uint32_t y, uint32_t z);
-KAAS_API void kaas_kernel_cooperative(kaas_builder *builder, int on);
-KAAS_API void kaas_kernel_i32(kaas_builder *builder, int32_t value);
-KAAS_API void kaas_kernel_u32(kaas_builder *builder, uint32_t value);
-KAAS_API void kaas_kernel_i64(kaas_builder *builder, int64_t value);
-KAAS_API void kaas_kernel_u64(kaas_builder *builder, uint64_t value);
-KAAS_API void kaas_kernel_f32(kaas_builder *builder, float value);
-KAAS_API void kaas_kernel_f64(kaas_builder *builder, double value);
-KAAS_API void kaas_kernel_expression(kaas_builder *builder, kaas_literal_type type,
-                                     const char *expression);
-KAAS_API void kaas_kernel_raw(kaas_builder *builder, const void *data, size_t bytes,
-                              const kaas_address_slot *slots, size_t slot_count);
-KAAS_API void kaas_kernel_argument(kaas_builder *builder, const char *buffer, kaas_access access);
-KAAS_API void kaas_kernel_order(kaas_builder *builder, const uint16_t *parameters, size_t count);
+KAAS_API void kaas_kernel_grid(kaas_builder* builder, uint32_t x, uint32_t y, uint32_t z);
+KAAS_API void kaas_kernel_block(kaas_builder* builder, uint32_t x, uint32_t y, uint32_t z);
+KAAS_API void kaas_kernel_grid_expression(kaas_builder* builder, const char* x, const char* y,
+                                          const char* z);
+KAAS_API void kaas_kernel_block_expression(kaas_builder* builder, const char* x, const char* y,
+                                           const char* z);
+KAAS_API void kaas_kernel_shared_bytes(kaas_builder* builder, uint32_t bytes);
+KAAS_API void kaas_kernel_cluster(kaas_builder* builder, uint32_t x, uint32_t y, uint32_t z);
+KAAS_API void kaas_kernel_cooperative(kaas_builder* builder, int on);
+KAAS_API void kaas_kernel_i32(kaas_builder* builder, int32_t value);
+KAAS_API void kaas_kernel_u32(kaas_builder* builder, uint32_t value);
+KAAS_API void kaas_kernel_i64(kaas_builder* builder, int64_t value);
+KAAS_API void kaas_kernel_u64(kaas_builder* builder, uint64_t value);
+KAAS_API void kaas_kernel_f32(kaas_builder* builder, float value);
+KAAS_API void kaas_kernel_f64(kaas_builder* builder, double value);
+KAAS_API void kaas_kernel_expression(kaas_builder* builder, kaas_literal_type type,
+                                     const char* expression);
+KAAS_API void kaas_kernel_raw(kaas_builder* builder, const void* data, size_t bytes,
+                              const kaas_address_slot* slots, size_t slot_count);
+KAAS_API void kaas_kernel_argument(kaas_builder* builder, const char* buffer, kaas_access access);
+KAAS_API void kaas_kernel_order(kaas_builder* builder, const uint16_t* parameters, size_t count);
 
 /* The request so far. The builder stays as it is. */
-KAAS_API kaas_code kaas_build(const kaas_builder *builder, kaas_request **request,
-                              kaas_error *error);
+KAAS_API kaas_code kaas_build(const kaas_builder* builder, kaas_request** request,
+                              kaas_error* error);
 /* Adopts a finished FlatBuffer with root kaas.wire.Request; copied, checked by kaasd. */
-KAAS_API kaas_code kaas_request_from_bytes(const void *data, size_t bytes, kaas_request **request,
-                                           kaas_error *error);
-KAAS_API const void *kaas_request_data(const kaas_request *request);
-KAAS_API size_t kaas_request_size(const kaas_request *request);
-KAAS_API void kaas_request_free(kaas_request *request);
+KAAS_API kaas_code kaas_request_from_bytes(const void* data, size_t bytes, kaas_request** request,
+                                           kaas_error* error);
+KAAS_API const void* kaas_request_data(const kaas_request* request);
+KAAS_API size_t kaas_request_size(const kaas_request* request);
+KAAS_API void kaas_request_free(kaas_request* request);
 
 /* --- Bindings: what one run changes of its plan or function --------------------------------- */
 
 /* NULL when this process has no memory. A failing step makes the run fail. */
-KAAS_API kaas_bindings *kaas_bindings_new(void);
-KAAS_API void kaas_bindings_free(kaas_bindings *bindings);
-KAAS_API void kaas_bindings_clear(kaas_bindings *bindings);
+KAAS_API kaas_bindings* kaas_bindings_new(void);
+KAAS_API void kaas_bindings_free(kaas_bindings* bindings);
+KAAS_API void kaas_bindings_clear(kaas_bindings* bindings);
 /* `offset` NULL: the template's. */
-KAAS_API void kaas_bind_key(kaas_bindings *bindings, const char *buffer, const char *key,
-                            const uint64_t *offset);
-KAAS_API void kaas_bind_buffer(kaas_bindings *bindings, const char *buffer,
-                               const kaas_buffer *memory, uint64_t offset);
-KAAS_API void kaas_bind_region(kaas_bindings *bindings, const char *buffer,
-                               const kaas_region *region, uint64_t offset);
+KAAS_API void kaas_bind_key(kaas_bindings* bindings, const char* buffer, const char* key,
+                            const uint64_t* offset);
+KAAS_API void kaas_bind_buffer(kaas_bindings* bindings, const char* buffer,
+                               const kaas_buffer* memory, uint64_t offset);
+KAAS_API void kaas_bind_region(kaas_bindings* bindings, const char* buffer,
+                               const kaas_region* region, uint64_t offset);
 /* An input. */
-KAAS_API void kaas_bind_bytes(kaas_bindings *bindings, const char *buffer, const void *data,
+KAAS_API void kaas_bind_bytes(kaas_bindings* bindings, const char* buffer, const void* data,
                               size_t bytes);
 /* An output: it comes in the reply. */
-KAAS_API void kaas_bind_reply(kaas_bindings *bindings, const char *buffer);
-KAAS_API void kaas_bind_ipc(kaas_bindings *bindings, const char *buffer,
-                            const kaas_ipc_handle *handle);
+KAAS_API void kaas_bind_reply(kaas_bindings* bindings, const char* buffer);
+KAAS_API void kaas_bind_ipc(kaas_bindings* bindings, const char* buffer,
+                            const kaas_ipc_handle* handle);
 /* The bit pattern of the new value of a literal, in the low bytes; of the template's type. */
-KAAS_API void kaas_bind_literal(kaas_bindings *bindings, uint16_t kernel, uint16_t literal,
+KAAS_API void kaas_bind_literal(kaas_bindings* bindings, uint16_t kernel, uint16_t literal,
                                 uint64_t bits);
-KAAS_API void kaas_bind_raw(kaas_bindings *bindings, uint16_t kernel, uint16_t literal,
-                            const void *data, size_t bytes);
+KAAS_API void kaas_bind_raw(kaas_bindings* bindings, uint16_t kernel, uint16_t literal,
+                            const void* data, size_t bytes);
 
 /* --- Running -------------------------------------------------------------------------------- */
 
@@ -293,50 +293,49 @@ typedef struct kaas_run_options {
   uint64_t deadline_ns; /* 0: none. */
   uint64_t tag;
   int profile;
-  const char *tenant;
+  const char* tenant;
 } kaas_run_options;
 
 typedef struct kaas_parameter {
-  const char *name;
+  const char* name;
   int64_t value;
 } kaas_parameter;
 
-KAAS_API void kaas_run_options_init(kaas_run_options *options);
+KAAS_API void kaas_run_options_init(kaas_run_options* options);
 
 /* `options` and `bindings` may be NULL everywhere, and `reply` too, if nobody wants it. */
-KAAS_API kaas_code kaas_run(kaas_client *client, const kaas_request *request,
-                            const kaas_run_options *options, kaas_reply **reply,
-                            kaas_error *error);
+KAAS_API kaas_code kaas_run(kaas_client* client, const kaas_request* request,
+                            const kaas_run_options* options, kaas_reply** reply, kaas_error* error);
 /* kaasd checks the request and keeps it: running the plan sends a few bytes. */
-KAAS_API kaas_code kaas_prepare(kaas_client *client, const kaas_request *request, kaas_plan **plan,
-                                kaas_error *error);
-KAAS_API kaas_code kaas_plan_run(const kaas_plan *plan, const kaas_bindings *bindings,
-                                 const kaas_run_options *options, kaas_reply **reply,
-                                 kaas_error *error);
-KAAS_API uint32_t kaas_plan_id(const kaas_plan *plan);
-KAAS_API void kaas_plan_free(kaas_plan *plan);
+KAAS_API kaas_code kaas_prepare(kaas_client* client, const kaas_request* request, kaas_plan** plan,
+                                kaas_error* error);
+KAAS_API kaas_code kaas_plan_run(const kaas_plan* plan, const kaas_bindings* bindings,
+                                 const kaas_run_options* options, kaas_reply** reply,
+                                 kaas_error* error);
+KAAS_API uint32_t kaas_plan_id(const kaas_plan* plan);
+KAAS_API void kaas_plan_free(kaas_plan* plan);
 
 /* `version` may be NULL. */
-KAAS_API kaas_code kaas_deploy(kaas_client *client, const char *function,
-                               const kaas_request *request, uint32_t *version, kaas_error *error);
+KAAS_API kaas_code kaas_deploy(kaas_client* client, const char* function,
+                               const kaas_request* request, uint32_t* version, kaas_error* error);
 /* `version` 0: the current one. */
-KAAS_API kaas_code kaas_call(kaas_client *client, const char *function, uint32_t version,
-                             const kaas_parameter *parameters, size_t parameter_count,
-                             const kaas_bindings *bindings, const kaas_run_options *options,
-                             kaas_reply **reply, kaas_error *error);
-KAAS_API kaas_code kaas_undeploy(kaas_client *client, const char *function, uint32_t version,
-                                 kaas_error *error);
-KAAS_API kaas_code kaas_make_current(kaas_client *client, const char *function, uint32_t version,
-                                     kaas_error *error);
+KAAS_API kaas_code kaas_call(kaas_client* client, const char* function, uint32_t version,
+                             const kaas_parameter* parameters, size_t parameter_count,
+                             const kaas_bindings* bindings, const kaas_run_options* options,
+                             kaas_reply** reply, kaas_error* error);
+KAAS_API kaas_code kaas_undeploy(kaas_client* client, const char* function, uint32_t version,
+                                 kaas_error* error);
+KAAS_API kaas_code kaas_make_current(kaas_client* client, const char* function, uint32_t version,
+                                     kaas_error* error);
 
 /* --- Replies -------------------------------------------------------------------------------- */
 
 typedef struct kaas_output {
-  uint16_t buffer;   /* Index in the request. */
-  const char *name;
+  uint16_t buffer; /* Index in the request. */
+  const char* name;
   uint64_t bytes;
-  uint64_t version;  /* 0: not in the store. */
-  const void *data;  /* Where the output was asked for in the reply. */
+  uint64_t version; /* 0: not in the store. */
+  const void* data; /* Where the output was asked for in the reply. */
   size_t data_bytes;
 } kaas_output;
 
@@ -344,89 +343,87 @@ typedef struct kaas_profile {
   uint64_t intake_ns, plan_ns, queue_ns, load_ns, run_ns, store_ns, execute_ns, settle_ns;
   uint64_t device_hits, device_misses, host_to_device_bytes, device_to_host_bytes;
   uint64_t evictions, evicted_bytes, kernel_hits, kernel_misses, launches, iterations;
-  const char *device;
+  const char* device;
 } kaas_profile;
 
-KAAS_API uint64_t kaas_reply_tag(const kaas_reply *reply);
-KAAS_API size_t kaas_reply_output_count(const kaas_reply *reply);
+KAAS_API uint64_t kaas_reply_tag(const kaas_reply* reply);
+KAAS_API size_t kaas_reply_output_count(const kaas_reply* reply);
 /* Returns 0 when there is no such output. */
-KAAS_API int kaas_reply_output(const kaas_reply *reply, size_t index, kaas_output *output);
-KAAS_API int kaas_reply_find(const kaas_reply *reply, const char *name, kaas_output *output);
+KAAS_API int kaas_reply_output(const kaas_reply* reply, size_t index, kaas_output* output);
+KAAS_API int kaas_reply_find(const kaas_reply* reply, const char* name, kaas_output* output);
 /* Returns 0 when the run was not profiled. */
-KAAS_API int kaas_reply_profile(const kaas_reply *reply, kaas_profile *profile);
-KAAS_API void kaas_reply_free(kaas_reply *reply);
+KAAS_API int kaas_reply_profile(const kaas_reply* reply, kaas_profile* profile);
+KAAS_API void kaas_reply_free(kaas_reply* reply);
 
 /* --- Without waiting ------------------------------------------------------------------------ */
 
 /* Each starts an operation; its outcome, failures to start it included, is in the future. NULL
  * when this process has no memory for one. `try_` functions fail with KAAS_RESOURCE_EXHAUSTED
  * instead of waiting when the ring is full. */
-KAAS_API kaas_future *kaas_put_async(kaas_client *client, const char *key, const void *data,
+KAAS_API kaas_future* kaas_put_async(kaas_client* client, const char* key, const void* data,
                                      size_t bytes);
-KAAS_API kaas_future *kaas_put_buffer_async(kaas_client *client, const char *key,
-                                            const kaas_buffer *buffer, uint64_t offset,
+KAAS_API kaas_future* kaas_put_buffer_async(kaas_client* client, const char* key,
+                                            const kaas_buffer* buffer, uint64_t offset,
                                             uint64_t bytes);
-KAAS_API kaas_future *kaas_donate_async(kaas_client *client, const char *key, int descriptor);
-KAAS_API kaas_future *kaas_get_async(kaas_client *client, const char *key,
-                                     const uint32_t *owner_uid);
-KAAS_API kaas_future *kaas_stat_async(kaas_client *client, const char *key,
-                                      const uint32_t *owner_uid);
-KAAS_API kaas_future *kaas_remove_async(kaas_client *client, const char *key);
-KAAS_API kaas_future *kaas_submit(kaas_client *client, const kaas_request *request,
-                                  const kaas_run_options *options);
-KAAS_API kaas_future *kaas_try_submit(kaas_client *client, const kaas_request *request,
-                                      const kaas_run_options *options);
-KAAS_API kaas_future *kaas_plan_submit(const kaas_plan *plan, const kaas_bindings *bindings,
-                                       const kaas_run_options *options);
-KAAS_API kaas_future *kaas_plan_try_submit(const kaas_plan *plan, const kaas_bindings *bindings,
-                                           const kaas_run_options *options);
-KAAS_API kaas_future *kaas_call_async(kaas_client *client, const char *function, uint32_t version,
-                                      const kaas_parameter *parameters, size_t parameter_count,
-                                      const kaas_bindings *bindings,
-                                      const kaas_run_options *options);
+KAAS_API kaas_future* kaas_donate_async(kaas_client* client, const char* key, int descriptor);
+KAAS_API kaas_future* kaas_get_async(kaas_client* client, const char* key,
+                                     const uint32_t* owner_uid);
+KAAS_API kaas_future* kaas_stat_async(kaas_client* client, const char* key,
+                                      const uint32_t* owner_uid);
+KAAS_API kaas_future* kaas_remove_async(kaas_client* client, const char* key);
+KAAS_API kaas_future* kaas_submit(kaas_client* client, const kaas_request* request,
+                                  const kaas_run_options* options);
+KAAS_API kaas_future* kaas_try_submit(kaas_client* client, const kaas_request* request,
+                                      const kaas_run_options* options);
+KAAS_API kaas_future* kaas_plan_submit(const kaas_plan* plan, const kaas_bindings* bindings,
+                                       const kaas_run_options* options);
+KAAS_API kaas_future* kaas_plan_try_submit(const kaas_plan* plan, const kaas_bindings* bindings,
+                                           const kaas_run_options* options);
+KAAS_API kaas_future* kaas_call_async(kaas_client* client, const char* function, uint32_t version,
+                                      const kaas_parameter* parameters, size_t parameter_count,
+                                      const kaas_bindings* bindings,
+                                      const kaas_run_options* options);
 
 #define KAAS_FOREVER UINT64_MAX
 
 /* Not 0: the operation has ended. Never blocks. */
-KAAS_API int kaas_future_ready(kaas_future *future);
+KAAS_API int kaas_future_ready(kaas_future* future);
 /* Waits; 0: not within `timeout_ns`. */
-KAAS_API int kaas_future_wait(kaas_future *future, uint64_t timeout_ns);
+KAAS_API int kaas_future_wait(kaas_future* future, uint64_t timeout_ns);
 /* The operation's number, as lists and logs show it; 0: it was never sent. */
-KAAS_API uint64_t kaas_future_id(const kaas_future *future);
+KAAS_API uint64_t kaas_future_id(const kaas_future* future);
 /* Drops a request that is still queued; its future then ends with KAAS_CANCELLED. */
-KAAS_API kaas_code kaas_future_cancel(kaas_future *future, kaas_error *error);
+KAAS_API kaas_code kaas_future_cancel(kaas_future* future, kaas_error* error);
 /* Wait, and take the result, once. Each kind of operation has one of these; the others fail with
  * KAAS_INVALID_ARGUMENT. kaas_future_done is for removals. `reply` and `info` may be NULL. */
-KAAS_API kaas_code kaas_future_reply(kaas_future *future, kaas_reply **reply, kaas_error *error);
-KAAS_API kaas_code kaas_future_object(kaas_future *future, kaas_object **object,
-                                      kaas_error *error);
-KAAS_API kaas_code kaas_future_info(kaas_future *future, kaas_object_info *info,
-                                    kaas_error *error);
-KAAS_API kaas_code kaas_future_done(kaas_future *future, kaas_error *error);
+KAAS_API kaas_code kaas_future_reply(kaas_future* future, kaas_reply** reply, kaas_error* error);
+KAAS_API kaas_code kaas_future_object(kaas_future* future, kaas_object** object, kaas_error* error);
+KAAS_API kaas_code kaas_future_info(kaas_future* future, kaas_object_info* info, kaas_error* error);
+KAAS_API kaas_code kaas_future_done(kaas_future* future, kaas_error* error);
 /* An operation goes on when its future is freed; its answer is dropped. */
-KAAS_API void kaas_future_free(kaas_future *future);
+KAAS_API void kaas_future_free(kaas_future* future);
 
 /* --- Event loops ---------------------------------------------------------------------------- */
 
 /* Readable when answers may be there: then call kaas_poll(). Closed with the client. -1: there are
  * no descriptors left. */
-KAAS_API int kaas_event_fd(kaas_client *client);
+KAAS_API int kaas_event_fd(kaas_client* client);
 /* Takes in what has arrived, never blocks; returns how many answers. */
-KAAS_API size_t kaas_poll(kaas_client *client);
-KAAS_API kaas_code kaas_alive(kaas_client *client, kaas_error *error);
+KAAS_API size_t kaas_poll(kaas_client* client);
+KAAS_API kaas_code kaas_alive(kaas_client* client, kaas_error* error);
 
 /* --- Administration: JSON texts, to be freed with kaas_text_free() --------------------------- */
 
-KAAS_API kaas_code kaas_status_json(kaas_client *client, char **text, kaas_error *error);
-KAAS_API kaas_code kaas_clients_json(kaas_client *client, char **text, kaas_error *error);
-KAAS_API kaas_code kaas_functions_json(kaas_client *client, char **text, kaas_error *error);
-KAAS_API kaas_code kaas_libraries_json(kaas_client *client, char **text, kaas_error *error);
-KAAS_API kaas_code kaas_logs_json(kaas_client *client, uint64_t after, uint32_t limit, char **text,
-                                  kaas_error *error);
-KAAS_API kaas_code kaas_kick(kaas_client *client, uint64_t session, kaas_error *error);
-KAAS_API kaas_code kaas_cancel_request(kaas_client *client, uint64_t session, uint32_t ring,
-                                       uint64_t id, kaas_error *error);
-KAAS_API kaas_code kaas_reload(kaas_client *client, kaas_error *error);
+KAAS_API kaas_code kaas_status_json(kaas_client* client, char** text, kaas_error* error);
+KAAS_API kaas_code kaas_clients_json(kaas_client* client, char** text, kaas_error* error);
+KAAS_API kaas_code kaas_functions_json(kaas_client* client, char** text, kaas_error* error);
+KAAS_API kaas_code kaas_libraries_json(kaas_client* client, char** text, kaas_error* error);
+KAAS_API kaas_code kaas_logs_json(kaas_client* client, uint64_t after, uint32_t limit, char** text,
+                                  kaas_error* error);
+KAAS_API kaas_code kaas_kick(kaas_client* client, uint64_t session, kaas_error* error);
+KAAS_API kaas_code kaas_cancel_request(kaas_client* client, uint64_t session, uint32_t ring,
+                                       uint64_t id, kaas_error* error);
+KAAS_API kaas_code kaas_reload(kaas_client* client, kaas_error* error);
 
 #ifdef __cplusplus
 }

@@ -23,7 +23,9 @@ Result<Client> connect(LoopbackPeer& peer, std::chrono::milliseconds timeout) {
   options.connect_timeout = timeout;
   return Client::connect(options);
 }
-Client connect(LoopbackPeer& peer) { return *connect(peer, std::chrono::seconds(5)); }
+Client connect(LoopbackPeer& peer) {
+  return *connect(peer, std::chrono::seconds(5));
+}
 
 // Lets the peer do `lie` in place of answering the first request; returns how that ends.
 StatusCode outcome_of(const std::function<void(LoopbackPeer&, PeerRing&, std::uint64_t)>& lie) {
@@ -45,10 +47,9 @@ StatusCode outcome_of(const std::function<void(LoopbackPeer&, PeerRing&, std::ui
 }
 
 TEST(HostileDaemon, AnAnswerToNothingEndsTheSession) {
-  EXPECT_EQ(outcome_of([](LoopbackPeer&, PeerRing& ring, std::uint64_t id) {
-              ring.answer(id + 1);
-            }),
-            StatusCode::ProtocolViolation);
+  EXPECT_EQ(
+      outcome_of([](LoopbackPeer&, PeerRing& ring, std::uint64_t id) { ring.answer(id + 1); }),
+      StatusCode::ProtocolViolation);
 }
 
 TEST(HostileDaemon, TwoAnswersToOneOperationEndTheSession) {
@@ -182,8 +183,8 @@ TEST(HostileDaemon, AnObjectThatCouldShrinkOrIsTooShortIsRefused) {
     fields.token = 1000 + submission.id();
     fields.bytes = claimed;
     flatbuffers::FlatBufferBuilder builder;
-    builder.Finish(wire::CreateControlReply(builder, 0, StatusCode::Ok, 0, 0, 0, 0, 0, 0, 0, 0,
-                                            fields.token));
+    builder.Finish(
+        wire::CreateControlReply(builder, 0, StatusCode::Ok, 0, 0, 0, 0, 0, 0, 0, 0, fields.token));
     const int descriptors[] = {memory.get()};
     KAAS_CHECK(send_message(ring.socket, finished(builder), descriptors) == SendOutcome::Sent);
     ring.answer(submission.id(), fields);
@@ -252,8 +253,8 @@ Result<std::string> long_text(std::uint64_t claimed, Seals seals) {
     KAAS_CHECK(::pwrite(memory.get(), text.data(), text.size(), 0) == 20'000);
     KAAS_CHECK(seals == Seals::None || add_seals(memory.get(), seals).has_value());
     flatbuffers::FlatBufferBuilder builder;
-    builder.Finish(wire::CreateControlReply(builder, request.id(), StatusCode::Ok, 0, 0, 0, 0, 0,
-                                            0, 0, 0, 0, claimed));
+    builder.Finish(wire::CreateControlReply(builder, request.id(), StatusCode::Ok, 0, 0, 0, 0, 0, 0,
+                                            0, 0, 0, claimed));
     const int descriptors[] = {memory.get()};
     send_message(session.socket.get(), finished(builder), descriptors);
     return true;

@@ -57,11 +57,11 @@ TEST_F(DispatcherTest, ArenaRangesAreReadAndWrittenInOrder) {
   const auto at = [&](std::uint64_t offset) {
     return segment_buffer("at" + std::to_string(offset), kBytes, arena, offset);
   };
-  submit(fill_request(at(0), 3));             // Write.
-  submit(copy_request(at(0), at(1024)));      // Read after write.
-  submit(fill_request(at(0), 4));             // Write after read.
-  submit(add_one_request(at(0)));             // In place.
-  submit(copy_request(at(32), at(2048)));     // Half of it; half nobody wrote.
+  submit(fill_request(at(0), 3));          // Write.
+  submit(copy_request(at(0), at(1024)));   // Read after write.
+  submit(fill_request(at(0), 4));          // Write after read.
+  submit(add_one_request(at(0)));          // In place.
+  submit(copy_request(at(32), at(2048)));  // Half of it; half nobody wrote.
   settle();
   const auto words_at = [&](std::uint64_t offset) {
     return to_words(client->arena_bytes().subspan(offset, kBytes));
@@ -80,8 +80,7 @@ TEST_F(HeldDispatcherTest, OverlappingArenaRangesWaitForOneAnother) {
   submit(fill_request(segment_buffer("c", kBytes, arena, 4096), 3));
   step();
   std::map<std::uint64_t, std::size_t> waits;
-  dispatcher().runs().for_each(
-      [&](const auto& run) { waits[run.id] = run.depends_on.size(); });
+  dispatcher().runs().for_each([&](const auto& run) { waits[run.id] = run.depends_on.size(); });
   EXPECT_EQ(waits, (std::map<std::uint64_t, std::size_t>{{1, 0}, {2, 1}, {3, 0}}));
 }
 
@@ -89,9 +88,8 @@ TEST_F(HeldDispatcherTest, OverlappingArenaRangesWaitForOneAnother) {
 TEST_F(HeldDispatcherTest, PutOfAnArenaRangeWaitsForItsWriter) {
   const std::uint32_t arena = client->arena();
   submit(fill_request(segment_buffer("a", kBytes, arena, 0), 8));
-  const auto id = send([&](std::uint64_t n) {
-    return put_segment_message(n, "x", arena, 0, kBytes);
-  });
+  const auto id =
+      send([&](std::uint64_t n) { return put_segment_message(n, "x", arena, 0, kBytes); });
   step();
   EXPECT_FALSE(answered(id));
   start();
@@ -104,9 +102,8 @@ TEST_F(HeldDispatcherTest, PutOfAnArenaRangeDoesNotWaitForReadersOrOthers) {
   const std::uint32_t arena = client->arena();
   submit(copy_request(segment_buffer("a", kBytes, arena, 0), store_buffer("y", kBytes)));
   submit(fill_request(segment_buffer("b", kBytes, arena, 1024), 8));
-  const auto id = send([&](std::uint64_t n) {
-    return put_segment_message(n, "x", arena, 0, kBytes);
-  });
+  const auto id =
+      send([&](std::uint64_t n) { return put_segment_message(n, "x", arena, 0, kBytes); });
   step();
   EXPECT_EQ(code(id), StatusCode::Ok);
 }

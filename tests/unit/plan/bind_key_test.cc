@@ -21,8 +21,8 @@ TEST(ParseKey, KeyOfAnotherUidNamesItsNamespace) {
 }
 
 TEST(ParseKey, SecondSpellingsOfOneObjectAreRefused) {
-  for (const char* key : {"@1000/x", "@01/x", "@00/x", "@/x", "@1", "@1/", "@x/y", "@-1/x",
-                          "@99999999999/x", "@"}) {
+  for (const char* key :
+       {"@1000/x", "@01/x", "@00/x", "@/x", "@1", "@1/", "@x/y", "@-1/x", "@99999999999/x", "@"}) {
     EXPECT_FALSE(parse_key(key, 1000).has_value()) << key;
   }
 }
