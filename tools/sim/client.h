@@ -73,7 +73,8 @@ class SimClient {
   }
   // Takes all answers that are there, at most `limit`.
   std::vector<SeenAnswer> read(std::size_t ring, std::size_t limit = SIZE_MAX);
-  // The bytes of a large object that an answer named by its token; nullopt: no such descriptor came.
+  // The bytes of a large object that an answer named by its token; nullopt: no such descriptor
+  // came.
   std::optional<Bytes> receive(std::uint64_t token);
   // A StatusCode when kaasd has closed the ring, else 0.
   [[nodiscard]] std::uint32_t closed(std::size_t ring) const noexcept {
