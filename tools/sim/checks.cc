@@ -44,6 +44,9 @@ std::string check_executor(const Dispatcher::ExecutorState& state) {
     if (run->state != Run::State::InFlight || run->executor != state.link->identity().executor) {
       return name(*run) + " is listed in flight and is not";
     }
+    if (run->strikes > 0 && state.in_flight.size() > 1) {
+      return name(*run) + " killed an executor once and is not alone";
+    }
     for (std::size_t i = 0; i < run->outbox_offsets.size(); ++i) {
       if (run->outbox_offsets[i] == kNoOutbox) continue;
       leased += Outbox::padded(std::max<std::uint64_t>(run->bound.stores[i].bytes, 1));

@@ -153,10 +153,16 @@ std::string LyingClient::act() {
   }
 }
 
-std::string lie(SimExecutor& executor, const Dispatcher::ExecutorState& state, Random& random) {
+std::string lie(SimExecutor& executor, const Dispatcher& dispatcher, Random& random) {
   std::uint64_t run = random.below(1000);
-  if (!state.in_flight.empty() && !random.one_in(8)) {
-    run = state.in_flight[random.below(state.in_flight.size())]->number;
+  const auto& in_flight = dispatcher.executors().at(executor.number())->in_flight;
+  if (random.one_in(6)) {
+    // Anybody's, in any state.
+    std::vector<std::uint64_t> all;
+    dispatcher.runs().for_each([&](const Run& one) { all.push_back(one.number); });
+    if (!all.empty()) run = all[random.below(all.size())];
+  } else if (!in_flight.empty() && !random.one_in(8)) {
+    run = in_flight[random.below(in_flight.size())]->number;
   }
   const auto code = static_cast<StatusCode>(random.below(random.one_in(10) ? 256 : 17));
   const auto small = static_cast<std::uint32_t>(random.below(12));
@@ -197,6 +203,14 @@ std::string lie(SimExecutor& executor, const Dispatcher::ExecutorState& state, R
     case 6:
       executor.report().header->consumed.store(random.bits() >> random.below(64));
       return "a wrong counter";
+    case 7: {
+      flatbuffers::FlatBufferBuilder builder;
+      wire::ReportItemBuilder item(builder);
+      item.add_report_type(static_cast<wire::Report>(random.below(8)));
+      builder.Finish(item.Finish());
+      executor.forge_report(finished(builder));
+      return "a type without its report";
+    }
     default:
       executor.forge_report(report(wire::Report::RunDone,
                                    [&](auto& b) { return wire::CreateRunDone(b, run, code); }));

@@ -31,8 +31,8 @@ class LyingClient {
   std::uint64_t next_id_ = 1;
 };
 
-// Reports in the place of the executor's loop, which is never stepped. `state` is what kaasd thinks
-// of it. Returns what was reported.
-std::string lie(SimExecutor& executor, const Dispatcher::ExecutorState& state, Random& random);
+// Reports in the place of the executor's loop, which is never stepped. `dispatcher` says what there
+// is to lie about. Returns what was reported.
+std::string lie(SimExecutor& executor, const Dispatcher& dispatcher, Random& random);
 
 }  // namespace kaas

@@ -259,9 +259,8 @@ class Simulation {
         break;
       default:
         if (executor == nullptr || executor->domain() != kLiarUid) break;
-        trace_.add(
-            "executor " + std::to_string(executor->number()) + " reports " +
-            lie(*executor, *world_.dispatcher().executors().at(executor->number()), random_));
+        trace_.add("executor " + std::to_string(executor->number()) + " reports " +
+                   lie(*executor, world_.dispatcher(), random_));
         break;
     }
   }
