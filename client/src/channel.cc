@@ -60,8 +60,9 @@ Result<Pending*> Channel::submit(EncodedSubmission message, Effect effect, std::
         return over_limit(StatusCode::ResourceExhausted, "operations under way on this ring",
                           in_flight_, parts_.geometry.slot_count);
       }
-      wait_for(lock, [&] { return failed_ || has_room(message.bytes.size()); }, kNoDeadline,
-               kRoomLookNs);
+      wait_for(
+          lock, [&] { return failed_ || has_room(message.bytes.size()); }, kNoDeadline,
+          kRoomLookNs);
     }
   }
   if (failed_) return Status{StatusCode::Unavailable, failed_->message};
@@ -229,7 +230,8 @@ bool Channel::ready(Pending& pending) {
 bool Channel::wait(Pending& pending, std::uint64_t deadline_ns) {
   Lock lock(mutex_);
   if (pending.answered) return true;
-  return wait_for(lock, [&] { return pending.answered; }, deadline_ns, kLookAgainNs);
+  return wait_for(
+      lock, [&] { return pending.answered; }, deadline_ns, kLookAgainNs);
 }
 
 template <class Done>

@@ -170,7 +170,8 @@ class RingWriter {
     slot.bytes = static_cast<std::uint32_t>(message.size());
     if (message.size() <= kSlotPayloadBytes) {
       slot.heap_offset = kInSlot;
-      std::memcpy(slot.payload, message.data(), message.size());
+      // An empty message has no address.
+      if (!message.empty()) std::memcpy(slot.payload, message.data(), message.size());
     } else {
       heap_cursor_ = heap_start(message.size());
       slot.heap_offset = static_cast<std::uint32_t>(heap_cursor_ % own_.geometry.heap_bytes);

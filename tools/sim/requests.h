@@ -19,12 +19,12 @@ using Words = std::vector<std::uint32_t>;
 
 inline Bytes to_bytes(const Words& words) {
   Bytes bytes(words.size() * sizeof(std::uint32_t));
-  std::memcpy(bytes.data(), words.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(bytes.data(), words.data(), bytes.size());
   return bytes;
 }
 inline Words to_words(std::span<const std::byte> bytes) {
   Words words(bytes.size() / sizeof(std::uint32_t));
-  std::memcpy(words.data(), bytes.data(), words.size() * sizeof(std::uint32_t));
+  if (!words.empty()) std::memcpy(words.data(), bytes.data(), words.size() * sizeof(std::uint32_t));
   return words;
 }
 

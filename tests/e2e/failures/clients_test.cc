@@ -412,11 +412,17 @@ TEST(DescriptorLimit, IsARefusalAndNotTheEnd) {
     for (int i = 0; i < 64 && !refused; ++i) {
       auto client = Client::connect(client_options);
       refused = !client.has_value();
-      if (!refused) clients.push_back(std::move(*client));
+      if (refused) continue;
+      clients.push_back(std::move(*client));
+      if (i == 0) EXPECT_OK(clients[0].put("x", bytes_of(std::vector<float>{1.0f})));
     }
     EXPECT_TRUE(refused);
-    EXPECT_GT(clients.size(), 4u);
-    EXPECT_TRUE(clients.front().put("x", bytes_of(std::vector<float>{1.0f})).has_value());
+    ASSERT_GT(clients.size(), 4u);
+    // Who is connected works on, with what it has.
+    const auto object = clients[0].get("x");
+    ASSERT_OK(object);
+    EXPECT_EQ(values_of<float>(object->bytes()).at(0), 1.0f);
+    EXPECT_OK(clients[0].alive());
   }
   EXPECT_TRUE(eventually([&] { return Client::connect(client_options).has_value(); }))
       << daemon->log();

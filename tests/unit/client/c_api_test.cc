@@ -22,6 +22,7 @@ TEST(CInterface, AC99ProgramUsesAllOfIt) {
     ring.answer(submission.id(), fields);
     return true;
   };
+  peer.run([](LoopbackPeer&) {});  // From here on its thread sees that.
   const std::string program =
       std::string(std::getenv("KAAS_TEST_BINARY_DIR")) + "/tests/bin/client_c_program";
   const pid_t child = ::fork();

@@ -3,6 +3,7 @@
 #include <kaas/client.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <random>
 
 #include "tests/support/loopback_peer.h"
@@ -173,13 +174,14 @@ TEST(HostileDaemon, ATokenWithoutItsDescriptorEndsTheSession) {
 
 TEST(HostileDaemon, AnObjectThatCouldShrinkOrIsTooShortIsRefused) {
   LoopbackPeer peer;
-  std::uint64_t claimed = 0;
-  Seals seals = Seals::None;
+  std::atomic<std::uint64_t> claimed{0};
+  std::atomic<Seals> seals{Seals::None};
   peer.on_submission = [&](PeerSession&, PeerRing& ring, const wire::Submission& submission) {
     PeerRing::Fields fields;
     const Descriptor memory(::memfd_create("object", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     KAAS_CHECK(::ftruncate(memory.get(), 8192) == 0);
-    KAAS_CHECK(seals == Seals::None || add_seals(memory.get(), seals).has_value());
+    const Seals wanted = seals;
+    KAAS_CHECK(wanted == Seals::None || add_seals(memory.get(), wanted).has_value());
     fields.token = 1000 + submission.id();
     fields.bytes = claimed;
     flatbuffers::FlatBufferBuilder builder;

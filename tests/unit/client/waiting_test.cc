@@ -64,6 +64,16 @@ class Waiting : public testing::Test {
       peer.run([](LoopbackPeer&) {});
     }
   }
+  // Until a thread waits on the first ring, and not for the event descriptor.
+  void wait_until_asleep_on_futex() {
+    bool asleep = false;
+    while (!asleep) {
+      peer.run([&](LoopbackPeer& p) {
+        const RingHeader& header = *p.ring().submit.header;
+        asleep = (header.sleeping.load() & 1) != 0 && header.sleeps_on_doorbell.load() == 0;
+      });
+    }
+  }
   LoopbackPeer peer;
   std::mutex held_mutex;
   std::deque<std::uint64_t> held;
@@ -101,13 +111,7 @@ TEST_F(Waiting, ASleeperIsWokenByItsAnswer) {
   auto future = client.submit(small_request());
   wait_until_held(1);
   std::thread waiter([&] { EXPECT_TRUE(future.get().has_value()); });
-  // Not before it sleeps: the flag says so.
-  bool asleep = false;
-  while (!asleep) {
-    peer.run([&](LoopbackPeer& p) {
-      asleep = (p.ring().submit.header->sleeping.load() & 1) != 0;
-    });
-  }
+  wait_until_asleep_on_futex();
   peer.run([&](LoopbackPeer& p) { p.ring().answer(held.front()); });
   waiter.join();
 }
@@ -277,11 +281,14 @@ TEST_F(Waiting, AnswersThatAnotherWaitTookInShowOnTheEventDescriptor) {
   auto first = client.submit(small_request());
   auto second = client.submit(small_request());
   wait_until_held(2);
+  std::thread waiter([&] { EXPECT_TRUE(second.get().has_value()); });
+  wait_until_asleep_on_futex();
+  // The answers wake that sleeper, so the doorbell stays silent.
   peer.run([&](LoopbackPeer& p) {
     p.ring().answer(held[0]);
     p.ring().answer(held[1]);
   });
-  EXPECT_TRUE(second.get().has_value());
+  waiter.join();
   EXPECT_TRUE(readable(event, 5000));
   client.poll();
   EXPECT_TRUE(first.ready());
@@ -312,21 +319,14 @@ TEST_F(Waiting, ABlockingWaitIsWokenAlthoughTheEventDescriptorWasRungBefore) {
   auto future = client.submit(small_request());
   wait_until_held(1);
   std::thread waiter([&] { EXPECT_TRUE(future.get().has_value()); });
-  bool asleep = false;
-  while (!asleep) {
-    peer.run([&](LoopbackPeer& p) {
-      const RingHeader& header = *p.ring().submit.header;
-      asleep = (header.sleeping.load() & 1) != 0 && header.sleeps_on_doorbell.load() == 0;
-    });
-  }
+  wait_until_asleep_on_futex();
   std::uint32_t before = 0;
   peer.run([&](LoopbackPeer& p) {
     before = p.ring().completion.header->wake_word.load();
     p.ring().answer(held.front());
   });
-  peer.run([&](LoopbackPeer& p) {
-    EXPECT_NE(p.ring().completion.header->wake_word.load(), before);
-  });
+  peer.run(
+      [&](LoopbackPeer& p) { EXPECT_NE(p.ring().completion.header->wake_word.load(), before); });
   waiter.join();
   EXPECT_TRUE(unseen.ready());
 }
@@ -482,9 +482,7 @@ TEST_F(Waiting, AForkedChildCantUseTheParentsSessionButItsOwn) {
     right &= !client.allocate(10).has_value() && client.poll() == 0 && client.event_fd() == -1;
     right &= future.ready() && !future.get().has_value() && !client.alive().has_value();
     *buffer = Buffer();
-    {
-      const Client dropped = std::move(client);
-    }
+    { const Client dropped = std::move(client); }
     ClientOptions options;
     options.socket = peer.path();
     auto own = Client::connect(options);
