@@ -2,7 +2,6 @@
 #include <functional>
 #include <map>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "daemon/schedule/policy.h"
 
@@ -10,13 +9,18 @@ namespace kaas {
 namespace {
 
 // A queue a (domain, executor) and priority, so that taking never looks at runs that can't go.
-// Removed runs stay in their queue as numbers that `waiting_` no longer knows.
+// Removed runs stay in their queue until their turn, as entries that `waiting_` does not know.
 class FifoPolicy final : public Policy {
  public:
   void add(const Candidate& candidate) override {
-    KAAS_CHECK(waiting_.insert(candidate.run).second);
-    queues_[{candidate.domain, candidate.executor}][candidate.priority].push_back(
-        {next_order_++, candidate.run});
+    KAAS_CHECK(waiting_.try_emplace(candidate.run, next_order_).second);
+    const Target target{candidate.domain, candidate.executor};
+    auto found = queues_.find(target);
+    if (found == queues_.end()) {
+      drop_empty();
+      found = queues_.try_emplace(target).first;
+    }
+    found->second[candidate.priority].push_back({next_order_++, candidate.run});
   }
 
   std::optional<std::uint64_t> take(const ExecutorView& executor) override {
@@ -47,6 +51,24 @@ class FifoPolicy final : public Policy {
     std::deque<Entry>* runs;
   };
 
+  [[nodiscard]] bool is_waiting(const Entry& entry) const {
+    const auto found = waiting_.find(entry.run);
+    return found != waiting_.end() && found->second == entry.order;
+  }
+
+  // Executors come and go, and queues with them: what is left of the gone ones is dropped when a
+  // new one is made.
+  void drop_empty() {
+    for (auto target = queues_.begin(); target != queues_.end();) {
+      auto& by_priority = target->second;
+      for (auto one = by_priority.begin(); one != by_priority.end();) {
+        std::erase_if(one->second, [&](const Entry& entry) { return !is_waiting(entry); });
+        one = one->second.empty() ? by_priority.erase(one) : std::next(one);
+      }
+      target = by_priority.empty() ? queues_.erase(target) : std::next(target);
+    }
+  }
+
   static bool before(const Queue& a, const Queue& b) {
     if (a.priority != b.priority) return a.priority > b.priority;
     return a.runs->front().order < b.runs->front().order;
@@ -58,7 +80,7 @@ class FifoPolicy final : public Policy {
     if (found == queues_.end()) return nullptr;
     Queue& result = target.second == 0 ? free_ : bound_;
     for (auto& [priority, runs] : found->second) {
-      while (!runs.empty() && waiting_.count(runs.front().run) == 0) runs.pop_front();
+      while (!runs.empty() && !is_waiting(runs.front())) runs.pop_front();
       if (runs.empty()) continue;
       result = {priority, &runs};
       return &result;
@@ -67,7 +89,7 @@ class FifoPolicy final : public Policy {
   }
 
   std::map<Target, ByPriority> queues_;
-  std::unordered_set<std::uint64_t> waiting_;
+  std::unordered_map<std::uint64_t, std::uint64_t> waiting_;  // By run: its entry's order.
   std::uint64_t next_order_ = 0;
   Queue free_{};
   Queue bound_{};
