@@ -414,7 +414,9 @@ TEST(DescriptorLimit, IsARefusalAndNotTheEnd) {
       refused = !client.has_value();
       if (refused) continue;
       clients.push_back(std::move(*client));
-      if (i == 0) EXPECT_OK(clients[0].put("x", bytes_of(std::vector<float>{1.0f})));
+      if (i == 0) {
+        EXPECT_OK(clients[0].put("x", bytes_of(std::vector<float>{1.0f})));
+      }
     }
     EXPECT_TRUE(refused);
     ASSERT_GT(clients.size(), 4u);
