@@ -48,9 +48,6 @@ Result<RingMemory> make_ring(std::uint32_t slots, std::uint64_t epoch) {
 }
 
 Result<ArenaPool::Blank> ArenaPool::make(std::uint64_t bytes, bool touch) {
-  if (bytes > kSegmentBytesMax) {
-    return over_limit(StatusCode::InvalidArgument, "arena_bytes", bytes, kSegmentBytesMax);
-  }
   KAAS_ASSIGN_OR_RETURN(Reservation reservation, budget_.reserve(bytes, "arena"));
   KAAS_ASSIGN_OR_RETURN(Descriptor descriptor, create_segment("kaas-arena", bytes));
   KAAS_RETURN_IF_ERROR(add_seals(descriptor.get(), Seals::Seal));
@@ -62,6 +59,10 @@ Result<ArenaPool::Blank> ArenaPool::make(std::uint64_t bytes, bool touch) {
 }
 
 Result<Segment> ArenaPool::take(std::uint64_t bytes, std::uint32_t uid, std::uint64_t session) {
+  // Before it is rounded up: a size near 2^64 would become none.
+  if (bytes > kSegmentBytesMax) {
+    return over_limit(StatusCode::InvalidArgument, "arena_bytes", bytes, kSegmentBytesMax);
+  }
   Segment segment;
   segment.bytes = bytes == 0 ? arena_bytes_ : (bytes + 4095) & ~std::uint64_t{4095};
   segment.kind = SegmentKind::Arena;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Has Spin look at every state of the wake-up protocol, and at what it is without each of its parts.
+"""Has Spin look at every state of the wake-up protocol, and at what it is without each part.
 
 usage: check_model.py SPIN C_COMPILER MODEL
 

@@ -263,6 +263,11 @@ TEST_F(Clients, OversizedEverythingIsRefusedWithTheLimit) {
   options.ring_slots = 0;
   options.arena_bytes = std::uint64_t{1} << 50;
   EXPECT_FALSE(Client::connect(options).has_value());
+  options.arena_bytes = ~std::uint64_t{0};  // Rounded up to pages, it would be nothing.
+  const auto wrapped = Client::connect(options);
+  ASSERT_FALSE(wrapped.has_value());
+  EXPECT_NE(wrapped.error().message.find("arena_bytes"), std::string::npos)
+      << wrapped.error().message;
   EXPECT_FALSE(client.allocate(std::uint64_t{1} << 60).has_value());
   RequestBuilder many;
   for (std::uint32_t i = 0; i <= kKernelsMax; ++i) many.kernel("std", "noop").grid(1).block(1);

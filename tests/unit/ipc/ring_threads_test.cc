@@ -22,7 +22,7 @@ constexpr std::uint64_t kLostNs = 5'000'000'000;
 
 // How B sleeps and A wakes it.
 struct FutexWay {
-  bool sleep(const RingHeader& of_a, std::uint32_t word) {
+  bool await_wake(const RingHeader& of_a, std::uint32_t word) {
     const std::uint64_t begin = now_ns();
     futex_wait(of_a.wake_word, word, kLostNs);
     return now_ns() - begin < kLostNs;
@@ -35,7 +35,7 @@ struct FutexWay {
 
 struct DoorbellWay {
   DoorbellWay() : ends(*Doorbell::create_pair()) {}
-  bool sleep(const RingHeader&, std::uint32_t) {
+  bool await_wake(const RingHeader&, std::uint32_t) {
     pollfd waiting{ends.second.descriptor(), POLLIN, 0};
     const bool rung = ::poll(&waiting, 1, static_cast<int>(kLostNs / 1'000'000)) > 0;
     ends.second.clear();
@@ -99,7 +99,7 @@ std::uint64_t read_all(RingPair& ring, Way& way) {
     const std::uint32_t word = ring.a.header().wake_word.load(std::memory_order_acquire);
     if (!ring.reader.waiting()) {
       ++sleeps;
-      if (!way.sleep(ring.a.header(), word)) {
+      if (!way.await_wake(ring.a.header(), word)) {
         ADD_FAILURE() << "a wake-up was lost before message " << n;
         return 0;
       }
@@ -136,7 +136,7 @@ TYPED_TEST(RingThreads, PingPongSleepsAtEveryTurn) {
     while (ring.look() != ReadOutcome::Message) {
       announce_sleep(ring.b.header());
       const std::uint32_t word = ring.a.header().wake_word.load(std::memory_order_acquire);
-      const bool woken = ring.reader.waiting() || way.sleep(ring.a.header(), word);
+      const bool woken = ring.reader.waiting() || way.await_wake(ring.a.header(), word);
       retract_sleep(ring.b.header());
       if (!woken) return false;
     }
