@@ -91,15 +91,15 @@ Result<void> decode_slots(const wire::Literal& wire, std::size_t buffer_count,
   KAAS_RETURN_IF_ERROR(check_count("address slots", count(wire.slots()), kAddressSlotsMax));
   std::vector<std::uint32_t> offsets;
   for (std::size_t n = 0; n < count(wire.slots()); ++n) {
-    const auto* slot = wire.slots()->Get(static_cast<unsigned>(n));
+    const wire::AddressSlot slot = value_at(wire.slots(), n);
     const auto label = label_of("address slot", n);
-    if (!range_fits(slot->offset(), sizeof(std::uint64_t), literal.raw.size())) {
-      return invalid(label() + " is at " + std::to_string(slot->offset()) +
+    if (!range_fits(slot.offset(), sizeof(std::uint64_t), literal.raw.size())) {
+      return invalid(label() + " is at " + std::to_string(slot.offset()) +
                      ", its 8 bytes exceed the literal's " + std::to_string(literal.raw.size()));
     }
-    KAAS_RETURN_IF_ERROR(named(label, check_buffer(slot->buffer(), buffer_count)));
-    offsets.push_back(slot->offset());
-    literal.slots.push_back({slot->offset(), slot->buffer()});
+    KAAS_RETURN_IF_ERROR(named(label, check_buffer(slot.buffer(), buffer_count)));
+    offsets.push_back(slot.offset());
+    literal.slots.push_back({slot.offset(), slot.buffer()});
   }
   std::sort(offsets.begin(), offsets.end());
   for (std::size_t n = 1; n < offsets.size(); ++n) {
@@ -187,7 +187,8 @@ Result<void> decode_order(const wire::Kernel& wire, KernelSpec& kernel) {
   const std::size_t parameters = literals + kernel.arguments.size();
   KAAS_RETURN_IF_ERROR(check_count("order entries", count(wire.order()), parameters));
   std::vector<bool> seen(parameters, false);
-  for (const std::uint16_t index : *wire.order()) {
+  for (std::size_t n = 0; n < count(wire.order()); ++n) {
+    const std::uint16_t index = value_at(wire.order(), n);
     if (index >= parameters) {
       return invalid("order names parameter " + std::to_string(index) + ", kernel has " +
                      std::to_string(literals) + " literals and " +
@@ -221,7 +222,7 @@ Result<void> decode_kernel_body(const wire::Kernel& wire, std::size_t buffer_cou
   KAAS_RETURN_IF_ERROR(check_count("arguments", count(wire.arguments()), kArgumentsPerKernelMax));
   kernel.arguments.reserve(count(wire.arguments()));
   for (std::size_t n = 0; n < count(wire.arguments()); ++n) {
-    const auto& argument = *wire.arguments()->Get(static_cast<unsigned>(n));
+    const wire::Argument argument = value_at(wire.arguments(), n);
     KAAS_ASSIGN_OR_RETURN(auto decoded,
                           named(label_of("argument", n), decode_argument(argument, buffer_count)));
     kernel.arguments.push_back(decoded);

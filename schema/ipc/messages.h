@@ -5,7 +5,9 @@
 #include <flatbuffers/flatbuffers.h>
 
 #include <cstddef>
+#include <cstring>
 #include <span>
+#include <type_traits>
 
 #include "schema/ipc/result.h"
 #include "schema/limits.h"
@@ -35,6 +37,22 @@ template <class T>
 [[nodiscard]] inline std::string_view view(const flatbuffers::String* text) {
   return text == nullptr ? std::string_view() : std::string_view(text->c_str(), text->size());
 }
+// Element `i` of a vector of structs or numbers, by value. The verifier does not check where such a
+// vector's elements begin, so a peer can misalign them: they are copied, never pointed at.
+template <class T>
+[[nodiscard]] T value_at(const flatbuffers::Vector<const T*>* vector, std::size_t i) {
+  T value;
+  std::memcpy(static_cast<void*>(&value), vector->Data() + i * sizeof(T), sizeof(T));
+  return value;
+}
+template <class T>
+requires std::is_arithmetic_v<T>
+[[nodiscard]] T value_at(const flatbuffers::Vector<T>* vector, std::size_t i) {
+  T value;
+  std::memcpy(&value, vector->Data() + i * sizeof(T), sizeof(T));
+  return value;
+}
+
 template <class T>
 [[nodiscard]] std::size_t count(const flatbuffers::Vector<T>* vector) {
   return vector == nullptr ? 0 : vector->size();

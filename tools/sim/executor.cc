@@ -104,7 +104,9 @@ void SimExecutor::forge_report(std::span<const std::byte> bytes) {
   KAAS_CHECK(bytes.size() <= geometry_.message_bytes_max());
   slot.bytes = static_cast<std::uint32_t>(bytes.size());
   slot.heap_offset = is_short ? kInSlot : 0;
-  std::memcpy(is_short ? slot.payload : view.heap, bytes.data(), bytes.size());
+  if (!bytes.empty()) {
+    std::memcpy(is_short ? slot.payload : view.heap, bytes.data(), bytes.size());
+  }
   slot.sequence.store(position + 1);
 }
 

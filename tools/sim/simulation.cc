@@ -129,9 +129,10 @@ class Simulation {
           fail("session " + std::to_string(session) + " was closed: " + to_string(reason));
         }
       }
-      const auto gone = std::remove_if(liars_.begin(), liars_.end(), [&](const auto& liar) {
-        return liar->client().session() == session;
-      });
+      // clang does not capture structured bindings.
+      const auto gone = std::remove_if(
+          liars_.begin(), liars_.end(),
+          [number = session](const auto& liar) { return liar->client().session() == number; });
       liars_.erase(gone, liars_.end());
     }
   }

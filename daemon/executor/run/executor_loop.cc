@@ -168,8 +168,9 @@ void ExecutorLoop::run(const wire::Run& message) {
 }
 
 void ExecutorLoop::drop_versions(const wire::DropVersions& message) {
-  if (message.versions() == nullptr) return;
-  for (const std::uint64_t version : *message.versions()) cache_.drop(version);
+  for (std::size_t i = 0; i < count(message.versions()); ++i) {
+    cache_.drop(value_at(message.versions(), i));
+  }
 }
 
 void ExecutorLoop::close(std::string reason) {

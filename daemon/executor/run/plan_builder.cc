@@ -72,8 +72,7 @@ class PlanBuilder {
 
   Result<void> add_allocations(std::uint64_t memory_limit_bytes) {
     for (std::size_t i = 0; i < count(message_.allocations()); ++i) {
-      const std::uint64_t bytes =
-          message_.allocations()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      const std::uint64_t bytes = value_at(message_.allocations(), i);
       if (bytes == 0 || bytes > kBufferBytesMax) {
         return invalid("allocation " + std::to_string(i) + " has " + std::to_string(bytes) +
                        " bytes, allowed 1 to " + std::to_string(kBufferBytesMax));
@@ -92,7 +91,7 @@ class PlanBuilder {
   Result<void> add_ranges(const flatbuffers::Vector<const wire::PlanRange*>* ranges,
                           std::vector<wire::PlanRange>& into, const char* what) {
     for (std::size_t i = 0; i < count(ranges); ++i) {
-      const wire::PlanRange& range = *ranges->Get(static_cast<flatbuffers::uoffset_t>(i));
+      const wire::PlanRange range = value_at(ranges, i);
       const std::string name = std::string(what) + " " + std::to_string(i);
       KAAS_RETURN_IF_ERROR(check_place(name, range.allocation(), range.offset(), range.bytes()));
       into.push_back(range);
@@ -113,7 +112,7 @@ class PlanBuilder {
 
   Result<void> check_buffers() {
     for (std::size_t i = 0; i < count(message_.buffers()); ++i) {
-      const auto& buffer = *message_.buffers()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      const auto buffer = value_at(message_.buffers(), i);
       KAAS_RETURN_IF_ERROR(
           check_place("buffer " + std::to_string(i), buffer.allocation(), buffer.offset(), 1));
     }
@@ -214,7 +213,7 @@ class PlanBuilder {
                          PlannedKernel& kernel) {
     KAAS_RETURN_IF_ERROR(check_count(message.after(), kKernelsMax, "number of kernels waited for"));
     for (std::size_t i = 0; i < count(message.after()); ++i) {
-      const std::uint16_t earlier = message.after()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      const std::uint16_t earlier = value_at(message.after(), i);
       if (earlier >= plan_->kernels.size()) {
         return invalid(what + " waits for kernel " + std::to_string(earlier) +
                        ", which does not come before it");
@@ -228,7 +227,7 @@ class PlanBuilder {
     KAAS_RETURN_IF_ERROR(
         check_count(message.arguments(), kArgumentsPerKernelMax, "number of arguments"));
     for (std::size_t i = 0; i < count(message.arguments()); ++i) {
-      const auto& argument = *message.arguments()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      const auto argument = value_at(message.arguments(), i);
       const std::string name = what + " argument " + std::to_string(i);
       KAAS_RETURN_IF_ERROR(
           check_place(name, argument.allocation(), argument.offset(), argument.bytes()));
@@ -281,14 +280,14 @@ class PlanBuilder {
     kernel.literals.push_back({wire::LiteralType::Raw, at, static_cast<std::uint32_t>(bytes)});
     KAAS_RETURN_IF_ERROR(check_count(literal.slots(), kAddressSlotsMax, "number of address slots"));
     for (std::size_t i = 0; i < count(literal.slots()); ++i) {
-      const auto& slot = *literal.slots()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      const auto slot = value_at(literal.slots(), i);
       const std::string slot_name = name + " slot " + std::to_string(i);
       KAAS_RETURN_IF_ERROR(check_range(slot_name, slot.offset(), sizeof(DeviceAddress), bytes));
       if (slot.buffer() >= count(message_.buffers())) {
         return invalid(slot_name + " names buffer " + std::to_string(slot.buffer()) + " of " +
                        std::to_string(count(message_.buffers())));
       }
-      const auto& buffer = *message_.buffers()->Get(slot.buffer());
+      const auto buffer = value_at(message_.buffers(), slot.buffer());
       plan_->addresses.push_back({at + slot.offset(), {buffer.offset(), buffer.allocation()}});
     }
     return {};
@@ -313,7 +312,8 @@ class PlanBuilder {
     KAAS_RETURN_IF_ERROR(check_count(message.order(),
                                      kLiteralsPerKernelMax + kArgumentsPerKernelMax,
                                      "length of a parameter order"));
-    for (const std::uint16_t index : *message.order()) {
+    for (std::size_t i = 0; i < count(message.order()); ++i) {
+      const std::uint16_t index = value_at(message.order(), i);
       if (index >= available) {
         return invalid(what + " order names parameter " + std::to_string(index) + " of " +
                        std::to_string(available));
@@ -342,7 +342,7 @@ class PlanBuilder {
         continue;
       }
       const auto index = static_cast<std::uint16_t>(order[i] - literals);
-      const wire::PlanArgument& argument = *message.arguments()->Get(index);
+      const wire::PlanArgument argument = value_at(message.arguments(), index);
       KAAS_RETURN_IF_ERROR(check_argument(argument, wanted, index, what));
       kernel.parameters.push_back(add_address(argument));
     }
@@ -394,7 +394,7 @@ class PlanBuilder {
     }
     KAAS_ASSIGN_OR_RETURN(const auto order, parameter_order(message, what));
     kernel.parameters.push_back(add_words(0));
-    for (const std::uint16_t index : order) add_address(*message.arguments()->Get(index));
+    for (const std::uint16_t index : order) add_address(value_at(message.arguments(), index));
     plan_->words.push_back(0);  // So that there is a word even without buffers.
     return {};
   }
@@ -403,13 +403,13 @@ class PlanBuilder {
   void note_accesses(const wire::PlanKernel& message) {
     const auto reads_only = [&](std::uint16_t allocation) {
       for (std::size_t i = 0; i < count(message.arguments()); ++i) {
-        const auto& argument = *message.arguments()->Get(static_cast<flatbuffers::uoffset_t>(i));
+        const auto argument = value_at(message.arguments(), i);
         if (argument.allocation() == allocation) return argument.access() == wire::Access::In;
       }
       return false;  // Only an address slot names it, which does not say what for.
     };
     for (std::size_t i = 0; i < count(message.arguments()); ++i) {
-      const auto& argument = *message.arguments()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      const auto argument = value_at(message.arguments(), i);
       if (argument.access() != wire::Access::In) {
         plan_->allocations[argument.allocation()].written = true;
       }
@@ -417,8 +417,8 @@ class PlanBuilder {
     for (std::size_t i = 0; i < count(message.literals()); ++i) {
       const auto& literal = *message.literals()->Get(static_cast<flatbuffers::uoffset_t>(i));
       for (std::size_t s = 0; s < count(literal.slots()); ++s) {
-        const auto& slot = *literal.slots()->Get(static_cast<flatbuffers::uoffset_t>(s));
-        const auto& buffer = *message_.buffers()->Get(slot.buffer());
+        const auto slot = value_at(literal.slots(), s);
+        const auto buffer = value_at(message_.buffers(), slot.buffer());
         PlannedAllocation& allocation = plan_->allocations[buffer.allocation()];
         if (!reads_only(buffer.allocation())) allocation.written = true;
       }
@@ -437,7 +437,7 @@ class PlanBuilder {
       return invalid("until names buffer " + std::to_string(index) + " of " +
                      std::to_string(count(message_.buffers())));
     }
-    const auto& buffer = *message_.buffers()->Get(index);
+    const auto buffer = value_at(message_.buffers(), index);
     KAAS_RETURN_IF_ERROR(
         check_place("until", buffer.allocation(), buffer.offset(), sizeof(std::uint32_t)));
     plan_->until = PlanPlace{buffer.offset(), buffer.allocation()};

@@ -29,7 +29,7 @@ void copy_locations(const flatbuffers::Vector<const wire::Location*>* from,
                     std::vector<wire::Location>& to) {
   to.clear();
   for (std::size_t i = 0; i < count(from); ++i) {
-    to.push_back(*from->Get(static_cast<flatbuffers::uoffset_t>(i)));
+    to.push_back(value_at(from, i));
   }
 }
 
@@ -103,8 +103,8 @@ Result<void> ExecutorRunner::accept(RunTask& task, const wire::Run& message) {
     return over_limit(StatusCode::InvalidArgument, "number of runs waited for",
                       count(message.after()), kAfterMax);
   }
-  if (message.after() != nullptr) {
-    for (const std::uint64_t earlier : *message.after()) wait_for(task, earlier);
+  for (std::size_t i = 0; i < count(message.after()); ++i) {
+    wait_for(task, value_at(message.after(), i));
   }
   if (!task.loads.empty()) pin_pending(task);
   if (!task.stores.empty()) expect_outputs(task);

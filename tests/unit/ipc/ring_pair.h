@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <algorithm>
 
 #include <cstring>
 #include <memory>
@@ -60,7 +61,7 @@ struct RingPair {
     ASSERT_EQ(look(), ReadOutcome::Message);
     const auto wanted = message(bytes, number);
     ASSERT_EQ(seen.size(), bytes);
-    EXPECT_EQ(std::memcmp(seen.data(), wanted.data(), bytes), 0) << "message " << number;
+    EXPECT_TRUE(std::equal(seen.begin(), seen.end(), wanted.begin())) << "message " << number;
     reader.advance();
     reader.publish();
   }
