@@ -107,7 +107,8 @@ TEST_F(Clients, KilledAtEachStepLeaveNothingBehind) {
       },
       [&] {
         auto* client = new Client(connect("running"));
-        for (int i = 0; i < 100; ++i) new Future<Reply>(client->submit(busy(5)));
+        // Longer than the child lives: none of them is finished for it.
+        for (int i = 0; i < 100; ++i) new Future<Reply>(client->submit(busy(1'000)));
       },
       [&] {
         auto* client = new Client(connect("preparing"));
