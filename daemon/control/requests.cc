@@ -351,11 +351,14 @@ void Control::command_session(Asked asked, const wire::ControlRequest& request) 
       return dispatcher.post([=, target = wanted.session(), ring = wanted.ring(),
                               number = wanted.id()](Dispatcher& d) {
         const Session* session = d.find_session(target);
-        const bool allowed = session != nullptr && caller.may_see(session->uid);
-        reply_status(socket, id,
-                     allowed ? d.cancel(target, ring, number)
-                             : Status{StatusCode::NotFound,
-                                      "no session " + std::to_string(target) + " of yours"});
+        if (session == nullptr || !caller.may_see(session->uid)) {
+          reply_status(
+              socket, id,
+              Status{StatusCode::NotFound, "no session " + std::to_string(target) + " of yours"});
+          return;
+        }
+        d.cancel(target, ring, number,
+                 [=](const Result<void>& cancelled) { reply_status(socket, id, cancelled); });
       });
     }
     case wire::Control::Kick: {

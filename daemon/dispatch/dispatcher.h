@@ -85,7 +85,10 @@ class Dispatcher {
   void close_session(std::uint64_t session, const Status& reason);
   [[nodiscard]] Session* find_session(std::uint64_t session);
   void add_ring(Session& session, std::unique_ptr<RingState> ring);
-  Result<void> cancel(std::uint64_t session, std::uint32_t ring, std::uint64_t id);
+  // Ends a request of which no kernel has been started; `done` hears whether it came in time, at
+  // once or when the executor has said so.
+  using Cancelled = std::function<void(const Result<void>&)>;
+  void cancel(std::uint64_t session, std::uint32_t ring, std::uint64_t id, Cancelled done);
 
   void executor_up(std::unique_ptr<ExecutorLink> link);
   // `cause` is told to those whose requests can't be tried again.
@@ -212,6 +215,9 @@ class Dispatcher {
   void requeue_domain(std::uint32_t domain);
   void after_death(Run& run, bool only_one, bool over_limit, const std::string& cause);
   void give_up(Run& run, const Status& cause);
+  void cancel_at_executor(const Run& run);
+  bool cancel_done(const wire::CancelDone& report);
+  static void tell_cancels(Run& run, bool was_cancelled);
   void expire();
   void check_running_limit();
 

@@ -14,7 +14,7 @@ void Dispatcher::give_up(Run& run, const Status& cause) {
     for (const BoundStore& store : run.bound.stores) {
       if (store.version != nullptr) Store::fail(store.version);
     }
-    return;
+    return cancel_at_executor(run);
   }
   if (run.state == Run::State::Queued && !policy_->remove(run.number)) {
     for (auto& [id, executor] : executors_) {
@@ -24,27 +24,43 @@ void Dispatcher::give_up(Run& run, const Status& cause) {
   settle(run, &cause, nullptr);
 }
 
-Result<void> Dispatcher::cancel(std::uint64_t session_id, std::uint32_t ring_index,
-                                std::uint64_t id) {
+// What an executor has not started yet it need not start any more.
+void Dispatcher::cancel_at_executor(const Run& run) {
+  const auto executor = executors_.find(run.executor);
+  if (run.kind != Run::Kind::Execute || executor == executors_.end()) return;
+  executor->second->link->cancel_run(run.number);
+}
+
+void Dispatcher::cancel(std::uint64_t session_id, std::uint32_t ring_index, std::uint64_t id,
+                        Cancelled done) {
   Session* session = find_session(session_id);
   if (session == nullptr || ring_index >= session->rings.size()) {
-    return Status{StatusCode::NotFound, "no session " + std::to_string(session_id) + " with ring " +
-                                            std::to_string(ring_index)};
+    return done(Status{StatusCode::NotFound, "no session " + std::to_string(session_id) +
+                                                 " with ring " + std::to_string(ring_index)});
   }
   const auto& runs = session->rings[ring_index]->runs;
   const auto found = std::find_if(runs.begin(), runs.end(),
                                   [id](const Run* run) { return run->id == id && !run->answered; });
   if (found == runs.end()) {
-    return Status{StatusCode::NotFound,
-                  "request " + std::to_string(id) + " is not under way in this ring"};
+    return done(Status{StatusCode::NotFound,
+                       "request " + std::to_string(id) + " is not under way in this ring"});
   }
-  if ((*found)->state == Run::State::InFlight) {
-    return Status{StatusCode::InvalidArgument,
-                  "request " + std::to_string(id) +
-                      " is at its executor already; only queued requests can be cancelled"};
-  }
-  give_up(**found, Status{StatusCode::Cancelled, "the request was cancelled while queued"});
-  return {};
+  Run& run = **found;
+  run.cancels.push_back(std::move(done));
+  if (run.state == Run::State::InFlight) return cancel_at_executor(run);
+  give_up(run, Status{StatusCode::Cancelled, "the request was cancelled before it was started"});
+}
+
+bool Dispatcher::cancel_done(const wire::CancelDone& report) {
+  Run* run = runs_.find(report.run());
+  if (run == nullptr || report.cancelled()) return true;  // Settling it tells those who wait.
+  const Status started{StatusCode::InvalidArgument,
+                       "request " + std::to_string(run->id) +
+                           " has been started already; only waiting requests can be cancelled"};
+  std::vector<Cancelled> cancels;
+  cancels.swap(run->cancels);
+  for (const Cancelled& done : cancels) done(started);
+  return true;
 }
 
 void Dispatcher::close_session(std::uint64_t session_id, const Status& reason) {
@@ -66,7 +82,11 @@ void Dispatcher::close_session(std::uint64_t session_id, const Status& reason) {
     ring->ring.close(static_cast<std::uint32_t>(reason.code));
     for (Run* run : ring->runs) {
       run->session = nullptr;
-      if (run->state != Run::State::InFlight) queued.push_back(run);
+      if (run->state == Run::State::InFlight) {
+        cancel_at_executor(*run);
+      } else {
+        queued.push_back(run);
+      }
     }
   }
   for (Run* run : queued) give_up(*run, reason);

@@ -326,9 +326,15 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
 
 void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                         CancelOperation& operation) {
-  const auto cancelled = cancel(session.id, ring.ring.index(), operation.id);
-  if (!cancelled.has_value()) return fail(session, ring, id, cancelled.error());
-  answer(session, ring, {.id = id});
+  const std::uint32_t index = ring.ring.index();
+  cancel(session.id, index, operation.id,
+         [this, number = session.id, index, id](const Result<void>& cancelled) {
+           Session* asker = find_session(number);
+           if (asker == nullptr) return;
+           RingState& own = *asker->rings[index];
+           if (!cancelled.has_value()) return fail(*asker, own, id, cancelled.error());
+           answer(*asker, own, {.id = id});
+         });
 }
 
 }  // namespace kaas

@@ -66,6 +66,8 @@ bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& 
       executor.limit_bytes = report.device_limit_bytes();
       return true;
     }
+    case wire::Report::CancelDone:
+      return cancel_done(*item.report_as_CancelDone());
     case wire::Report::NONE:
       break;
   }
@@ -256,7 +258,9 @@ void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone
     if (run.kind == Run::Kind::Prepare) session.plans.erase(run.prepared_plan);
     run.answered = true;
     ++session.counters.failed;
-    return fail(session, ring, run.id, *failure);
+    fail(session, ring, run.id, *failure);
+    if (!run.cancels.empty()) tell_cancels(run, failure->code == StatusCode::Cancelled);
+    return;
   }
   spec.plan = run.prepared_plan;
   std::vector<AnswerOutput> outputs;
@@ -286,6 +290,7 @@ void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone
   }
   run.answered = true;
   answer(session, ring, spec);
+  if (!run.cancels.empty()) tell_cancels(run, false);
 }
 
 // Takes the run out of the graph. One that ends before those it waits for leaves them to those
@@ -333,11 +338,23 @@ void Dispatcher::forget_pending(RingState& ring, const Run& run, bool failed) {
   }
 }
 
+// Whether the client was told that the run is cancelled, to those who asked for that.
+void Dispatcher::tell_cancels(Run& run, bool was_cancelled) {
+  std::vector<Cancelled> cancels;
+  cancels.swap(run.cancels);
+  for (const Cancelled& done : cancels) {
+    done(was_cancelled ? Result<void>()
+                       : Status{StatusCode::InvalidArgument,
+                                "request " + std::to_string(run.id) + " has ended already"});
+  }
+}
+
 // Takes the run out of everything that knows it.
 void Dispatcher::finish(Run& run, const Status* failure) {
   unlink(run);
   std::vector<Run*> dependents;
   dependents.swap(run.dependents);
+  if (!run.cancels.empty()) tell_cancels(run, false);  // Its client is gone.
   if (Session* session = run.session; session != nullptr) {
     RingState& ring = *session->rings[run.ring];
     ring.runs.erase(std::find(ring.runs.begin(), ring.runs.end(), &run));

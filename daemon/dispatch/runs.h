@@ -60,6 +60,7 @@ class RunTable {
     run.depends_on.clear();
     run.dependents.clear();
     run.reads.clear();
+    run.cancels.clear();
     run.outbox_offsets.clear();
     run.plan.reset();
     run.options = RunOptions{};

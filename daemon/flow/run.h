@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "daemon/flow/bound.h"
 #include "daemon/flow/plan_instance.h"
 #include "daemon/flow/request.h"
+#include "schema/ipc/result.h"
 
 namespace kaas {
 
@@ -56,6 +58,8 @@ struct Run {
   std::vector<Run*> depends_on;  // Unsettled.
   std::vector<Run*> dependents;
   std::vector<DeferredRead> reads;
+  // Those who asked for its cancellation and wait to hear whether it came in time.
+  std::vector<std::function<void(const Result<void>&)>> cancels;
 
   std::uint32_t executor = 0;                 // InFlight: where. Else 0.
   std::vector<std::uint64_t> outbox_offsets;  // InFlight: per store; kNoOutbox: none.

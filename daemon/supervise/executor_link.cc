@@ -281,6 +281,13 @@ void ExecutorLink::ask_for_counters() {
   send_or_hold(builder_);
 }
 
+void ExecutorLink::cancel_run(std::uint64_t run) {
+  builder_.Clear();
+  const auto item = wire::CreateCancelRun(builder_, run);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::CancelRun, item.Union()));
+  send_or_hold(builder_);
+}
+
 bool ExecutorLink::drain_held() {
   while (!held_.empty() && writer_.try_write(held_.front())) held_.pop_front();
   return held_.empty();

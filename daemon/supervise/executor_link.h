@@ -94,6 +94,8 @@ class ExecutorLink {
   void detach_segment(std::uint32_t segment);
   void drop_version(std::uint64_t version);
   void ask_for_counters();
+  // CancelDone answers it.
+  void cancel_run(std::uint64_t run);
   // Sends what was held back and wakes the executor if it sleeps. Once a dispatcher step.
   void flush();
 

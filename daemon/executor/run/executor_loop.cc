@@ -111,6 +111,11 @@ void ExecutorLoop::handle(const wire::WorkItem& item) {
       segments_.poll();
       segments_.detach(item.work_as_DetachSegment()->segment());
       return;
+    case wire::Work::CancelRun: {
+      const std::uint64_t run = item.work_as_CancelRun()->run();
+      reports_.cancel_done(run, runner_.cancel(run));
+      return;
+    }
     case wire::Work::ReportCounters:
       reports_.counters(runner_.counters(), cache_.pool().used_bytes(),
                         cache_.pool().limit_bytes());

@@ -86,6 +86,10 @@ void ExecutorReports::run_done(const RunReport& report, const Status* outcome) {
   send(wire::Report::RunDone, done.Finish());
 }
 
+void ExecutorReports::cancel_done(std::uint64_t run, bool cancelled) {
+  send(wire::Report::CancelDone, wire::CreateCancelDone(builder_, run, cancelled));
+}
+
 void ExecutorReports::counters(const ExecutorCounters& counters, std::uint64_t used_bytes,
                                std::uint64_t limit_bytes) {
   const wire::Counters figures = counters.to_wire();

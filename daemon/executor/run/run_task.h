@@ -69,6 +69,7 @@ struct RunTask {
   std::vector<wire::Location> stores;
   std::vector<RunLiteral> literals;
 
+  bool started = false;                      // Past Ready.
   std::uint32_t waits = 0;                   // Runs that must end first.
   std::vector<RunTask*> dependents;          // Tasks that wait for this one.
   std::vector<std::vector<CachePin>> parts;  // Per load: entries pinned at arrival.

@@ -178,6 +178,10 @@ bool ExecutorRunner::is_brief(const ExecutorPlan& plan) const noexcept {
 }
 
 ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
+  if (task.failure) {  // Cancelled while it waited.
+    finish(task);
+    return Start::Done;
+  }
   const bool synchronous = parts_.device.limits().synchronous;
   const bool here = !synchronous || is_brief(*task.plan);
   if (!here && running_ >= parts_.workers->threads() * kRunningPerWorker) return Start::MustWait;
@@ -200,6 +204,7 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
     finish(task);
     return Start::Done;
   }
+  task.started = true;
   task.body.program.brief = here;
   task.body.program.tag_end = parts_.tag_end;
   if (here) return execute_here(task);
@@ -226,6 +231,19 @@ ExecutorRunner::Start ExecutorRunner::execute_here(RunTask& task) {
   if (task.failure) static_cast<void>(task.body.stream->wait());
   finish(task);
   return Start::Done;
+}
+
+bool ExecutorRunner::cancel(std::uint64_t run) {
+  const auto found = active_.find(run);
+  if (found == active_.end() || found->second->started) return false;
+  RunTask& task = *found->second;
+  task.failure = Status{StatusCode::Cancelled, "the request was cancelled before it was started"};
+  const auto ready = std::find(ready_.begin(), ready_.end(), &task);
+  if (ready == ready_.end()) return true;  // Those it waits for refer to it.
+  ready_.erase(ready);
+  finish(task);
+  start_ready();
+  return true;
 }
 
 bool ExecutorRunner::advance() {
@@ -383,6 +401,7 @@ void ExecutorRunner::recycle(RunTask& task) {
   task.loads.clear();
   task.stores.clear();
   task.literals.clear();
+  task.started = false;
   task.waits = 0;
   task.dependents.clear();
   task.parts.clear();

@@ -54,6 +54,10 @@ class ExecutorRunner {
   // it ends in its report.
   void submit(const wire::Run& message, const Result<PlanRef>& plan);
 
+  // Ends a run that waits, for others, memory or a worker: it is reported Cancelled, at once or
+  // when what it waits for has ended. False: it has been started, or is not known.
+  bool cancel(std::uint64_t run);
+
   // Takes in what has been executed, and starts what can be now. Returns whether anything was done.
   bool advance();
 

@@ -51,6 +51,9 @@ SeenReport seen(const wire::ReportItem& item) {
   } else if (const auto* counters = item.report_as_CountersReport()) {
     if (counters->counters() != nullptr) report.counters = *counters->counters();
     report.used_bytes = counters->device_used_bytes();
+  } else if (const auto* cancel = item.report_as_CancelDone()) {
+    report.id = cancel->run();
+    report.cancelled = cancel->cancelled();
   }
   return report;
 }
@@ -141,6 +144,11 @@ void LoopHarness::run(const TestRun& run) {
 void LoopHarness::drop_versions(const std::vector<std::uint64_t>& versions) {
   send(wire::Work::DropVersions,
        [&](FlatBufferBuilder& b) { return wire::CreateDropVersions(b, b.CreateVector(versions)); });
+}
+
+void LoopHarness::cancel(std::uint64_t run) {
+  send(wire::Work::CancelRun,
+       [run](FlatBufferBuilder& b) { return wire::CreateCancelRun(b, run); });
 }
 
 void LoopHarness::send_raw(std::span<const std::byte> bytes) {

@@ -62,6 +62,7 @@ struct SeenReport {
   std::vector<std::string> kernels;
   std::optional<wire::Counters> counters;
   std::uint64_t used_bytes = 0;
+  bool cancelled = false;
 };
 
 struct TestLiteral {
@@ -151,6 +152,7 @@ class LoopHarness {
   void load_library(std::uint32_t library = 1, const std::string& path = "/fake");
   void load_plan(const TestPlan& plan);
   void run(const TestRun& run);
+  void cancel(std::uint64_t run);
   void drop_versions(const std::vector<std::uint64_t>& versions);
   template <class Create>
   void send(wire::Work type, Create create) {

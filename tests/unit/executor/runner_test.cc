@@ -1,5 +1,6 @@
 // Runs: bytes in and out, the cache, order, failures, memory.
 #include <gtest/gtest.h>
+#include <map>
 
 #include <algorithm>
 #include <bit>
@@ -494,6 +495,38 @@ TEST(RunnerMemory, RunWaitsForMemoryThatOthersHold) {
     EXPECT_EQ(reports[i].id, i + 1);
     EXPECT_EQ(reports[i].code, StatusCode::Ok) << reports[i].message;
   }
+}
+
+// The device holds one run at a time; the fourth waits for the third.
+TEST(RunnerMemory, RunsThatWaitAreCancelledAndOneThatWasStartedIsNot) {
+  LoopHarness harness({.memory_bytes = 2048, .asynchronous = true});
+  harness.load_library();
+  harness.load_plan(copy_plan(1, 256));
+  harness.settle();
+  harness.segment(20, Words(256, 3));
+  harness.segment(21, Words(256));
+  for (std::uint64_t run = 1; run <= 4; ++run) {
+    TestRun next{.run = run, .loads = {at(20, 0)}, .stores = {at(21, 0)}};
+    if (run == 4) next.after = {3};
+    harness.run(next);
+  }
+  for (const std::uint64_t run : {1, 2, 4, 99}) harness.cancel(run);
+  std::map<std::uint64_t, StatusCode> ended;
+  std::map<std::uint64_t, bool> cancelled;
+  for (const SeenReport& report : harness.settle()) {
+    if (report.type == wire::Report::CancelDone) {
+      cancelled[report.id] = report.cancelled;
+    } else {
+      EXPECT_TRUE(ended.emplace(report.id, report.code).second) << report.id;
+    }
+  }
+  EXPECT_EQ(cancelled,
+            (std::map<std::uint64_t, bool>{{1, false}, {2, true}, {4, true}, {99, false}}));
+  EXPECT_EQ(ended, (std::map<std::uint64_t, StatusCode>{{1, StatusCode::Ok},
+                                                        {2, StatusCode::Cancelled},
+                                                        {3, StatusCode::Ok},
+                                                        {4, StatusCode::Cancelled}}));
+  EXPECT_EQ(harness.loop->unfinished_runs(), 0u);
 }
 
 TEST(RunnerMemory, ResidentVersionsThatFillTheDeviceAreNamedInTheError) {
