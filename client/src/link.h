@@ -51,10 +51,10 @@ class Link {
   // Sends one request without waiting for its answer, which is dropped. Never fails: a session
   // that has ended has forgotten what the request would change.
   template <class Fill>
-  void post(Fill fill) {
+  void post(Fill fill, std::span<const int> descriptors = {}) {
     const std::lock_guard lock(call_mutex_);
     build(fill);
-    send(finished(builder_), {}, now_ns() + kCallTimeoutNs);
+    send(finished(builder_), descriptors, now_ns() + kCallTimeoutNs);
   }
 
   // Takes everything that has arrived; never blocks.

@@ -236,19 +236,8 @@ void Control::donate(Asked asked, const wire::Donate& donated) {
                           socket = connection.socket](Dispatcher& dispatcher) {
     Session* session = dispatcher.find_session(session_id);
     if (session == nullptr) return;
-    if (session->donations.size() >= kDonationsPendingMax) {
-      send_failure(*socket, id,
-                   over_limit(StatusCode::ResourceExhausted, "donations without their put",
-                              session->donations.size() + 1, kDonationsPendingMax));
-      return;
-    }
-    if (!session->donations.try_emplace(token, Donation{std::move(*descriptor), bytes}).second) {
-      send_failure(
-          *socket, id,
-          Status{StatusCode::AlreadyExists, "token " + std::to_string(token) + " is in use"});
-      return;
-    }
-    reply_status(socket, id, {});
+    reply_status(socket, id,
+                 dispatcher.add_donation(*session, token, {std::move(*descriptor), bytes}));
   });
 }
 

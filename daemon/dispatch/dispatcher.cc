@@ -44,6 +44,7 @@ std::size_t Dispatcher::step() {
     }
     session = sessions_.upper_bound(id);
   }
+  if (stalled_tokens_ != 0) expire_donations();
   while (!resumable_.empty()) {
     const auto [id, ring] = resumable_.back();
     resumable_.pop_back();
@@ -80,7 +81,8 @@ bool Dispatcher::prepare_to_sleep(std::uint64_t& wake_at_ns) {
   for (auto& [id, session] : sessions_) {
     for (auto& ring : session->rings) {
       ring->ring.announce();
-      if (ring->stalled_on == 0 && ring->ring.waiting()) waiting = true;
+      if (!ring->stalled() && ring->ring.waiting()) waiting = true;
+      if (ring->stalled_token != 0) at_the_latest(ring->stalled_until_ns);
       if (ring->ring.blocked()) at_the_latest(step_ns_ + kRetryNs);
     }
   }
@@ -228,7 +230,7 @@ void Dispatcher::check_drained() {
   if (runs_.size() != 0 || !drained_) return;
   const bool backlog = std::any_of(sessions_.begin(), sessions_.end(), [](const auto& entry) {
     return std::any_of(entry.second->rings.begin(), entry.second->rings.end(),
-                       [](const auto& ring) { return ring->stalled_on != 0; });
+                       [](const auto& ring) { return ring->stalled(); });
   });
   if (backlog) return;
   const std::function<void()> drained = drained_;

@@ -90,6 +90,9 @@ class Dispatcher {
   using Cancelled = std::function<void(const Result<void>&)>;
   void cancel(std::uint64_t session, std::uint32_t ring, std::uint64_t id, Cancelled done);
 
+  // A descriptor that a Put of the session names. Fails: ResourceExhausted, AlreadyExists.
+  Result<void> add_donation(Session& session, std::uint64_t token, Donation donation);
+
   void executor_up(std::unique_ptr<ExecutorLink> link);
   // `cause` is told to those whose requests can't be tried again.
   void executor_down(std::uint32_t executor, const std::string& cause);
@@ -160,6 +163,8 @@ class Dispatcher {
   void read(Session& session, RingState& ring, const DeferredRead& read);
   Result<std::uint64_t> send_object(Session& session, const VersionRef& version);
   // Whether an unsettled run of the ring will publish the key; stalls the ring on it if so.
+  bool stalls_on_token(Session& session, RingState& ring, std::uint64_t token);
+  void expire_donations();
   bool stalls_on_pending(RingState& ring, const ScopedKey& key);
   // Whether an unsettled run of the ring writes bytes that the put reads; stalls the ring on it.
   bool stalls_on_writer(RingState& ring, const PutOperation& operation);
@@ -241,7 +246,8 @@ class Dispatcher {
   std::map<std::uint64_t, std::unique_ptr<Session>> sessions_;
   std::map<std::uint32_t, std::unique_ptr<ExecutorState>> executors_;
   std::unordered_set<std::uint32_t> wanted_domains_;
-  std::multimap<std::uint64_t, std::uint64_t> deadlines_;           // When, run number.
+  std::multimap<std::uint64_t, std::uint64_t> deadlines_;  // When, run number.
+  std::size_t stalled_tokens_ = 0;  // Rings that wait for a donated descriptor.
   std::vector<std::pair<std::uint64_t, std::uint32_t>> resumable_;  // (session, ring).
   std::uint64_t step_ns_ = 0;                                       // When this step began.
   std::uint64_t taken_ns_ = 0;  // When the message in hand was taken.

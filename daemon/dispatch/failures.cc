@@ -80,6 +80,7 @@ void Dispatcher::close_session(std::uint64_t session_id, const Status& reason) {
   for (const auto& ring : session->rings) {
     host_.unwatch(ring->ring.doorbell_descriptor());
     ring->ring.close(static_cast<std::uint32_t>(reason.code));
+    if (ring->stalled_token != 0) --stalled_tokens_;
     for (Run* run : ring->runs) {
       run->session = nullptr;
       if (run->state == Run::State::InFlight) {

@@ -11,6 +11,8 @@ namespace {
 
 // Messages of one ring in one step, so that no client starves the others.
 constexpr std::size_t kMessagesPerRingStep = 64;
+// For a donated descriptor that its put has overtaken.
+constexpr std::uint64_t kDonationWaitNs = 1'000'000'000;
 
 // A key of a Get or Stat: its own field for the namespace wins over the "@uid/" form.
 Result<ScopedKey> scoped(const std::string& key, std::optional<std::uint32_t> owner,
@@ -24,7 +26,7 @@ Result<ScopedKey> scoped(const std::string& key, std::optional<std::uint32_t> ow
 std::size_t Dispatcher::take_messages(Session& session, RingState& ring) {
   std::size_t taken = 0;
   const std::uint64_t session_id = session.id;
-  while (taken < kMessagesPerRingStep && ring.stalled_on == 0) {
+  while (taken < kMessagesPerRingStep && !ring.stalled()) {
     std::span<const std::byte> message;
     const ReadOutcome outcome = ring.ring.take(buffer_, message);
     if (outcome == ReadOutcome::Empty) break;
@@ -60,16 +62,19 @@ bool Dispatcher::handle_message(Session& session, RingState& ring,
   }
   std::visit([&](auto& operation) { handle(session, ring, id, operation); },
              *submission->operation);
-  if (ring.stalled_on != 0 && ring.stalled_message.empty()) {
+  if (ring.stalled() && ring.stalled_message.empty()) {
     ring.stalled_message.assign(message.begin(), message.end());
   }
   return true;
 }
 
 void Dispatcher::resume_stalled(Session& session, RingState& ring) {
+  if (!ring.stalled()) return;  // Resumed for another reason meanwhile.
   std::vector<std::byte> message;
   message.swap(ring.stalled_message);
   ring.stalled_on = 0;
+  if (ring.stalled_token != 0) --stalled_tokens_;
+  ring.stalled_token = 0;
   // The message may be read in place: it is private, and its memory is aligned as malloc aligns.
   handle_message(session, ring, message);
 }
@@ -212,6 +217,47 @@ bool Dispatcher::stalls_on_writer(RingState& ring, const PutOperation& operation
   return false;
 }
 
+// A donation and its put take two ways, so the put may be here first. It waits, but not for ever.
+bool Dispatcher::stalls_on_token(Session& session, RingState& ring, std::uint64_t token) {
+  if (token == 0 || session.donations.count(token) != 0) {
+    ring.stalled_until_ns = 0;
+    return false;
+  }
+  if (ring.stalled_until_ns == 0) ring.stalled_until_ns = taken_ns_ + kDonationWaitNs;
+  if (taken_ns_ >= ring.stalled_until_ns) {
+    ring.stalled_until_ns = 0;
+    return false;
+  }
+  ring.stalled_token = token;
+  ++stalled_tokens_;
+  return true;
+}
+
+Result<void> Dispatcher::add_donation(Session& session, std::uint64_t token, Donation donation) {
+  if (session.donations.size() >= kDonationsPendingMax) {
+    return over_limit(StatusCode::ResourceExhausted, "donations without their put",
+                      session.donations.size() + 1, kDonationsPendingMax);
+  }
+  if (!session.donations.try_emplace(token, std::move(donation)).second) {
+    return Status{StatusCode::AlreadyExists, "token " + std::to_string(token) + " is in use"};
+  }
+  for (const auto& ring : session.rings) {
+    if (ring->stalled_token == token) resumable_.emplace_back(session.id, ring->ring.index());
+  }
+  return {};
+}
+
+// Puts that have waited too long for their descriptor find out that it is not there.
+void Dispatcher::expire_donations() {
+  for (const auto& [id, session] : sessions_) {
+    for (const auto& ring : session->rings) {
+      if (ring->stalled_token != 0 && step_ns_ >= ring->stalled_until_ns) {
+        resumable_.emplace_back(id, ring->ring.index());
+      }
+    }
+  }
+}
+
 Result<VersionRef> Dispatcher::put(Session& session, PutOperation& operation,
                                    const ScopedKey& key) {
   KAAS_RETURN_IF_ERROR(store_.check_write(session.uid, key.namespace_uid, key.key));
@@ -243,6 +289,7 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
   const auto key = parse_key(operation.key, session.uid);
   if (!key.has_value()) return fail(session, ring, id, key.error());
   if (stalls_on_pending(ring, *key) || stalls_on_writer(ring, operation)) return;
+  if (stalls_on_token(session, ring, operation.token)) return;
   const auto version = put(session, operation, *key);
   if (!version.has_value()) return fail(session, ring, id, version.error());
   ++session.counters.puts;

@@ -36,9 +36,13 @@ struct RingState {
   SessionRing ring;
   std::vector<Run*> runs;                                 // Unsettled.
   std::unordered_map<std::string, PendingWrite> pending;  // By "uid/key".
-  // A message that can't be bound before `stalled_on` is settled; the ring waits with it.
-  std::uint64_t stalled_on = 0;
+  // A message that can't be handled yet; the ring waits with it.
+  std::uint64_t stalled_on = 0;        // A run's number.
+  std::uint64_t stalled_token = 0;     // Or a put whose donated descriptor is still on its way ...
+  std::uint64_t stalled_until_ns = 0;  // ... which is waited for until then.
   std::vector<std::byte> stalled_message;
+
+  [[nodiscard]] bool stalled() const noexcept { return stalled_on != 0 || stalled_token != 0; }
 };
 
 struct PreparedPlan {
