@@ -114,9 +114,13 @@ Result<void> serve(Config config, const std::string& config_path) {
   // this pointer, which is null before and after.
   std::atomic<Dispatcher*> told{nullptr};
   ByteBudget budget(budget_options(config));
-  SegmentRegistry segments([&told](std::uint32_t segment) {
-    if (Dispatcher* dispatcher = told.load()) dispatcher->segment_released(segment);
-  });
+  Closer closer;
+  budget.set_last_resort([&closer] { closer.drain(); });
+  SegmentRegistry segments(
+      [&told](std::uint32_t segment) {
+        if (Dispatcher* dispatcher = told.load()) dispatcher->segment_released(segment);
+      },
+      &closer);
   Store store(budget, segments, [&told](std::uint64_t version) {
     if (Dispatcher* dispatcher = told.load()) dispatcher->version_dropped(version);
   });

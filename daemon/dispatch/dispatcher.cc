@@ -82,7 +82,11 @@ bool Dispatcher::prepare_to_sleep(std::uint64_t& wake_at_ns) {
     for (auto& ring : session->rings) {
       ring->ring.announce();
       if (!ring->stalled() && ring->ring.waiting()) waiting = true;
-      if (ring->stalled_token != 0) at_the_latest(ring->stalled_until_ns);
+      if (ring->stalled_token != 0) {
+        at_the_latest(ring->stalled_until_ns);
+        // The descriptor is nearly always there within microseconds.
+        waiting = waiting || step_ns_ < ring->stalled_until_ns - kDonationWaitNs + kDonationSpinNs;
+      }
       if (ring->ring.blocked()) at_the_latest(step_ns_ + kRetryNs);
     }
   }

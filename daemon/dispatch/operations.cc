@@ -11,8 +11,6 @@ namespace {
 
 // Messages of one ring in one step, so that no client starves the others.
 constexpr std::size_t kMessagesPerRingStep = 64;
-// For a donated descriptor that its put has overtaken.
-constexpr std::uint64_t kDonationWaitNs = 1'000'000'000;
 
 // A key of a Get or Stat: its own field for the namespace wins over the "@uid/" form.
 Result<ScopedKey> scoped(const std::string& key, std::optional<std::uint32_t> owner,

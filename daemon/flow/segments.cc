@@ -7,12 +7,19 @@
 #include "schema/limits.h"
 
 namespace kaas {
+namespace {
+
+// Freeing this much takes about as long as waking another thread.
+constexpr std::uint64_t kSlowToFreeBytes = 1u << 20;
+
+}  // namespace
 
 // Shared with the deleters of all segments, so that a segment may outlive its registry.
 struct SegmentRegistry::State {
-  explicit State(Released listener) : released(std::move(listener)) {}
+  State(Released listener, Closer* of_large) : released(std::move(listener)), closer(of_large) {}
 
   const Released released;
+  Closer* const closer;
   std::mutex mutex;
   std::uint32_t next = kFirstSegment;                                     // Under mutex.
   std::unordered_map<std::uint32_t, std::weak_ptr<const Segment>> alive;  // Under mutex.
@@ -23,8 +30,11 @@ struct SegmentRegistry::State {
     return next++;
   }
 
-  void release(const Segment* segment) noexcept {
+  void release(Segment* segment) noexcept {
     const std::uint32_t id = segment->id;
+    if (closer != nullptr && segment->bytes >= kSlowToFreeBytes) {
+      closer->close(std::move(segment->descriptor), std::move(segment->charge));
+    }
     delete segment;
     // The number leaves the table last: it cannot be given out again before the listener knows.
     if (released) released(id);
@@ -33,8 +43,8 @@ struct SegmentRegistry::State {
   }
 };
 
-SegmentRegistry::SegmentRegistry(Released released)
-    : state_(std::make_shared<State>(std::move(released))) {}
+SegmentRegistry::SegmentRegistry(Released released, Closer* closer)
+    : state_(std::make_shared<State>(std::move(released), closer)) {}
 
 SegmentRegistry::~SegmentRegistry() = default;
 
@@ -46,8 +56,7 @@ SegmentRef SegmentRegistry::add(Segment segment) {
     state_->alive.try_emplace(owned->id);
   }
   // If this throws, shared_ptr calls the deleter: the number is freed and the listener told.
-  SegmentRef added(owned.release(),
-                   [state = state_](const Segment* gone) { state->release(gone); });
+  SegmentRef added(owned.release(), [state = state_](Segment* gone) { state->release(gone); });
   const std::lock_guard lock(state_->mutex);
   state_->alive[added->id] = added;
   return added;

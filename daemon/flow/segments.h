@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 
+#include "daemon/flow/closer.h"
 #include "schema/ipc/handle.h"
 
 namespace kaas {
@@ -37,12 +38,14 @@ using SegmentRef = std::shared_ptr<const Segment>;
 class SegmentRegistry {
  public:
   // `released(id)` is called once for each segment, after its last SegmentRef is gone and its
-  // descriptor closed, on the thread that let go. Executors may still have it attached then: the
+  // descriptor closed or handed to the closer, on the thread that let go. Executors may still have it attached then: the
   // dispatcher sends them DetachSegment. It must be safe on any thread, must not throw and must
   // not wait for a thread that may hold a segment. May be empty.
   using Released = std::function<void(std::uint32_t id)>;
 
-  explicit SegmentRegistry(Released released);
+  // Descriptors of large segments are closed by `closer`, which must outlive all segments; null:
+  // by whoever lets go, like the others.
+  explicit SegmentRegistry(Released released, Closer* closer = nullptr);
   ~SegmentRegistry();
   SegmentRegistry(const SegmentRegistry&) = delete;
   SegmentRegistry& operator=(const SegmentRegistry&) = delete;

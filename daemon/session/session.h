@@ -29,6 +29,11 @@ struct PendingWrite {
 }
 
 // A ring and what its operations have under way, in the order they were sent.
+// How long a put waits for a donated descriptor that it has overtaken, and how much of that the
+// dispatcher stays awake for.
+inline constexpr std::uint64_t kDonationWaitNs = 1'000'000'000;
+inline constexpr std::uint64_t kDonationSpinNs = 200'000;
+
 struct RingState {
   explicit RingState(std::uint32_t index, RingEndpoints endpoints)
       : ring(index, std::move(endpoints)) {}

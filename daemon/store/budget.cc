@@ -82,21 +82,38 @@ ByteBudget::~ByteBudget() {
 
 Result<Reservation> ByteBudget::reserve(std::uint64_t bytes, const std::string& what) {
   refresh_if_due();
+  if (auto taken = try_reserve(bytes)) return *std::move(taken);
+  if (last_resort_) {
+    last_resort_();
+    if (auto taken = try_reserve(bytes)) return *std::move(taken);
+  }
+  return refusal(bytes, what);
+}
+
+Result<Reservation> ByteBudget::reserve_existing(std::uint64_t bytes, const std::string& what) {
+  if (auto taken = try_reserve(bytes)) return *std::move(taken);
+  return reserve(bytes, what);
+}
+
+std::optional<Reservation> ByteBudget::try_reserve(std::uint64_t bytes) noexcept {
   const std::uint64_t wanted = whole_pages(bytes);
   std::uint64_t used = used_bytes_.load(std::memory_order_relaxed);
   for (;;) {
     const std::uint64_t limit_now = limit_bytes_.load(std::memory_order_relaxed);
-    if (wanted > limit_now || used > limit_now - wanted) {
-      const std::lock_guard lock(source_mutex_);
-      return Status{StatusCode::ResourceExhausted,
-                    what + " of " + std::to_string(bytes) + " bytes does not fit: used " +
-                        std::to_string(used) + " of limit " + std::to_string(limit_now) + " (" +
-                        bound_ + ")"};
-    }
+    if (wanted > limit_now || used > limit_now - wanted) return std::nullopt;
     if (used_bytes_.compare_exchange_weak(used, used + wanted, std::memory_order_relaxed)) {
       return Reservation(this, wanted);
     }
   }
+}
+
+Status ByteBudget::refusal(std::uint64_t bytes, const std::string& what) {
+  const std::lock_guard lock(source_mutex_);
+  return Status{StatusCode::ResourceExhausted,
+                what + " of " + std::to_string(bytes) + " bytes does not fit: used " +
+                    std::to_string(used_bytes()) + " of limit " +
+                    std::to_string(limit_bytes_.load(std::memory_order_relaxed)) + " (" + bound_ +
+                    ")"};
 }
 
 std::uint64_t ByteBudget::used_bytes() const noexcept {

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -86,6 +87,13 @@ class ByteBudget {
   // "object 'x' of 70000 bytes does not fit: used 4096 of limit 65536 (configured)".
   // `what` is the noun of the message: "object 'x'", "arena".
   Result<Reservation> reserve(std::uint64_t bytes, const std::string& what);
+  // The same for memory that exists already: it is in the machine's own figures, so these are read
+  // again only before a refusal.
+  Result<Reservation> reserve_existing(std::uint64_t bytes, const std::string& what);
+
+  // Called before a refusal, to wait for what is being given back elsewhere. Set before use by
+  // other threads.
+  void set_last_resort(std::function<void()> settle) { last_resort_ = std::move(settle); }
 
   [[nodiscard]] std::uint64_t used_bytes() const noexcept;
 
@@ -98,6 +106,8 @@ class ByteBudget {
 
  private:
   friend class Reservation;
+  [[nodiscard]] std::optional<Reservation> try_reserve(std::uint64_t bytes) noexcept;
+  Status refusal(std::uint64_t bytes, const std::string& what);
   void refresh_if_due();
   void give_back(std::uint64_t bytes, std::uint64_t touched_bytes) noexcept;
 
@@ -113,6 +123,7 @@ class ByteBudget {
   std::atomic<std::uint64_t> reread_due_ns_{0};
   mutable std::mutex source_mutex_;  // Held while the source is read; guards bound_.
   std::string bound_;
+  std::function<void()> last_resort_;
 };
 
 }  // namespace kaas

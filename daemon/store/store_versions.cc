@@ -72,7 +72,8 @@ Status bad_donation(const std::string& why) {
   return Status{StatusCode::InvalidArgument, "donated memory " + why};
 }
 
-Result<void> check_donation(int descriptor, std::uint64_t bytes) {
+// Returns how many bytes of pages the donated memory has.
+Result<std::uint64_t> check_donation(int descriptor, std::uint64_t bytes) {
   KAAS_ASSIGN_OR_RETURN(const std::uint64_t found, segment_bytes_of(descriptor, "donated memory"));
   // Pages of a huge-page file may be missing when they are first read, which would kill us.
   struct statfs system {};
@@ -96,7 +97,9 @@ Result<void> check_donation(int descriptor, std::uint64_t bytes) {
     return bad_donation("occupies " + std::to_string(allocated) + " bytes for a size of " +
                         std::to_string(bytes));
   }
-  return {};
+  // Best effort, see the header; EPERM through a read-only descriptor.
+  if (!has_seals(seals, Seals::Seal)) (void)add_seals(descriptor, Seals::Seal);
+  return allocated;
 }
 
 // A descriptor that can only read. The client's own is one already if it was opened so.
@@ -195,15 +198,14 @@ Result<VersionRef> Store::make_from_bytes(uid_t owner_uid, std::string_view key,
 
 Result<VersionRef> Store::adopt(uid_t owner_uid, std::string_view key, Descriptor donated,
                                 std::uint64_t bytes) {
-  KAAS_RETURN_IF_ERROR(check_donation(donated.get(), bytes));
-  // Best effort, see the header; EPERM through a read-only descriptor.
-  (void)add_seals(donated.get(), Seals::Seal);
+  KAAS_ASSIGN_OR_RETURN(const std::uint64_t allocated, check_donation(donated.get(), bytes));
   KAAS_ASSIGN_OR_RETURN(Descriptor read_only, read_only_descriptor(std::move(donated)));
   if (bytes <= kSlabObjectBytesMax) {
     return make_from_bytes(owner_uid, key, FileRange{read_only.get(), 0, bytes});
   }
-  KAAS_ASSIGN_OR_RETURN(Reservation charge, core_->budget.reserve(bytes, object_named(key)));
-  charge.mark_touched(std::min(bytes, allocated_bytes(read_only.get())));
+  KAAS_ASSIGN_OR_RETURN(Reservation charge,
+                        core_->budget.reserve_existing(bytes, object_named(key)));
+  charge.mark_touched(std::min(bytes, allocated));
   Segment segment;
   segment.descriptor = std::move(read_only);
   segment.bytes = bytes;

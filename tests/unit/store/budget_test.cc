@@ -141,6 +141,33 @@ TEST(ByteBudget, SourceIsReadAtMostOncePerInterval) {
   EXPECT_EQ(machine.reads, 1);
 }
 
+TEST(ByteBudget, ExistingMemoryIsTakenWithoutReadingTheSourceUnlessItSeemsNotToFit) {
+  FakeMachine machine;
+  ByteBudget budget(on(machine));
+  const int reads = machine.reads;
+  const Result<Reservation> first = budget.reserve_existing(4096, "a");
+  EXPECT_TRUE(first);
+  EXPECT_EQ(machine.reads, reads);
+  machine.reading.headroom_bytes *= 2;
+  machine.reading.total_bytes *= 2;
+  EXPECT_TRUE(budget.reserve_existing(1'500u << 10, "b"));  // Fits what the machine has by now.
+  EXPECT_GT(machine.reads, reads);
+  EXPECT_FALSE(budget.reserve_existing(1u << 30, "c"));
+}
+
+TEST(ByteBudget, WaitsForWhatIsBeingGivenBackBeforeItRefuses) {
+  ByteBudget budget({.limit_bytes = 64u << 10, .source = nullptr});
+  Result<Reservation> held = budget.reserve(64u << 10, "a");
+  ASSERT_TRUE(held);
+  int asked = 0;
+  budget.set_last_resort([&] {
+    ++asked;
+    *held = Reservation();
+  });
+  EXPECT_TRUE(budget.reserve(32u << 10, "b"));
+  EXPECT_EQ(asked, 1);
+}
+
 TEST(ByteBudget, KeepsItsLastLimitWhenTheSourceFails) {
   FakeMachine machine;
   ByteBudget budget(on(machine));

@@ -72,6 +72,23 @@ TEST(SegmentRegistry, ChargeLivesAsLongAsTheSegment) {
   EXPECT_EQ(charge.use_count(), 1);
 }
 
+TEST(SegmentRegistry, LargeSegmentsAreClosedElsewhereBeforeTheirChargeIsGivenBack) {
+  Closer closer;
+  SegmentRegistry registry(nullptr, &closer);
+  Segment segment = arena_of(1);
+  segment.bytes = 1u << 20;
+  const int descriptor = segment.descriptor.get();
+  std::atomic<int> open_at_the_end{-1};
+  segment.charge = std::shared_ptr<const void>(
+      &descriptor, [&](const void*) { open_at_the_end = ::fcntl(descriptor, F_GETFD); });
+  SegmentRef held = registry.add(std::move(segment));
+  held.reset();
+  closer.drain();
+  EXPECT_EQ(open_at_the_end, -1);
+  EXPECT_EQ(::fcntl(descriptor, F_GETFD), -1);
+  EXPECT_EQ(registry.alive(), 0u);
+}
+
 TEST(SegmentRegistry, SegmentMayOutliveTheRegistry) {
   std::vector<std::uint32_t> told;
   SegmentRef segment;
