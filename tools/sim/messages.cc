@@ -84,6 +84,13 @@ Bytes put_segment_message(std::uint64_t id, const std::string& key, std::uint32_
   });
 }
 
+Bytes put_donated_message(std::uint64_t id, const std::string& key, std::uint64_t token,
+                          std::uint64_t bytes) {
+  return submission(id, wire::Operation::Put, [&](FlatBufferBuilder& b) {
+    return wire::CreatePut(b, b.CreateString(key), 0, 0, 0, bytes, token);
+  });
+}
+
 Bytes get_message(std::uint64_t id, const std::string& key) {
   return submission(id, wire::Operation::Get,
                     [&](FlatBufferBuilder& b) { return wire::CreateGet(b, b.CreateString(key)); });

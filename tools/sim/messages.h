@@ -29,6 +29,8 @@ Bytes release_message(std::uint64_t id, std::uint32_t plan);
 Bytes put_message(std::uint64_t id, const std::string& key, std::span<const std::byte> data);
 Bytes put_segment_message(std::uint64_t id, const std::string& key, std::uint32_t segment,
                           std::uint64_t offset, std::uint64_t bytes);
+Bytes put_donated_message(std::uint64_t id, const std::string& key, std::uint64_t token,
+                          std::uint64_t bytes);
 Bytes get_message(std::uint64_t id, const std::string& key);
 Bytes stat_message(std::uint64_t id, const std::string& key);
 Bytes remove_message(std::uint64_t id, const std::string& key);
