@@ -53,12 +53,13 @@ void DispatcherLoop::run(Dispatcher& dispatcher) {
     }
     const std::uint64_t now = kaas::now_ns();
     if (idle_since_ns == 0) idle_since_ns = now;
-    if (now - idle_since_ns < spin_ns_) {
+    if (now - idle_since_ns < spin_.ns()) {
       // The peers may need this core to make progress.
       ::sched_yield();
       continue;
     }
     sleep(dispatcher);
+    spin_.slept(kaas::now_ns() - now);
     idle_since_ns = 0;
   }
 }

@@ -9,6 +9,7 @@
 
 #include "daemon/dispatch/dispatcher.h"
 #include "schema/ipc/handle.h"
+#include "schema/ipc/spin_budget.h"
 
 namespace kaas {
 
@@ -23,7 +24,7 @@ struct LoopEvents {
 
 class DispatcherLoop final : public DispatcherHost {
  public:
-  // Spins `spin_ns` after the last message before it sleeps.
+  // Spins about `spin_ns` after the last message before it sleeps, see spin_budget.h.
   static Result<std::unique_ptr<DispatcherLoop>> create(LoopEvents events, std::uint64_t spin_ns);
 
   // Steps `dispatcher` until stop().
@@ -47,11 +48,11 @@ class DispatcherLoop final : public DispatcherHost {
 
  private:
   DispatcherLoop(LoopEvents events, std::uint64_t spin_ns) noexcept
-      : events_(std::move(events)), spin_ns_(spin_ns) {}
+      : events_(std::move(events)), spin_(spin_ns) {}
   void sleep(Dispatcher& dispatcher);
 
   LoopEvents events_;
-  std::uint64_t spin_ns_;
+  SpinBudget spin_;
   Descriptor epoll_;
   Descriptor wake_;  // An eventfd of this process alone.
   std::atomic<bool> stopping_{false};

@@ -16,6 +16,7 @@
 #include "schema/ipc/clock.h"
 #include "schema/ipc/messages.h"
 #include "schema/ipc/socket.h"
+#include "schema/ipc/spin_budget.h"
 #include "schema/limits.h"
 
 namespace kaas {
@@ -240,17 +241,19 @@ bool step_until_idle(ExecutorLoop& loop, std::uint64_t spin_ns, bool yield_at_on
 
 ExecutorEnding run_executor(ExecutorLoop& loop, const ExecutorChannel& channel,
                             const SocketSegmentSource& source, const ExecutorSleep& sleep) {
-  const std::uint64_t spin_ns = measure_wake_ns();
+  SpinBudget spin(measure_wake_ns());
   const bool yield_at_once = std::thread::hardware_concurrency() <= kFewCores;
   ExecutorEnding ending;
   for (;;) {
-    if (!step_until_idle(loop, spin_ns, yield_at_once)) {
+    if (!step_until_idle(loop, spin.ns(), yield_at_once)) {
       ending = {ExecutorEnd::Violation, loop.closed_reason(), false};
       break;
     }
     bool connected = true;
     if (loop.announce_sleep()) {
+      const std::uint64_t begin_ns = now_ns();
       connected = sleep.wait(channel.doorbell, loop.has_backlog() ? kBacklogSleepMs : -1);
+      spin.slept(now_ns() - begin_ns);
     }
     loop.retract_sleep();
     if (!source.broken().empty()) {
