@@ -116,11 +116,10 @@ Result<void> serve(Config config, const std::string& config_path) {
   ByteBudget budget(budget_options(config));
   Closer closer;
   budget.set_last_resort([&closer] { closer.drain(); });
-  SegmentRegistry segments(
-      [&told](std::uint32_t segment) {
-        if (Dispatcher* dispatcher = told.load()) dispatcher->segment_released(segment);
-      },
-      &closer);
+  const auto released = [&told](std::uint32_t segment) {
+    if (Dispatcher* dispatcher = told.load()) dispatcher->segment_released(segment);
+  };
+  SegmentRegistry segments(released, &closer);
   Store store(budget, segments, [&told](std::uint64_t version) {
     if (Dispatcher* dispatcher = told.load()) dispatcher->version_dropped(version);
   });

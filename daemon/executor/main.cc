@@ -10,10 +10,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
-#include "daemon/executor/device/host_device.h"
+#include "daemon/executor/device/open_device.h"
 #include "daemon/executor/library/opened_library.h"
 #include "daemon/executor/run/executor_loop.h"
 #include "daemon/executor/run/kernel_log.h"
@@ -24,6 +25,7 @@ namespace {
 
 constexpr int kExitWrongUsage = 2;
 constexpr int kExitFailed = 1;
+constexpr int kExitNoDevice = 3;
 // When memory runs out, the kernel should end an executor rather than kaasd or its clients.
 constexpr const char* kOomScoreAdjust = "500";
 // Workers even on few cores: a long run must not keep all others waiting.
@@ -33,6 +35,7 @@ struct Flags {
   std::string device = "host";
   int socket = -1;
   std::uint64_t memory_limit_bytes = 0;
+  bool lists_devices = false;
 };
 
 // Never outlives kaasd, gains no rights, and is the first to go when memory runs out.
@@ -47,22 +50,25 @@ void confine_process() {
   }
 }
 
-// What the host device may allocate when nobody says: half of the memory that the machine has.
-std::uint64_t default_memory_bytes() {
+// What a device may allocate when nobody says: half of the machine's memory on the host, most of
+// what is free on a GPU.
+std::uint64_t default_memory_bytes(const kaas::Device* gpu) {
+  if (gpu != nullptr) return gpu->limits().memory_bytes / 10 * 9;
   const long pages = ::sysconf(_SC_PHYS_PAGES);
   const long page_bytes = ::sysconf(_SC_PAGESIZE);
   return static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page_bytes) / 2;
 }
 
-std::uint64_t memory_limit(const Flags& flags, const kaas::ExecutorChannel& channel) {
+std::uint64_t memory_limit(const Flags& flags, const kaas::ExecutorChannel& channel,
+                           const kaas::Device* gpu) {
   std::uint64_t limit = channel.device_limit_bytes;
-  if (limit == 0) limit = default_memory_bytes();
+  if (limit == 0) limit = default_memory_bytes(gpu);
   return flags.memory_limit_bytes == 0 ? limit : std::min(limit, flags.memory_limit_bytes);
 }
 
-int fail(const std::string& why) {
+int fail(const std::string& why, int status = kExitFailed) {
   std::fprintf(stderr, "kaas-executor: %s\n", why.c_str());
-  return kExitFailed;
+  return status;
 }
 
 int run(const Flags& flags) {
@@ -74,11 +80,20 @@ int run(const Flags& flags) {
   if (!sleep) return fail(kaas::to_string(sleep.error()));
 
   const std::uint32_t threads = std::max(1u, std::thread::hardware_concurrency());
-  const std::uint64_t limit_bytes = memory_limit(flags, *channel);
-  kaas::HostDevice device(limit_bytes, threads);
+  kaas::DeviceChoice choice;
+  choice.device = flags.device;
+  choice.threads = threads;
+  choice.memory_bytes = memory_limit(flags, *channel, nullptr);
+  auto opened = kaas::open_device(choice);
+  if (!opened) return fail(kaas::to_string(opened.error()), kExitNoDevice);
+  kaas::Device& device = **opened;
+  const bool is_host = device.limits().kind == KAAS_DEVICE_HOST;
+  const std::uint64_t limit_bytes = memory_limit(flags, *channel, is_host ? nullptr : &device);
   kaas::FileLibraryOpener libraries(device, ::geteuid());
   kaas::SocketSegmentSource segments(channel->socket.get());
   kaas::ExecutorWorkers workers(std::max(threads, kWorkersMin), [&] { sleep->wake(); });
+  std::optional<kaas::SegmentPinner> pinner;
+  if (device.limits().reaches_host) pinner.emplace(device);
 
   kaas::ExecutorParts parts{
       .work = kaas::RingView::at(channel->work.data(), channel->geometry),
@@ -87,6 +102,7 @@ int run(const Flags& flags) {
       .libraries = libraries,
       .segments = segments,
       .workers = &workers,
+      .pinner = pinner ? &*pinner : nullptr,
       .memory_limit_bytes = limit_bytes,
       .wake_kaasd = [&] { channel->doorbell.ring(); },
       .tag_end = &kaas::end_kernel_log_lines,
@@ -99,7 +115,7 @@ int run(const Flags& flags) {
   if (!gone) std::fprintf(stderr, "kaas-executor: %s\n", ending.reason.c_str());
   const int status = gone ? EXIT_SUCCESS : kExitFailed;
   // A kernel that still runs may do so for ever, and nobody waits for it any more.
-  if (ending.executing) std::_Exit(status);
+  if (ending.executing || device.lost()) std::_Exit(status);
   return status;
 }
 
@@ -108,11 +124,16 @@ int run(const Flags& flags) {
 int main(int argc, char** argv) {
   Flags flags;
   CLI::App app("Runs kernels for kaasd, which starts it.", "kaas-executor");
-  app.add_option("--device", flags.device, "Device that runs the kernels")
-      ->check(CLI::IsMember({"host"}));
-  app.add_option("--socket-fd", flags.socket, "Inherited descriptor of the socket to kaasd")
-      ->required()
-      ->check(CLI::NonNegativeNumber);
+  app.add_option("--device", flags.device,
+                 "Device that runs the kernels: host, or cuda: and a GPU's id")
+      ->check([](const std::string& name) {
+        return name == "host" || name.starts_with("cuda:") ? "" : "allowed: host, cuda:ID";
+      });
+  auto* list = app.add_flag("--list-devices", flags.lists_devices,
+                            "Print this machine's GPUs as JSON and exit");
+  auto* socket =
+      app.add_option("--socket-fd", flags.socket, "Inherited descriptor of the socket to kaasd");
+  socket->check(CLI::NonNegativeNumber)->excludes(list);
   app.add_option("--memory-limit", flags.memory_limit_bytes,
                  "Bytes of device memory at most; 0: what kaasd says");
   try {
@@ -120,6 +141,14 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const int outcome = app.exit(error);
     return outcome == 0 ? EXIT_SUCCESS : kExitWrongUsage;
+  }
+  if (flags.lists_devices) {
+    std::puts(kaas::list_devices_json().c_str());
+    return EXIT_SUCCESS;
+  }
+  if (flags.socket < 0) {
+    std::fputs("kaas-executor: --socket-fd is needed; kaasd gives it\n", stderr);
+    return kExitWrongUsage;
   }
   confine_process();
   kaas::install_kernel_log();

@@ -38,9 +38,9 @@ using SegmentRef = std::shared_ptr<const Segment>;
 class SegmentRegistry {
  public:
   // `released(id)` is called once for each segment, after its last SegmentRef is gone and its
-  // descriptor closed or handed to the closer, on the thread that let go. Executors may still have it attached then: the
-  // dispatcher sends them DetachSegment. It must be safe on any thread, must not throw and must
-  // not wait for a thread that may hold a segment. May be empty.
+  // descriptor closed or handed to the closer, on the thread that let go. Executors may still have
+  // it attached then: the dispatcher sends them DetachSegment. It must be safe on any thread, must
+  // not throw and must not wait for a thread that may hold a segment. May be empty.
   using Released = std::function<void(std::uint32_t id)>;
 
   // Descriptors of large segments are closed by `closer`, which must outlive all segments; null:

@@ -29,10 +29,9 @@ class FakeStream final : public DeviceStream {
   explicit FakeStream(FakeDevice& device) : device_(device) {}
 
   Result<void> copy_to_device(DeviceAddress to, std::span<const std::byte> from) override {
-    std::vector<std::byte> bytes(from.begin(), from.end());
-    return add([this, to, bytes = std::move(bytes)]() -> Result<void> {
-      KAAS_RETURN_IF_ERROR(check(to, bytes.size()));
-      std::memcpy(pointer(to), bytes.data(), bytes.size());
+    return add([this, to, from]() -> Result<void> {
+      KAAS_RETURN_IF_ERROR(check(to, from.size()));
+      std::memcpy(pointer(to), from.data(), from.size());
       return {};
     });
   }
@@ -62,6 +61,7 @@ class FakeStream final : public DeviceStream {
     return add([this, program] { return run(program); });
   }
 
+  void time(bool) override {}
   void mark(StreamMark mark) override {
     now_ns_ += device_.options_.mark_ns;
     marks_[static_cast<std::size_t>(mark)] = now_ns_;
@@ -136,10 +136,11 @@ FakeDevice::FakeDevice(const Options& options) : options_(options) {
   limits_.block_threads = kBlockThreadsMax;
   limits_.shared_bytes = kSharedBytesMax;
   limits_.synchronous = !options.asynchronous;
+  limits_.reaches_host = options.reaches_host;
 }
 
 FakeDevice::~FakeDevice() {
-  KAAS_CHECK(memory_.empty());
+  KAAS_CHECK(memory_.empty() && host_memory_.empty() && registered_.empty());
 }
 
 Result<DeviceMemory> FakeDevice::allocate(std::uint64_t bytes) {
@@ -163,16 +164,20 @@ Result<DeviceMemory> FakeDevice::allocate(std::uint64_t bytes) {
 }
 
 void FakeDevice::release(DeviceAddress address, std::uint64_t bytes) noexcept {
+  if (host_memory_.erase(address) == 1) return;
   KAAS_CHECK(memory_.erase(address) == 1);
   allocated_ -= bytes;
 }
 
 bool FakeDevice::holds(DeviceAddress address, std::uint64_t bytes) const noexcept {
-  auto after = memory_.upper_bound(address);
-  if (after == memory_.begin()) return false;
-  const auto& [begin, allocation] = *std::prev(after);
-  const std::uint64_t inside = address - begin;
-  return inside <= allocation.second && bytes <= allocation.second - inside;
+  const auto in = [&](const Memory& memory) {
+    const auto after = memory.upper_bound(address);
+    if (after == memory.begin()) return false;
+    const auto& [begin, allocation] = *std::prev(after);
+    const std::uint64_t inside = address - begin;
+    return inside <= allocation.second && bytes <= allocation.second - inside;
+  };
+  return in(memory_) || in(host_memory_);
 }
 
 Result<void> FakeDevice::run(const KernelLaunch& launch) {
@@ -187,9 +192,29 @@ Result<DeviceFunction> FakeDevice::load(const KernelEntry& entry) {
   return load_host_function(entry);
 }
 
-Result<std::unique_ptr<PreparedProgram>> FakeDevice::prepare(std::span<const KernelLaunch>,
-                                                             std::uint64_t) {
-  return std::unique_ptr<PreparedProgram>();
+std::unique_ptr<PreparedProgram> FakeDevice::prepare(const KernelProgram&) {
+  return nullptr;
+}
+
+Result<DeviceMemory> FakeDevice::allocate_host(std::uint64_t bytes) {
+  std::unique_ptr<std::byte, Release> memory(
+      static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kDeviceAlignmentBytes})));
+  std::memset(memory.get(), static_cast<int>(kUndefined), bytes);
+  const auto address = reinterpret_cast<DeviceAddress>(memory.get());
+  host_memory_.emplace(address, std::pair{std::move(memory), bytes});
+  return DeviceMemory(*this, address, bytes);
+}
+
+Result<HostRegistration> FakeDevice::register_host(std::span<std::byte> memory, bool) {
+  if (!options_.reaches_host) return HostRegistration();
+  const std::lock_guard lock(registered_mutex_);
+  registered_.emplace(reinterpret_cast<DeviceAddress>(memory.data()), memory.size());
+  return HostRegistration(*this, memory.data(), memory.size());
+}
+
+void FakeDevice::unregister_host(std::byte* memory, std::uint64_t) noexcept {
+  const std::lock_guard lock(registered_mutex_);
+  KAAS_CHECK(registered_.erase(reinterpret_cast<DeviceAddress>(memory)) == 1);
 }
 
 Result<std::unique_ptr<DeviceStream>> FakeDevice::open_stream() {

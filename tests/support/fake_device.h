@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 
 #include "daemon/executor/device/device.h"
 #include "daemon/executor/library/opened_library.h"
@@ -20,6 +21,7 @@ class FakeDevice final : public Device {
     std::uint64_t memory_bytes = 1u << 20;
     // poll() does one enqueued piece of work at a time; else calls do it at once.
     bool asynchronous = false;
+    bool reaches_host = false;
     std::uint64_t mark_ns = 1'000;  // Between two marks of a stream.
   };
 
@@ -36,9 +38,10 @@ class FakeDevice final : public Device {
   [[nodiscard]] const DeviceLimits& limits() const noexcept override { return limits_; }
   Result<DeviceMemory> allocate(std::uint64_t bytes) override;
   [[nodiscard]] std::uint64_t allocated_bytes() const noexcept override { return allocated_; }
+  Result<DeviceMemory> allocate_host(std::uint64_t bytes) override;
+  Result<HostRegistration> register_host(std::span<std::byte> memory, bool writable) override;
   Result<DeviceFunction> load(const KernelEntry& entry) override;
-  Result<std::unique_ptr<PreparedProgram>> prepare(std::span<const KernelLaunch> launches,
-                                                   std::uint64_t n_iter) override;
+  std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) override;
   Result<std::unique_ptr<DeviceStream>> open_stream() override;
 
  private:
@@ -48,6 +51,7 @@ class FakeDevice final : public Device {
   };
 
   void release(DeviceAddress address, std::uint64_t bytes) noexcept override;
+  void unregister_host(std::byte* memory, std::uint64_t bytes) noexcept override;
   // Whether [address, address + bytes) lies in one allocation: an honest device would fault.
   [[nodiscard]] bool holds(DeviceAddress address, std::uint64_t bytes) const noexcept;
   Result<void> run(const KernelLaunch& launch);
@@ -58,7 +62,12 @@ class FakeDevice final : public Device {
   std::uint64_t launches_ = 0;
   std::uint64_t allocations_until_failure_ = 0;
   std::uint64_t launches_until_failure_ = 0;
-  std::map<DeviceAddress, std::pair<std::unique_ptr<std::byte, Release>, std::uint64_t>> memory_;
+  using Memory =
+      std::map<DeviceAddress, std::pair<std::unique_ptr<std::byte, Release>, std::uint64_t>>;
+  Memory memory_;
+  Memory host_memory_;
+  std::mutex registered_mutex_;
+  std::map<DeviceAddress, std::uint64_t> registered_;  // Under registered_mutex_.
 };
 
 // Libraries without files: every path opens the same table of kernels, but those that begin with

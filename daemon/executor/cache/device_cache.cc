@@ -10,6 +10,8 @@ namespace {
 // Versions whose failure is remembered until kaasd drops them. It always does; this bounds what a
 // kaasd that does not can cost.
 constexpr std::size_t kFailedVersionsMax = 65'536;
+// Versions of which it is remembered that they were asked for.
+constexpr std::size_t kAskedVersionsMax = 16'384;
 
 }  // namespace
 
@@ -24,6 +26,7 @@ DeviceCache::~DeviceCache() {
 Result<TakenBlock> DeviceCache::allocate(std::uint64_t bytes, std::uint32_t tenant) {
   for (;;) {
     if (auto taken = pool_.try_take(bytes, tenant)) return *std::move(taken);
+    if (reclaim_ && reclaim_()) continue;
     if (!evict_one()) break;
   }
   return Status{StatusCode::OutOfMemory, "allocation of " + std::to_string(bytes) +
@@ -45,7 +48,8 @@ CachePin DeviceCache::find(const CacheKey& key) {
   const auto version = versions_.find(key.version);
   if (version == versions_.end()) return {};
   for (CacheEntry* entry : version->second) {
-    if (entry->state_ == CacheEntry::State::Ready && entry->covers(key.offset, key.bytes)) {
+    if (entry->state_ == CacheEntry::State::Ready && entry->host_bytes_ == nullptr &&
+        entry->covers(key.offset, key.bytes)) {
       return CachePin(*this, *entry);
     }
   }
@@ -87,6 +91,18 @@ void DeviceCache::settle(CacheEntry& entry, BlockRef block, std::uint64_t offset
   entry.block_offset_ = offset;
   entry.resident_ = resident;
   entry.state_ = CacheEntry::State::Ready;
+}
+
+void DeviceCache::settle_on_host(CacheEntry& entry, std::unique_ptr<std::byte[]> bytes) {
+  entry.host_bytes_ = std::move(bytes);
+  entry.state_ = CacheEntry::State::Ready;
+}
+
+bool DeviceCache::asked_before(std::uint64_t version) {
+  if (asked_.count(version) != 0) return true;
+  if (asked_.size() >= kAskedVersionsMax) asked_.clear();
+  asked_.insert(version);
+  return false;
 }
 
 void DeviceCache::fail(CacheEntry& entry) {
@@ -131,6 +147,7 @@ void DeviceCache::drop(std::uint64_t version) {
     --figures_.entries;
     keep_or_delete(*entry);
   }
+  asked_.erase(version);
 }
 
 // The entry can't be found any more.
@@ -151,6 +168,7 @@ void DeviceCache::unpin(CacheEntry& entry) noexcept {
 // What becomes of an entry whose pins or index changed.
 void DeviceCache::keep_or_delete(CacheEntry& entry) noexcept {
   if (entry.pins_ != 0) return;
+  if (entry.indexed_ && entry.host_bytes_ != nullptr) unindex(entry);
   if (!entry.indexed_) {
     if (entry.is_linked()) evictable_.erase(evictable_.iterator_to(entry));
     delete &entry;

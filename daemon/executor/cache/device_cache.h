@@ -16,8 +16,10 @@
 #include <boost/intrusive/list.hpp>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -41,7 +43,9 @@ class CacheEntry : public boost::intrusive::list_base_hook<> {
   [[nodiscard]] const CacheKey& key() const noexcept { return key_; }
   [[nodiscard]] State state() const noexcept { return state_; }
   [[nodiscard]] std::uint64_t producer() const noexcept { return producer_; }  // Run that makes it.
-  // Where byte key().offset of the object is. Ready entries only.
+  // Bytes of a small output that is not in device memory; null: they are there.
+  [[nodiscard]] const std::byte* host_bytes() const noexcept { return host_bytes_.get(); }
+  // Where byte key().offset of the object is. Ready entries without host_bytes() only.
   [[nodiscard]] DeviceAddress address() const noexcept { return block_.address() + block_offset_; }
   [[nodiscard]] const BlockRef& block() const noexcept { return block_; }
   [[nodiscard]] std::uint64_t block_offset() const noexcept { return block_offset_; }
@@ -59,6 +63,7 @@ class CacheEntry : public boost::intrusive::list_base_hook<> {
   std::uint64_t producer_ = 0;
   BlockRef block_;
   std::uint64_t block_offset_ = 0;
+  std::unique_ptr<std::byte[]> host_bytes_;
 };
 
 // Keeps an entry. Move-only.
@@ -99,10 +104,14 @@ class DeviceCache {
   DeviceCache(const DeviceCache&) = delete;
   DeviceCache& operator=(const DeviceCache&) = delete;
 
+  // Called when memory is short, before anything is evicted: gives back blocks that are kept
+  // without being used. Returns whether there were any.
+  void set_reclaim(std::function<bool()> reclaim) { reclaim_ = std::move(reclaim); }
+
   // Memory for a run of `tenant`, evicting what nobody uses. OutOfMemory: what is left is pinned.
   Result<TakenBlock> allocate(std::uint64_t bytes, std::uint32_t tenant);
 
-  // The Ready entry that covers the key, if there is one.
+  // The Ready entry in device memory that covers the key, if there is one.
   CachePin find(const CacheKey& key);
   // Every entry that shares a byte with the key, in whatever state.
   std::vector<CachePin> find_parts(const CacheKey& key);
@@ -111,12 +120,18 @@ class DeviceCache {
   CachePin expect(const CacheKey& key, std::uint64_t producer);
   // The outcome of a Pending entry: its bytes are at `offset` of `block`.
   void settle(CacheEntry& entry, BlockRef block, std::uint64_t offset, bool resident);
+  // The same for bytes that no device memory holds. They are here for as long as they are pinned.
+  void settle_on_host(CacheEntry& entry, std::unique_ptr<std::byte[]> bytes);
   void fail(CacheEntry& entry);
   // All of a version that will not come, as nobody was expected to produce it.
   void fail_version(std::uint64_t version);
 
   // Bytes that were loaded from the host. Ignored if the key is there already.
   void insert(const CacheKey& key, BlockRef block, std::uint64_t offset);
+
+  // Whether bytes of the version were asked for before, as far as is remembered: what is loaded
+  // again is worth a place in device memory.
+  bool asked_before(std::uint64_t version);
 
   // Forgets all of a version. What is pinned stays until it is not.
   void drop(std::uint64_t version);
@@ -141,6 +156,8 @@ class DeviceCache {
   // Ready, indexed, not resident, not pinned; longest unused first.
   boost::intrusive::list<CacheEntry> evictable_;
   std::deque<std::uint64_t> failed_versions_;  // Oldest first, bounded.
+  std::function<bool()> reclaim_;
+  std::unordered_set<std::uint64_t> asked_;  // Versions, of late.
   CacheFigures figures_;
 };
 

@@ -42,6 +42,8 @@ class BlockRef {
   [[nodiscard]] explicit operator bool() const noexcept { return block_ != nullptr; }
   [[nodiscard]] DeviceAddress address() const noexcept { return block_->memory.address(); }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return block_->memory.bytes(); }
+  // Whether nobody else refers to the block.
+  [[nodiscard]] bool unique() const noexcept { return block_->references == 1; }
 
  private:
   MemoryBlock* block_ = nullptr;

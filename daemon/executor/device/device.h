@@ -1,12 +1,15 @@
 // The contract of a device: memory with a limit, streams of copies and kernels. The host is one
 // (host_device.h); tests/contract/device holds every implementation to this text.
 //
-//   Device ── allocate ──> DeviceMemory      one per allocation, given back by its destructor
-//          ── load ──────> DeviceFunction    one per kernel of a plan
-//          ── open_stream ─> DeviceStream    one per request that is running
+//   Device ── allocate ──────> DeviceMemory      one per allocation, given back by its destructor
+//          ── register_host ─> HostRegistration  one per mapping that copies should be fast from
+//          ── load ──────────> DeviceFunction    one per kernel of a plan
+//          ── prepare ───────> PreparedProgram   one per frame of a plan
+//          ── open_stream ───> DeviceStream      one per request that is running
 //
 // Threads: a Device is used by the executor's main thread only; so are the destructors of what it
-//          gave out. A DeviceStream is used by one thread at a time, which may be another one.
+//          gave out. register_host() and its result may be used by any thread. A DeviceStream is
+//          used by one thread at a time, which may be another one.
 #pragma once
 
 #include <kaas/kernel_abi.h>
@@ -44,6 +47,9 @@ struct DeviceLimits {
   // Calls of a stream return when their work is done. The executor then runs requests on threads
   // of its own; otherwise it enqueues them and polls.
   bool synchronous = true;
+  // Kernels reach registered host memory, and that of allocate_host(), where this process has it.
+  // What is small need not be copied then.
+  bool reaches_host = false;
 };
 
 class Device;
@@ -76,10 +82,42 @@ class DeviceMemory {
   std::uint64_t bytes_ = 0;
 };
 
+// Memory of this process that the device reads and writes directly, as long as this lives. It must
+// not be unmapped before. Move-only; may be destroyed on any thread.
+class HostRegistration {
+ public:
+  HostRegistration() noexcept = default;
+  HostRegistration(Device& device, std::byte* memory, std::uint64_t bytes) noexcept
+      : device_(&device), memory_(memory), bytes_(bytes) {}
+  HostRegistration(HostRegistration&& other) noexcept
+      : device_(std::exchange(other.device_, nullptr)),
+        memory_(std::exchange(other.memory_, nullptr)),
+        bytes_(std::exchange(other.bytes_, 0)) {}
+  HostRegistration& operator=(HostRegistration&& other) noexcept {
+    HostRegistration dropped(std::move(other));
+    std::swap(device_, dropped.device_);
+    std::swap(memory_, dropped.memory_);
+    std::swap(bytes_, dropped.bytes_);
+    return *this;
+  }
+  ~HostRegistration();
+
+  [[nodiscard]] explicit operator bool() const noexcept { return device_ != nullptr; }
+
+ private:
+  Device* device_ = nullptr;
+  std::byte* memory_ = nullptr;
+  std::uint64_t bytes_ = 0;
+};
+
 // A kernel made ready for one device. Borrows the entry, whose library must stay open.
 struct DeviceFunction {
   const KernelEntry* entry = nullptr;
   void* native = nullptr;  // The device's own handle, if it has one.
+  // What this kernel can be launched with on this device; 0: the device's own limits.
+  std::uint32_t block_threads_max = 0;
+  std::uint32_t shared_bytes_max = 0;
+  std::uint32_t registers = 0;  // Of a thread, for errors.
 };
 
 // One kernel of a program. `shape` carries grid, block, cluster, shared bytes and context.
@@ -93,11 +131,13 @@ struct KernelLaunch {
   bool cooperative = false;
 };
 
-// What a device keeps of a plan between its runs, such as instances of a graph. Made by
-// Device::prepare, owned by the plan, destroyed on the main thread when no run uses it.
+// What a device keeps of a program between its runs, such as a graph. Made by Device::prepare, used
+// by one run at a time, destroyed on the main thread when no run uses it.
 class PreparedProgram {
  public:
   virtual ~PreparedProgram() = default;
+  // Whether a launch would use it now. Once true, for good.
+  [[nodiscard]] virtual bool ready() const noexcept = 0;
 };
 
 // Kernels in list order, repeated. All that it names is borrowed until the stream is idle.
@@ -110,12 +150,15 @@ struct KernelProgram {
   RunTag tag;
   RunTagEnd tag_end = nullptr;
   PreparedProgram* prepared = nullptr;  // What prepare() made of these launches; may be null.
+  // All values that `params` of the launches point at lie in these.
+  std::span<const std::uint64_t> words;
 };
 
 // What a program did. Valid when its stream is idle.
 struct ProgramCounts {
   std::uint64_t launches = 0;
   std::uint64_t iterations = 0;
+  bool prepared = false;  // By what prepare() made, in one piece.
 };
 
 // Points in a stream between which time is measured.
@@ -129,7 +172,7 @@ class DeviceStream {
  public:
   virtual ~DeviceStream() = default;
 
-  // `from` is read before the call returns; `to` of copy_to_host is written when idle.
+  // Both ends are borrowed until the stream is idle.
   virtual Result<void> copy_to_device(DeviceAddress to, std::span<const std::byte> from) = 0;
   virtual Result<void> copy_to_host(std::span<std::byte> to, DeviceAddress from) = 0;
   // The ranges must not overlap.
@@ -137,6 +180,9 @@ class DeviceStream {
   virtual Result<void> zero(DeviceAddress to, std::uint64_t bytes) = 0;
   virtual Result<void> launch(const KernelProgram& program) = 0;
 
+  // Before the first mark of a run: whether the times between its marks are wanted, which can cost
+  // microseconds. If not, all of it may count as computing.
+  virtual void time(bool wanted) = 0;
   virtual void mark(StreamMark mark) = 0;
   // Time between two marks that were set, in order, since the stream was last idle.
   [[nodiscard]] virtual std::uint64_t between_ns(StreamMark begin, StreamMark end) const = 0;
@@ -156,23 +202,40 @@ class Device {
 
   // `bytes` > 0; content undefined. OutOfMemory names what was asked for and what is left.
   virtual Result<DeviceMemory> allocate(std::uint64_t bytes) = 0;
-  // Bytes that are allocated now.
+  // Bytes that are allocated now, host memory not counted.
   [[nodiscard]] virtual std::uint64_t allocated_bytes() const noexcept = 0;
+
+  // Memory of this process that kernels reach at the same address; only of a device that
+  // reaches_host. Fails: OutOfMemory.
+  virtual Result<DeviceMemory> allocate_host(std::uint64_t bytes) = 0;
+  // Makes copies from and to the mapping fast, and lets kernels reach it if the device
+  // reaches_host. Takes about 0.1 ms a MiB. Any thread. Fails: ResourceExhausted (locked memory).
+  virtual Result<HostRegistration> register_host(std::span<std::byte> memory, bool writable) = 0;
 
   // InvalidArgument when the kernel was not built for this device.
   virtual Result<DeviceFunction> load(const KernelEntry& entry) = 0;
-  // May be null: the device keeps nothing of a program.
-  virtual Result<std::unique_ptr<PreparedProgram>> prepare(std::span<const KernelLaunch> launches,
-                                                           std::uint64_t n_iter) = 0;
+  // For a program that will be run again, with other values in the same words: launches, their
+  // params and words are borrowed until what this returns is destroyed. It may become useful later
+  // only, while it is made ready elsewhere. Null: the device keeps nothing of this program.
+  virtual std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) = 0;
   virtual Result<std::unique_ptr<DeviceStream>> open_stream() = 0;
+
+  // Nothing of this device works any more in this process, as after a fault of a kernel on a GPU.
+  // Any thread.
+  [[nodiscard]] virtual bool lost() const noexcept { return false; }
 
  private:
   friend class DeviceMemory;
+  friend class HostRegistration;
   virtual void release(DeviceAddress address, std::uint64_t bytes) noexcept = 0;
+  virtual void unregister_host(std::byte* memory, std::uint64_t bytes) noexcept = 0;
 };
 
 inline DeviceMemory::~DeviceMemory() {
   if (device_ != nullptr) device_->release(address_, bytes_);
+}
+inline HostRegistration::~HostRegistration() {
+  if (device_ != nullptr) device_->unregister_host(memory_, bytes_);
 }
 
 }  // namespace kaas

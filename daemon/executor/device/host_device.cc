@@ -101,6 +101,7 @@ class HostStream final : public DeviceStream {
     return {};
   }
 
+  void time(bool) override {}  // Marks cost nothing here.
   void mark(StreamMark mark) override { marks_[static_cast<std::size_t>(mark)] = now_ns(); }
   [[nodiscard]] std::uint64_t between_ns(StreamMark begin, StreamMark end) const override {
     return marks_[static_cast<std::size_t>(end)] - marks_[static_cast<std::size_t>(begin)];
@@ -164,9 +165,17 @@ Result<DeviceFunction> HostDevice::load(const KernelEntry& entry) {
   return load_host_function(entry);
 }
 
-Result<std::unique_ptr<PreparedProgram>> HostDevice::prepare(std::span<const KernelLaunch>,
-                                                             std::uint64_t) {
-  return std::unique_ptr<PreparedProgram>();
+// All memory is host memory: there is nothing to gain.
+Result<DeviceMemory> HostDevice::allocate_host(std::uint64_t) {
+  return Status{StatusCode::Unavailable, "the host device has no host memory besides its own"};
+}
+Result<HostRegistration> HostDevice::register_host(std::span<std::byte>, bool) {
+  return HostRegistration();
+}
+void HostDevice::unregister_host(std::byte*, std::uint64_t) noexcept {}
+
+std::unique_ptr<PreparedProgram> HostDevice::prepare(const KernelProgram&) {
+  return nullptr;
 }
 
 Result<std::unique_ptr<DeviceStream>> HostDevice::open_stream() {

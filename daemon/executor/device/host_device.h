@@ -17,13 +17,15 @@ class HostDevice final : public Device {
   [[nodiscard]] const DeviceLimits& limits() const noexcept override { return limits_; }
   Result<DeviceMemory> allocate(std::uint64_t bytes) override;
   [[nodiscard]] std::uint64_t allocated_bytes() const noexcept override { return allocated_; }
+  Result<DeviceMemory> allocate_host(std::uint64_t bytes) override;
+  Result<HostRegistration> register_host(std::span<std::byte> memory, bool writable) override;
   Result<DeviceFunction> load(const KernelEntry& entry) override;
-  Result<std::unique_ptr<PreparedProgram>> prepare(std::span<const KernelLaunch> launches,
-                                                   std::uint64_t n_iter) override;
+  std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) override;
   Result<std::unique_ptr<DeviceStream>> open_stream() override;
 
  private:
   void release(DeviceAddress address, std::uint64_t bytes) noexcept override;
+  void unregister_host(std::byte* memory, std::uint64_t bytes) noexcept override;
 
   DeviceLimits limits_;
   std::uint64_t allocated_ = 0;

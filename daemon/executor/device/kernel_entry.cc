@@ -73,6 +73,9 @@ std::string describe(const ParameterType& type) {
       return "an input buffer";
     case Kind::Output:
       return "an output buffer";
+    case Kind::Untyped:
+      return "a value of " + std::to_string(type.bytes) + " bytes" +
+             (type.bytes == 8 ? " or a buffer" : "");
   }
   return "nothing known";
 }

@@ -19,7 +19,8 @@ struct ParameterType {
     Literal,  // A number of type `literal`.
     Raw,      // `bytes` bytes by value.
     Input,    // Address of memory that the kernel only reads.
-    Output    // Address of memory that the kernel may write.
+    Output,   // Address of memory that the kernel may write.
+    Untyped   // `bytes` bytes of which nothing else is known: a number, a struct or an address.
   };
   Kind kind = Kind::Literal;
   wire::LiteralType literal = wire::LiteralType::I32;
@@ -48,7 +49,8 @@ struct KernelEntry {
   // Shared memory that the kernel needs, whatever the request says.
   std::uint32_t shared_bytes_fixed = 0;
   std::uint32_t shared_bytes_per_thread = 0;
-  // Exactly one of these four is set.
+  // Exactly one of these five is set.
+  void* module_function = nullptr;  // The device's own handle, of a kernel from a module.
   kaas_host_blocks host_blocks = nullptr;
   kaas_opaque_launch opaque = nullptr;
   const void* device_entry = nullptr;  // For `resolve`.

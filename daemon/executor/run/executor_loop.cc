@@ -28,10 +28,18 @@ ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
       reader_(parts.work, parts.report.header),
       buffer_(parts.work.geometry.message_bytes_max()),
       reports_(parts.report, parts.work.header),
-      segments_(parts.segments),
+      segments_(parts.segments, parts.pinner),
       cache_(parts.device, parts.memory_limit_bytes),
       runner_(
-          RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end}) {}
+          RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end}) {
+  cache_.set_reclaim([this] {
+    bool released = false;
+    for (const auto& [id, plan] : plans_) {
+      if (plan.has_value()) released = (*plan)->release_blocks() || released;
+    }
+    return released;
+  });
+}
 
 void ExecutorLoop::add_segment(std::uint32_t segment, std::shared_ptr<ExecutorSegment> attached) {
   segments_.add({segment, std::move(attached)});
@@ -44,6 +52,8 @@ void ExecutorLoop::report_ready() {
 StepOutcome ExecutorLoop::step() {
   if (!closed_reason_.empty()) return StepOutcome::Closed;
   bool progress = runner_.advance();
+  if (parts_.device.lost()) close("the device is lost: " + runner_.lost_reason());
+  if (!closed_reason_.empty()) return StepOutcome::Closed;
   if (reports_.waiting() != 0) reports_.flush();
   progress = take_work() || progress;
   if (!reports_.peer_is_sane()) close("kaasd's count of read reports is impossible");

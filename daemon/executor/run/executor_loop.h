@@ -46,6 +46,7 @@ struct ExecutorParts {
   LibraryOpener& libraries;
   SegmentSource& segments;
   ExecutorWorkers* workers = nullptr;  // Null: everything is executed within step().
+  SegmentPinner* pinner = nullptr;     // Null: segments are used as they are mapped.
   std::uint64_t memory_limit_bytes = 0;
   std::function<void()> wake_kaasd;           // Called when reports are there and kaasd sleeps.
   RunTagEnd tag_end = nullptr;                // See run_tag.h.

@@ -1,8 +1,30 @@
 #include "daemon/executor/run/plan.h"
 
+#include <algorithm>
+
 namespace kaas {
 
+void Placement::measured(Way way, std::uint64_t ns) noexcept {
+  if (decided_) return;
+  const auto index = static_cast<std::size_t>(way);
+  if (++tried_[index] > kIgnored) least_ns_[index] = std::min(least_ns_[index], ns);
+  if (tried_[0] < kIgnored + kTries || tried_[1] < kIgnored + kTries) return;
+  decided_ = least_ns_[0] <= least_ns_[1] ? Way::InPlace : Way::Copied;
+}
+
+bool ExecutorPlan::release_blocks() {
+  bool released = false;
+  for (const auto& frame : frames_) {
+    for (BlockRef& block : frame->blocks) {
+      released = released || static_cast<bool>(block);
+      block = BlockRef();
+    }
+  }
+  return released;
+}
+
 std::unique_ptr<ParameterFrame> ExecutorPlan::take_frame() {
+  ++frames_in_use_;
   if (!frames_.empty()) {
     auto frame = std::move(frames_.back());
     frames_.pop_back();
@@ -10,6 +32,7 @@ std::unique_ptr<ParameterFrame> ExecutorPlan::take_frame() {
   }
   auto frame = std::make_unique<ParameterFrame>();
   frame->words = words;
+  frame->blocks.resize(allocations.size());
   std::size_t pointers = 0;
   for (const PlannedKernel& kernel : kernels) pointers += kernel.parameters.size() + 1;
   frame->pointers.reserve(pointers);

@@ -9,9 +9,21 @@
 //   pointers  | -> word | -> word | ...                                one per parameter
 //   launches  | params -> pointers[first of kernel] | ...              one per kernel
 //
+// On a device that reaches host memory a frame is an instance of the plan, whose addresses stay the
+// same from run to run as far as possible, since each that changes has to be patched into the
+// device's graph. It keeps
+//
+//   staging   pinned host memory with a place for each small allocation that is loaded from or
+//             stored to the host. Kernels work on it in place, or it is copied from and to there;
+//             whichever the plan's own runs have shown to be faster (Placement)
+//   blocks    the device memory of its last run, unless that has become a cached copy; given back
+//             when memory is short
+//   prepared  what the device made of its launches
+//
 // Threads: main thread; a frame belongs to its run, which may execute on another one.
 #pragma once
 
+#include <array>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
 #include <cstdint>
@@ -21,6 +33,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "daemon/executor/cache/memory_pool.h"
 #include "daemon/executor/device/device.h"
 #include "daemon/executor/library/opened_library.h"
 #include "schema/ipc/result.h"
@@ -62,12 +75,52 @@ struct PlannedAllocation {
   // The load that fills all of it, if it is the only one and no kernel writes it: the allocation
   // may then be a cached copy, or become one.
   std::optional<std::uint16_t> cacheable_load;
+  // Loads or stores connect it with the host, and it is small enough for a place in a frame's
+  // staging memory, which begins here.
+  std::optional<std::uint64_t> staging_offset;
+};
+
+// Where kernels work on small allocations that come from or go to the host: in the host's memory,
+// over the bus, or in the device's, with copies. Neither is always better: it depends on how often
+// the kernels touch the bytes. So a plan tries both in turn, and keeps the faster.
+class Placement {
+ public:
+  enum class Way : std::uint8_t { InPlace, Copied };
+
+  [[nodiscard]] Way next() const noexcept {
+    if (decided_) return *decided_;
+    return (tried_[0] + tried_[1]) % 2 == 0 ? Way::InPlace : Way::Copied;
+  }
+  // A run that had the device for itself took so long.
+  void measured(Way way, std::uint64_t ns) noexcept;
+  [[nodiscard]] bool decided() const noexcept { return decided_.has_value(); }
+
+ private:
+  // The first runs load code and build graphs.
+  static constexpr std::uint32_t kIgnored = 4;
+  static constexpr std::uint32_t kTries = 8;
+
+  std::array<std::uint32_t, 2> tried_{};
+  std::array<std::uint64_t, 2> least_ns_{UINT64_MAX, UINT64_MAX};
+  std::optional<Way> decided_;
 };
 
 struct ParameterFrame {
   std::vector<std::uint64_t> words;
   std::vector<void*> pointers;
   std::vector<KernelLaunch> launches;
+
+  DeviceMemory staging;
+  std::vector<BlockRef> blocks;         // Per allocation; empty: none is kept.
+  std::optional<std::uint32_t> tenant;  // Whose bytes are in staging and blocks.
+  std::uint64_t runs = 0;
+  std::unique_ptr<PreparedProgram> prepared;  // Borrows all of the above: declared last.
+
+  // Where the staging memory of an allocation begins.
+  [[nodiscard]] std::byte* staged(std::uint64_t offset) const noexcept {
+    return reinterpret_cast<std::byte*>(staging.address() +  // NOLINT(performance-no-int-to-ptr)
+                                        offset);
+  }
 
   [[nodiscard]] std::byte* at(std::uint32_t byte) noexcept {
     return reinterpret_cast<std::byte*>(words.data()) + byte;
@@ -91,11 +144,20 @@ class ExecutorPlan
   bool starts_inline = false;       // So small that its first run need not be measured.
   std::uint32_t kernel_misses = 0;  // Kernels that nobody had used; taken by the first run.
   std::uint64_t cost_ns = 0;        // Of a run, a moving average; 0: never measured.
-  std::unique_ptr<PreparedProgram> prepared;
+  std::uint64_t staging_bytes = 0;  // Of a frame.
+  bool calls_libraries = false;     // Library code launches, and may hold up whoever calls it.
+  bool many_launches = false;       // Launching one by one holds up whoever does it.
+  Placement placement;
 
-  // A frame that no run uses. Give it back with give_back().
+  // A frame that no run uses; the one that was given back last. Give it back with give_back().
   std::unique_ptr<ParameterFrame> take_frame();
-  void give_back(std::unique_ptr<ParameterFrame> frame) { frames_.push_back(std::move(frame)); }
+  void give_back(std::unique_ptr<ParameterFrame> frame) {
+    --frames_in_use_;
+    frames_.push_back(std::move(frame));
+  }
+  [[nodiscard]] std::uint32_t frames_in_use() const noexcept { return frames_in_use_; }
+  // Gives back the blocks that idle frames keep. Returns whether there were any.
+  bool release_blocks();
   // Takes the cost of a run that ended well into the average.
   void measured(std::uint64_t ns) noexcept {
     cost_ns = cost_ns == 0 ? ns + 1 : (cost_ns * 3 + ns) / 4 + 1;
@@ -106,6 +168,7 @@ class ExecutorPlan
 
  private:
   std::vector<std::unique_ptr<ParameterFrame>> frames_;
+  std::uint32_t frames_in_use_ = 0;
 };
 
 using PlanRef = boost::intrusive_ptr<ExecutorPlan>;

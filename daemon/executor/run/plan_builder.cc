@@ -18,6 +18,11 @@ using Kind = ParameterType::Kind;
 // cost more than any such run is likely to.
 constexpr std::uint64_t kTinyThreadsMax = 4096;
 constexpr std::uint64_t kTinyBytesMax = 64u << 10;
+// Beyond this, copying an allocation between its segment and staging memory costs the processor
+// more than the device saves.
+constexpr std::uint64_t kStagedBytesMax = 64u << 10;
+// Kernels that the main thread launches singly, about 4 us each.
+constexpr std::uint64_t kLaunchesInlineMax = 64;
 
 Status invalid(std::string message) {
   return Status{StatusCode::InvalidArgument, std::move(message)};
@@ -53,10 +58,9 @@ class PlanBuilder {
     }
     KAAS_RETURN_IF_ERROR(set_repetition());
     find_cacheable_allocations();
+    place_staging();
     plan_->starts_inline = is_tiny();
-    auto frame = plan_->take_frame();
-    KAAS_ASSIGN_OR_RETURN(plan_->prepared, device_.prepare(frame->launches, plan_->n_iter));
-    plan_->give_back(std::move(frame));
+    note_slowness();
     return plan_;
   }
 
@@ -206,6 +210,23 @@ class PlanBuilder {
                         limits.shared_bytes);
     }
     shape.shared_bytes = shared;
+    return check_function(kernel.function, static_cast<std::uint32_t>(threads), shared, what);
+  }
+
+  // What this kernel takes on this device, which can be less than what others do.
+  static Result<void> check_function(const DeviceFunction& function, std::uint32_t threads,
+                                     std::uint64_t shared, const std::string& what) {
+    if (function.block_threads_max != 0 && threads > function.block_threads_max) {
+      return over_limit(StatusCode::InvalidArgument,
+                        what + " (" + std::to_string(function.registers) +
+                            " registers a thread) threads of a block",
+                        threads, function.block_threads_max);
+    }
+    if (function.shared_bytes_max != 0 && shared > function.shared_bytes_max) {
+      return over_limit(StatusCode::InvalidArgument,
+                        what + " shared_bytes, besides its static shared memory,", shared,
+                        function.shared_bytes_max);
+    }
     return {};
   }
 
@@ -354,7 +375,7 @@ class PlanBuilder {
     const bool raw = slot.type == wire::LiteralType::Raw;
     const bool fits = raw ? wanted.kind == Kind::Raw && wanted.bytes == slot.bytes
                           : wanted.kind == Kind::Literal && wanted.literal == slot.type;
-    if (fits) return {};
+    if (fits || (wanted.kind == Kind::Untyped && wanted.bytes == slot.bytes)) return {};
     const std::string found = raw ? std::to_string(slot.bytes) + " raw bytes" : name_of(slot.type);
     return invalid(what + " literal " + std::to_string(index) + " is " + found +
                    ", signature wants " + describe(wanted));
@@ -364,7 +385,9 @@ class PlanBuilder {
                                      const ParameterType& wanted, std::uint16_t index,
                                      const std::string& what) {
     const std::string name = what + " argument " + std::to_string(index);
-    if (wanted.kind == Kind::Literal || wanted.kind == Kind::Raw) {
+    const bool is_address = wanted.kind == Kind::Input || wanted.kind == Kind::Output ||
+                            (wanted.kind == Kind::Untyped && wanted.bytes == sizeof(DeviceAddress));
+    if (!is_address) {
       return invalid(name + " is a buffer, signature wants " + describe(wanted));
     }
     const wire::Access access = argument.access();
@@ -466,6 +489,28 @@ class PlanBuilder {
         end = std::max(end, interval.second);
       }
       plan_->allocations[i].covered = end == plan_->allocations[i].bytes;
+    }
+  }
+
+  void place_staging() {
+    if (!device_.limits().reaches_host) return;
+    std::vector<bool> connected(plan_->allocations.size(), false);
+    for (const wire::PlanRange& load : plan_->loads) connected[load.allocation()] = true;
+    for (const wire::PlanRange& store : plan_->stores) connected[store.allocation()] = true;
+    for (std::size_t i = 0; i < plan_->allocations.size(); ++i) {
+      PlannedAllocation& allocation = plan_->allocations[i];
+      if (!connected[i] || allocation.bytes > kStagedBytesMax) continue;
+      allocation.staging_offset = plan_->staging_bytes;
+      plan_->staging_bytes += MemoryPool::counted_bytes(allocation.bytes);
+    }
+  }
+
+  void note_slowness() {
+    plan_->many_launches =
+        plan_->until.has_value() || plan_->kernels.size() > kLaunchesInlineMax / plan_->n_iter;
+    for (const PlannedKernel& kernel : plan_->kernels) {
+      const KernelEntry& entry = *kernel.function.entry;
+      if (entry.opaque != nullptr || entry.original != nullptr) plan_->calls_libraries = true;
     }
   }
 

@@ -36,6 +36,10 @@ Result<void> RunPreparation::prepare() {
   task_.blocks.resize(plan_.allocations.size());
   task_.addresses.assign(plan_.allocations.size(), 0);
   KAAS_RETURN_IF_ERROR(find_sources());
+  KAAS_RETURN_IF_ERROR(take_frame());
+  const auto& prepared = task_.frame->prepared;
+  const bool one_launch = prepared != nullptr && prepared->ready();
+  task_.slow = plan_.calls_libraries || (plan_.many_launches && !one_launch);
   KAAS_RETURN_IF_ERROR(take_memory());
   KAAS_RETURN_IF_ERROR(add_loads());
   KAAS_RETURN_IF_ERROR(add_stores());
@@ -46,21 +50,30 @@ void RunPreparation::release(RunTask& task) {
   task.body.loads.clear();
   task.body.stores.clear();
   task.pins.clear();
+  if (task.frame != nullptr) {
+    const ExecutorPlan& plan = *task.plan;
+    for (const RunLiteral& literal : task.literals) {
+      if (literal.kernel >= plan.kernels.size() ||
+          literal.literal >= plan.kernels[literal.kernel].literals.size()) {
+        continue;
+      }
+      const LiteralSlot& slot = plan.kernels[literal.kernel].literals[literal.literal];
+      std::memcpy(task.frame->at(slot.at),
+                  reinterpret_cast<const std::byte*>(plan.words.data()) + slot.at, slot.bytes);
+    }
+    // A block that a cached copy refers to as well is nobody's to write any more.
+    if (plan.staging_bytes != 0) {
+      for (std::size_t i = 0; i < task.blocks.size(); ++i) {
+        if (task.blocks[i] && task.blocks[i].unique()) {
+          task.frame->blocks[i] = std::move(task.blocks[i]);
+        }
+      }
+    }
+    task.plan->give_back(std::move(task.frame));
+  }
   task.blocks.clear();
   task.addresses.clear();
   task.segments.clear();
-  if (task.frame == nullptr) return;
-  const ExecutorPlan& plan = *task.plan;
-  for (const RunLiteral& literal : task.literals) {
-    if (literal.kernel >= plan.kernels.size() ||
-        literal.literal >= plan.kernels[literal.kernel].literals.size()) {
-      continue;
-    }
-    const LiteralSlot& slot = plan.kernels[literal.kernel].literals[literal.literal];
-    std::memcpy(task.frame->at(slot.at),
-                reinterpret_cast<const std::byte*>(plan.words.data()) + slot.at, slot.bytes);
-  }
-  task.plan->give_back(std::move(task.frame));
 }
 
 // Bytes of a load that exist; the rest of its range is zero.
@@ -112,11 +125,26 @@ Result<void> RunPreparation::find_pending_source(std::size_t load) {
 // Whether the load's cached copy can be the allocation itself.
 bool RunPreparation::serves_as_allocation(std::size_t load) const noexcept {
   const CachePin& pin = task_.pins[load];
-  if (!pin || needed_bytes(load) != plan_.loads[load].bytes()) return false;
+  if (!pin || pin->host_bytes() != nullptr || needed_bytes(load) != plan_.loads[load].bytes()) {
+    return false;
+  }
   const PlannedAllocation& allocation = plan_.allocations[plan_.loads[load].allocation()];
   if (allocation.cacheable_load != load) return false;
   const std::uint64_t inside = task_.loads[load].object_offset() - pin->key().offset;
   return (pin->address() + inside) % kDeviceAlignmentBytes == 0;
+}
+
+// The frame, with its staging memory; what another tenant left in it is not kept.
+Result<void> RunPreparation::take_frame() {
+  task_.frame = task_.plan->take_frame();
+  ParameterFrame& frame = *task_.frame;
+  task_.way = task_.plan->placement.next();
+  if (frame.tenant != task_.tenant) {
+    for (BlockRef& block : frame.blocks) block = BlockRef();
+  }
+  if (plan_.staging_bytes == 0 || frame.staging.address() != 0) return {};
+  KAAS_ASSIGN_OR_RETURN(frame.staging, device_.allocate_host(plan_.staging_bytes));
+  return {};
 }
 
 Result<void> RunPreparation::take_memory() {
@@ -129,29 +157,81 @@ Result<void> RunPreparation::take_memory() {
           entry.address() + (task_.loads[load].object_offset() - entry.key().offset);
       continue;
     }
-    auto taken = cache_.allocate(allocation.bytes, task_.tenant);
-    if (!taken) {
-      return Status{StatusCode::OutOfMemory,
-                    "working set is " + std::to_string(plan_.working_set_bytes) +
-                        " bytes, device limit " + std::to_string(cache_.pool().limit_bytes()) +
-                        ", of which " + std::to_string(cache_.pool().used_bytes()) +
-                        " cannot be freed"};
+    if (works_in_staging(i)) {
+      use_staging(i);
+      continue;
     }
-    task_.addresses[i] = taken->block.address();
-    if (taken->foreign && !allocation.covered) {
-      LoadStep zero;
-      zero.to = task_.addresses[i];
-      zero.bytes = allocation.bytes;
-      task_.body.loads.push_back(zero);
-    }
-    task_.blocks[i] = std::move(taken->block);
+    KAAS_RETURN_IF_ERROR(take_block(i));
   }
+  task_.frame->tenant = task_.tenant;
   return {};
+}
+
+// Whether kernels work on the allocation in the frame's staging memory. Not if its bytes are to
+// stay on the device: an output that nobody copies to the host, or an object that was loaded before
+// and will be cached.
+bool RunPreparation::works_in_staging(std::size_t allocation) {
+  if (!plan_.allocations[allocation].staging_offset || task_.way == Placement::Way::Copied) {
+    return false;
+  }
+  for (std::size_t i = 0; i < plan_.stores.size(); ++i) {
+    if (plan_.stores[i].allocation() == allocation && task_.stores[i].segment() == 0) return false;
+  }
+  const auto& load = plan_.allocations[allocation].cacheable_load;
+  return !load || task_.loads[*load].version() == 0 ||
+         !cache_.asked_before(task_.loads[*load].version());
+}
+
+void RunPreparation::use_staging(std::size_t allocation) {
+  const PlannedAllocation& planned = plan_.allocations[allocation];
+  ParameterFrame& frame = *task_.frame;
+  std::byte* memory = frame.staged(*planned.staging_offset);
+  task_.addresses[allocation] = reinterpret_cast<DeviceAddress>(memory);
+  if (frame.tenant == task_.tenant || planned.covered) return;
+  LoadStep zero;
+  zero.to = task_.addresses[allocation];
+  zero.staged = memory;
+  zero.bytes = planned.bytes;
+  task_.body.loads.push_back(zero);
+}
+
+Result<void> RunPreparation::take_block(std::size_t allocation) {
+  const PlannedAllocation& planned = plan_.allocations[allocation];
+  if (BlockRef& kept = task_.frame->blocks[allocation]) {
+    task_.addresses[allocation] = kept.address();
+    task_.blocks[allocation] = std::move(kept);
+    kept = BlockRef();
+    return {};
+  }
+  auto taken = cache_.allocate(planned.bytes, task_.tenant);
+  if (!taken) {
+    return Status{StatusCode::OutOfMemory,
+                  "working set is " + std::to_string(plan_.working_set_bytes) +
+                      " bytes, device limit " + std::to_string(cache_.pool().limit_bytes()) +
+                      ", of which " + std::to_string(cache_.pool().used_bytes()) +
+                      " cannot be freed"};
+  }
+  task_.addresses[allocation] = taken->block.address();
+  if (taken->foreign && !planned.covered) {
+    LoadStep zero;
+    zero.to = task_.addresses[allocation];
+    zero.bytes = planned.bytes;
+    task_.body.loads.push_back(zero);
+  }
+  task_.blocks[allocation] = std::move(taken->block);
+  return {};
+}
+
+// Where the frame's staging memory has the range; null: nowhere.
+std::byte* RunPreparation::staged(const wire::PlanRange& range) const noexcept {
+  const auto& offset = plan_.allocations[range.allocation()].staging_offset;
+  return offset ? task_.frame->staged(*offset) + range.offset() : nullptr;
 }
 
 Result<void> RunPreparation::add_loads() {
   for (std::size_t i = 0; i < plan_.loads.size(); ++i) {
-    if (!task_.blocks[plan_.loads[i].allocation()]) continue;  // A cached copy serves.
+    const auto& cacheable = plan_.allocations[plan_.loads[i].allocation()].cacheable_load;
+    if (cacheable && serves_as_allocation(*cacheable)) continue;
     KAAS_RETURN_IF_ERROR(add_load(i));
   }
   return {};
@@ -165,6 +245,7 @@ Result<void> RunPreparation::add_load(std::size_t load) {
     LoadStep zero;
     zero.to = task_.addresses[range.allocation()] + range.offset() + needed;
     zero.bytes = range.bytes() - needed;
+    if (std::byte* memory = staged(range)) zero.staged = memory + needed;
     task_.body.loads.push_back(zero);
   }
   if (needed == 0) return {};
@@ -190,10 +271,16 @@ void RunPreparation::add_copies(std::size_t load, const CacheEntry& entry) {
       std::min(wanted + needed_bytes(load), entry.key().offset + entry.key().bytes);
   if (begin >= end) return;
   LoadStep step;
-  step.source = LoadStep::Source::Device;
   step.to = task_.addresses[range.allocation()] + range.offset() + (begin - wanted);
-  step.from = entry.address() + (begin - entry.key().offset);
   step.bytes = end - begin;
+  if (entry.host_bytes() != nullptr) {
+    step.source = LoadStep::Source::Mapped;
+    step.mapped = entry.host_bytes() + (begin - entry.key().offset);
+    if (std::byte* memory = staged(range)) step.staged = memory + (begin - wanted);
+  } else {
+    step.source = LoadStep::Source::Device;
+    step.from = entry.address() + (begin - entry.key().offset);
+  }
   task_.body.loads.push_back(step);
 }
 
@@ -211,6 +298,8 @@ Result<void> RunPreparation::add_host_load(std::size_t load) {
     step.source = LoadStep::Source::Mapped;
     step.mapped = segment->mapped() + location.offset();
   }
+  step.staged = staged(range);
+  if (step.staged == nullptr && !segment->pinned()) task_.slow = true;
   task_.counters.host_to_device_bytes += step.bytes;
   task_.body.loads.push_back(step);
   task_.segments.push_back(std::move(segment));
@@ -234,6 +323,8 @@ Result<void> RunPreparation::add_stores() {
     step.offset = location.offset();
     step.segment = segment.get();
     if (segment->mapped() != nullptr) step.mapped = segment->mapped() + location.offset();
+    step.staged = staged(range);
+    if (step.staged == nullptr && !segment->pinned()) task_.slow = true;
     task_.counters.device_to_host_bytes += step.bytes;
     task_.body.stores.push_back(step);
     task_.segments.push_back(std::move(segment));
@@ -252,7 +343,6 @@ Result<std::shared_ptr<ExecutorSegment>> RunPreparation::segment_of(const wire::
 }
 
 Result<void> RunPreparation::set_parameters() {
-  task_.frame = task_.plan->take_frame();
   KAAS_RETURN_IF_ERROR(override_literals());
   // After the overrides: a raw literal brings its bytes, not the addresses in it.
   for (const AddressPatch& patch : plan_.addresses) {
@@ -264,7 +354,8 @@ Result<void> RunPreparation::set_parameters() {
   program.n_iter = plan_.n_iter;
   program.until = 0;
   if (plan_.until) program.until = task_.addresses[plan_.until->allocation] + plan_.until->offset;
-  program.prepared = plan_.prepared.get();
+  program.prepared = task_.frame->prepared.get();
+  program.words = task_.frame->words;
   program.tag = task_.tag;
   return {};
 }

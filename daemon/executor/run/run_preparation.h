@@ -12,8 +12,8 @@ namespace kaas {
 class RunPreparation {
  public:
   // Borrowed for the call of prepare().
-  RunPreparation(RunTask& task, DeviceCache& cache, ExecutorSegments& segments)
-      : task_(task), plan_(*task.plan), cache_(cache), segments_(segments) {}
+  RunPreparation(RunTask& task, Device& device, DeviceCache& cache, ExecutorSegments& segments)
+      : task_(task), plan_(*task.plan), device_(device), cache_(cache), segments_(segments) {}
 
   // Fills everything of the task that execution needs but the stream. On failure, release() gives
   // back what was taken; the task can then be prepared again.
@@ -29,7 +29,12 @@ class RunPreparation {
   Result<void> find_pending_source(std::size_t load);
   [[nodiscard]] std::uint64_t needed_bytes(std::size_t load) const noexcept;
   [[nodiscard]] bool serves_as_allocation(std::size_t load) const noexcept;
+  Result<void> take_frame();
   Result<void> take_memory();
+  [[nodiscard]] bool works_in_staging(std::size_t allocation);
+  void use_staging(std::size_t allocation);
+  Result<void> take_block(std::size_t allocation);
+  [[nodiscard]] std::byte* staged(const wire::PlanRange& range) const noexcept;
   Result<void> add_loads();
   Result<void> add_load(std::size_t load);
   void add_copies(std::size_t load, const CacheEntry& entry);
@@ -42,6 +47,7 @@ class RunPreparation {
 
   RunTask& task_;
   const ExecutorPlan& plan_;
+  Device& device_;
   DeviceCache& cache_;
   ExecutorSegments& segments_;
 };

@@ -1,6 +1,7 @@
 #include "daemon/executor/run/run_task.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace kaas {
 namespace {
@@ -15,6 +16,7 @@ Result<void> load_guarded(const LoadStep& step, DeviceStream& stream) {
     const std::span<std::byte> bytes(staging.data(), piece);
     KAAS_RETURN_IF_ERROR(step.segment->read(step.offset + done, bytes));
     KAAS_RETURN_IF_ERROR(stream.copy_to_device(step.to + done, bytes));
+    KAAS_RETURN_IF_ERROR(stream.wait());
     done += piece;
   }
   return {};
@@ -33,7 +35,27 @@ Result<void> store_guarded(const StoreStep& step, DeviceStream& stream) {
   return {};
 }
 
+// Host bytes to staging memory, and on to the device if that is not where the kernels work.
+Result<void> load_staged(const LoadStep& step, DeviceStream& stream) {
+  switch (step.source) {
+    case LoadStep::Source::Zero:
+      std::memset(step.staged, 0, step.bytes);
+      break;
+    case LoadStep::Source::Mapped:
+      std::memcpy(step.staged, step.mapped, step.bytes);
+      break;
+    case LoadStep::Source::Guarded:
+      KAAS_RETURN_IF_ERROR(step.segment->read(step.offset, {step.staged, step.bytes}));
+      break;
+    case LoadStep::Source::Device:
+      return stream.copy(step.to, step.from, step.bytes);
+  }
+  if (step.to == reinterpret_cast<DeviceAddress>(step.staged)) return {};
+  return stream.copy_to_device(step.to, {step.staged, step.bytes});
+}
+
 Result<void> enqueue_load(const LoadStep& step, DeviceStream& stream) {
+  if (step.staged != nullptr) return load_staged(step, stream);
   switch (step.source) {
     case LoadStep::Source::Zero:
       return stream.zero(step.to, step.bytes);
@@ -47,10 +69,27 @@ Result<void> enqueue_load(const LoadStep& step, DeviceStream& stream) {
   return {};
 }
 
+Result<void> enqueue_store(const StoreStep& step, DeviceStream& stream) {
+  if (step.staged != nullptr) {
+    if (step.from == reinterpret_cast<DeviceAddress>(step.staged)) return {};
+    return stream.copy_to_host({step.staged, step.bytes}, step.from);
+  }
+  if (step.mapped == nullptr) return store_guarded(step, stream);
+  return stream.copy_to_host({step.mapped, step.bytes}, step.from);
+}
+
+Result<void> take_staged(const StoreStep& step) {
+  if (step.staged == nullptr || step.segment == nullptr) return {};
+  if (step.mapped == nullptr) return step.segment->write(step.offset, {step.staged, step.bytes});
+  std::memcpy(step.mapped, step.staged, step.bytes);
+  return {};
+}
+
 }  // namespace
 
 Result<void> enqueue(RunTask& task) {
   DeviceStream& stream = *task.body.stream;
+  stream.time(task.profile);
   stream.mark(StreamMark::Begin);
   if (!task.body.loads.empty()) {
     for (const LoadStep& step : task.body.loads) KAAS_RETURN_IF_ERROR(enqueue_load(step, stream));
@@ -60,15 +99,14 @@ Result<void> enqueue(RunTask& task) {
   stream.mark(StreamMark::Computed);
   if (task.body.stores.empty()) return {};
   for (const StoreStep& step : task.body.stores) {
-    KAAS_RETURN_IF_ERROR(step.mapped == nullptr
-                             ? store_guarded(step, stream)
-                             : stream.copy_to_host({step.mapped, step.bytes}, step.from));
+    KAAS_RETURN_IF_ERROR(enqueue_store(step, stream));
   }
   stream.mark(StreamMark::Stored);
   return {};
 }
 
-void collect(RunTask& task) {
+Result<void> collect(RunTask& task) {
+  for (const StoreStep& step : task.body.stores) KAAS_RETURN_IF_ERROR(take_staged(step));
   const DeviceStream& stream = *task.body.stream;
   StreamMark begin = StreamMark::Begin;
   if (!task.body.loads.empty()) {
@@ -82,6 +120,7 @@ void collect(RunTask& task) {
   const ProgramCounts counts = stream.counts();
   task.counters.launches = counts.launches;
   task.counters.iterations = counts.iterations;
+  return {};
 }
 
 }  // namespace kaas

@@ -27,6 +27,7 @@ struct LoadStep {
   enum class Source : std::uint8_t { Zero, Mapped, Guarded, Device };
   Source source = Source::Zero;
   DeviceAddress to = 0;
+  std::byte* staged = nullptr;  // Not null: through here, by the processor; `to` may be the same.
   std::uint64_t bytes = 0;
   const std::byte* mapped = nullptr;         // Mapped.
   const ExecutorSegment* segment = nullptr;  // Guarded.
@@ -37,6 +38,7 @@ struct LoadStep {
 // Bytes that are taken from device memory after the kernels have run.
 struct StoreStep {
   DeviceAddress from = 0;
+  std::byte* staged = nullptr;  // Not null: through here, by the processor once all is idle.
   std::uint64_t bytes = 0;
   std::byte* mapped = nullptr;  // Null: guarded.
   const ExecutorSegment* segment = nullptr;
@@ -80,6 +82,9 @@ struct RunTask {
   std::vector<DeviceAddress> addresses;  // Per allocation.
   std::vector<std::shared_ptr<ExecutorSegment>> segments;
   std::unique_ptr<ParameterFrame> frame;
+  Placement::Way way = Placement::Way::InPlace;
+  bool slow = false;        // Something in it may block: a worker's work.
+  std::uint64_t start = 0;  // How many runs were started before it; see ExecutorRunner.
   RunBody body;
 
   std::optional<Status> failure;
@@ -95,7 +100,8 @@ struct RunTask {
 
 // Enqueues the whole body, which on a synchronous device executes it. Fills counters.
 Result<void> enqueue(RunTask& task);
-// After the stream is idle: times, and what a device only knows then.
-void collect(RunTask& task);
+// After the stream is idle: outputs in staging memory are taken to their places; times, and what a
+// device only knows then.
+Result<void> collect(RunTask& task);
 
 }  // namespace kaas

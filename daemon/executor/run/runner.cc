@@ -1,6 +1,7 @@
 #include "daemon/executor/run/runner.h"
 
 #include <algorithm>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <utility>
@@ -14,6 +15,8 @@ namespace {
 
 // Runs that hold memory and wait for a worker, per worker: enough that none is idle.
 constexpr std::uint32_t kRunningPerWorker = 2;
+// Runs beyond the oldest that a step looks at.
+constexpr std::size_t kLooksBeyondOldest = 3;
 // Runs that one message may wait for.
 constexpr std::size_t kAfterMax = 65'536;
 
@@ -177,25 +180,26 @@ bool ExecutorRunner::is_brief(const ExecutorPlan& plan) const noexcept {
   return plan.cost_ns == 0 ? plan.starts_inline : plan.cost_ns <= kInlineCostMaxNs;
 }
 
+bool ExecutorRunner::has_room(const ExecutorPlan& plan) const noexcept {
+  if (!parts_.device.limits().synchronous) {
+    return running_ < kEnqueuedMax && plan.frames_in_use() < kFramesMax;
+  }
+  return is_brief(plan) || running_ < parts_.workers->threads() * kRunningPerWorker;
+}
+
 ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
   if (task.failure) {  // Cancelled while it waited.
     finish(task);
     return Start::Done;
   }
-  const bool synchronous = parts_.device.limits().synchronous;
-  const bool here = !synchronous || is_brief(*task.plan);
-  if (!here && running_ >= parts_.workers->threads() * kRunningPerWorker) return Start::MustWait;
-
+  if (!has_room(*task.plan)) return Start::MustWait;
   const CacheFigures before = parts_.cache.figures();
-  Result<void> prepared = RunPreparation(task, parts_.cache, parts_.segments).prepare();
+  Result<void> prepared =
+      RunPreparation(task, parts_.device, parts_.cache, parts_.segments).prepare();
   const CacheFigures& after = parts_.cache.figures();
   task.counters.evictions = after.evictions - before.evictions;
   task.counters.evicted_bytes = after.evicted_bytes - before.evicted_bytes;
-  if (prepared && task.body.stream == nullptr) {
-    auto stream = parts_.device.open_stream();
-    if (stream) task.body.stream = *std::move(stream);
-    if (!stream) prepared = std::move(stream).error();
-  }
+  if (prepared) prepared = open_stream(task);
   if (!prepared) {
     RunPreparation::release(task);
     const bool memory_comes = running_ > 0 || awaits_acknowledgement() || !alone;
@@ -205,12 +209,30 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
     return Start::Done;
   }
   task.started = true;
+  task.start = ++starts_;
+  prepare_program(task);
+  const bool synchronous = parts_.device.limits().synchronous;
+  const bool here = parts_.workers == nullptr || (synchronous ? is_brief(*task.plan) : !task.slow);
   task.body.program.brief = here;
   task.body.program.tag_end = parts_.tag_end;
   if (here) return execute_here(task);
   ++running_;
   parts_.workers->enqueue(task);
   return Start::Running;
+}
+
+Result<void> ExecutorRunner::open_stream(RunTask& task) {
+  if (task.body.stream != nullptr) return {};
+  KAAS_ASSIGN_OR_RETURN(task.body.stream, parts_.device.open_stream());
+  return {};
+}
+
+// A frame that is used again will be used often.
+void ExecutorRunner::prepare_program(RunTask& task) {
+  ParameterFrame& frame = *task.frame;
+  if (++frame.runs != 2) return;
+  frame.prepared = parts_.device.prepare(task.body.program);
+  task.body.program.prepared = frame.prepared.get();
 }
 
 // On a synchronous device to the end; on another one the task goes on to the polled ones.
@@ -222,15 +244,25 @@ ExecutorRunner::Start ExecutorRunner::execute_here(RunTask& task) {
       ++running_;
       return Start::Running;
     }
-    if (outcome) collect(task);
+    if (outcome) outcome = collect(task);
     if (!outcome) task.failure = std::move(outcome).error();
   } catch (const std::bad_alloc&) {
     task.failure = Status{StatusCode::ResourceExhausted, "no memory to execute a run"};
+  }
+  if (task.failure && is_lost(*task.failure)) {
+    ++running_;  // For ever: nothing of this process is worth reporting any more.
+    return Start::Running;
   }
   // What an asynchronous device was given before the failure may still use the run's memory.
   if (task.failure) static_cast<void>(task.body.stream->wait());
   finish(task);
   return Start::Done;
+}
+
+bool ExecutorRunner::is_lost(const Status& seen) {
+  if (!parts_.device.lost()) return false;
+  if (lost_reason_.empty()) lost_reason_ = seen.message;
+  return true;
 }
 
 bool ExecutorRunner::cancel(std::uint64_t run) {
@@ -251,28 +283,43 @@ bool ExecutorRunner::advance() {
   if (parts_.workers != nullptr) {
     for (RunTask* task = parts_.workers->take_finished(); task != nullptr;) {
       RunTask* next = std::exchange(task->next_finished, nullptr);
+      if (task->failure && is_lost(*task->failure)) return false;
       --running_;
       finish(*task);
       task = next;
       progress = true;
     }
   }
-  for (std::size_t i = 0; i < polled_.size();) {
-    RunTask& task = *polled_[i];
-    const Result<bool> idle = task.body.stream->poll();
-    if (idle && !*idle) {
-      ++i;
-      continue;
+  // A look costs the driver's time, and runs end nearly in order: the oldest are looked at until
+  // one is not done, and a few of the others in turn.
+  while (!polled_.empty() && poll_one(0)) progress = true;
+  for (std::size_t looks = 0; looks < kLooksBeyondOldest && polled_.size() > 1; ++looks) {
+    if (next_polled_ == 0 || next_polled_ >= polled_.size()) next_polled_ = 1;
+    if (poll_one(next_polled_)) {
+      progress = true;
+    } else {
+      ++next_polled_;
     }
-    polled_.erase(polled_.begin() + static_cast<std::ptrdiff_t>(i));
-    --running_;
-    if (idle) collect(task);
-    if (!idle) task.failure = idle.error();
-    finish(task);
-    progress = true;
   }
+  if (!lost_reason_.empty()) return false;
   if (!ready_.empty()) start_ready();
   return progress;
+}
+
+// Whether the run was done, well or badly.
+bool ExecutorRunner::poll_one(std::size_t index) {
+  RunTask& task = *polled_[index];
+  const Result<bool> idle = task.body.stream->poll();
+  if (idle && !*idle) return false;
+  if (!idle && is_lost(idle.error())) return false;
+  polled_.erase(polled_.begin() + static_cast<std::ptrdiff_t>(index));
+  --running_;
+  Result<void> outcome;
+  if (idle) outcome = collect(task);
+  if (!idle) outcome = idle.error();
+  if (!outcome) task.failure = std::move(outcome).error();
+  finish(task);
+  return true;
 }
 
 // In order of readiness; the first that must wait for others to end keeps those behind it waiting.
@@ -306,7 +353,11 @@ void ExecutorRunner::acknowledged(std::uint64_t reports) {
 void ExecutorRunner::finish(RunTask& task) {
   const bool ended_well = !task.failure;
   if (ended_well) {
-    task.plan->measured(task.load_ns + task.run_ns + task.store_ns);
+    const std::uint64_t took_ns = task.load_ns + task.run_ns + task.store_ns;
+    task.plan->measured(took_ns);
+    const bool was_alone = task.start == starts_ && running_ == 0;
+    if (was_alone && task.plan->staging_bytes != 0)
+      task.plan->placement.measured(task.way, took_ns);
     const std::uint32_t kernels = static_cast<std::uint32_t>(task.plan->kernels.size());
     task.counters.kernel_misses = std::exchange(task.plan->kernel_misses, 0u);
     task.counters.kernel_hits = kernels - task.counters.kernel_misses;
@@ -357,6 +408,14 @@ void ExecutorRunner::settle_outputs(RunTask& task) {
     }
     const wire::PlanRange& range = task.plan->stores[i];
     const bool resident = task.stores[i].segment() == 0;
+    // What went to the host by way of staging memory is still there, and the frame keeps its block.
+    const auto& staging = task.plan->allocations[range.allocation()].staging_offset;
+    if (staging && !resident) {
+      auto copy = std::make_unique<std::byte[]>(range.bytes());
+      std::memcpy(copy.get(), task.frame->staged(*staging) + range.offset(), range.bytes());
+      parts_.cache.settle_on_host(entry, std::move(copy));
+      continue;
+    }
     if (const BlockRef& block = task.blocks[range.allocation()]) {
       parts_.cache.settle(entry, block, range.offset(), resident);
       continue;

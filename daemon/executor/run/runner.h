@@ -45,6 +45,11 @@ class ExecutorRunner {
   // one costs about half of it.
   static constexpr std::uint64_t kInlineCostMaxNs = 50'000;
 
+  // Runs that are enqueued on an asynchronous device at a time, and of one plan: enough that it is
+  // never idle. Each costs a stream, or an instance of the plan.
+  static constexpr std::uint32_t kEnqueuedMax = 64;
+  static constexpr std::uint32_t kFramesMax = 16;
+
   explicit ExecutorRunner(const RunnerParts& parts) : parts_(parts) {}
   ~ExecutorRunner();
   ExecutorRunner(const ExecutorRunner&) = delete;
@@ -73,6 +78,9 @@ class ExecutorRunner {
   [[nodiscard]] bool stalled() const noexcept { return running_ == 0 && !ready_.empty(); }
   [[nodiscard]] std::size_t unfinished() const noexcept { return active_.size(); }
   [[nodiscard]] const ExecutorCounters& counters() const noexcept { return counters_; }
+  // What was seen when the device was lost. Runs that were under way then are not reported: any of
+  // them may have done it.
+  [[nodiscard]] const std::string& lost_reason() const noexcept { return lost_reason_; }
 
  private:
   enum class Start {
@@ -93,6 +101,12 @@ class ExecutorRunner {
   // `alone`: nobody else who is ready could free memory by going first.
   Start start(RunTask& task, bool alone);
   [[nodiscard]] bool is_brief(const ExecutorPlan& plan) const noexcept;
+  [[nodiscard]] bool has_room(const ExecutorPlan& plan) const noexcept;
+  Result<void> open_stream(RunTask& task);
+  void prepare_program(RunTask& task);
+  bool poll_one(std::size_t index);
+  // Whether the device is lost; notes why.
+  bool is_lost(const Status& seen);
   Start execute_here(RunTask& task);
 
   // End.
@@ -109,7 +123,10 @@ class ExecutorRunner {
   std::unordered_map<std::uint64_t, RunTask*> active_;  // By run; those that did not end at once.
   std::deque<RunTask*> ready_;                          // Wait for memory or a worker.
   std::vector<RunTask*> polled_;                        // Enqueued on an asynchronous device.
+  std::size_t next_polled_ = 0;                         // Of polled_, beyond the oldest.
   std::uint32_t running_ = 0;
+  std::uint64_t starts_ = 0;
+  std::string lost_reason_;
   struct Unacknowledged {
     std::uint64_t reports;  // Written by then.
     CachePin stored;

@@ -73,6 +73,14 @@ std::shared_ptr<ExecutorSegment> ExecutorSegment::around(const SegmentTerms& ter
   return segment;
 }
 
+Result<void> ExecutorSegment::pin(Device& device) {
+  if (memory_ == nullptr) return {};
+  KAAS_ASSIGN_OR_RETURN(registration_,
+                        device.register_host({memory_, terms_.bytes}, terms_.writable));
+  pinned_.store(static_cast<bool>(registration_), std::memory_order_release);
+  return {};
+}
+
 Result<void> ExecutorSegment::read(std::uint64_t offset, std::span<std::byte> to) const {
   return move_all(terms_, offset, to.size(), [&](std::uint64_t at, std::size_t done) {
     return ::pread(descriptor_.get(), to.data() + done, to.size() - done, static_cast<off_t>(at));
@@ -98,8 +106,21 @@ void ExecutorSegments::poll() {
   while (auto attached = source_.next()) add(*std::move(attached));
 }
 
+// Arenas and regions are used again and again. Objects are not: what is read of them is cached on
+// the device, and what is written is written once.
 void ExecutorSegments::add(AttachedSegment attached) {
+  if (pinner_ != nullptr && attached.outcome) {
+    const SegmentTerms& terms = (*attached.outcome)->terms();
+    if (terms.writable && !terms.once && !terms.guarded) pinner_->pin(*attached.outcome);
+  }
   segments_.insert_or_assign(attached.segment, std::move(attached.outcome));
+}
+
+void ExecutorSegments::detach(std::uint32_t segment) {
+  const auto found = segments_.find(segment);
+  if (found == segments_.end()) return;
+  if (pinner_ != nullptr && found->second) pinner_->let_go(*std::move(found->second));
+  segments_.erase(found);
 }
 
 Result<std::shared_ptr<ExecutorSegment>> ExecutorSegments::find(std::uint32_t segment) {
@@ -111,6 +132,54 @@ Result<std::shared_ptr<ExecutorSegment>> ExecutorSegments::find(std::uint32_t se
   if (found != segments_.end()) return found->second;
   return Status{StatusCode::InvalidArgument,
                 "segment " + std::to_string(segment) + " is not attached"};
+}
+
+// --- SegmentPinner -------------------------------------------------------------------------------
+
+SegmentPinner::SegmentPinner(Device& device) : device_(device), thread_([this] { run(); }) {}
+
+SegmentPinner::~SegmentPinner() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void SegmentPinner::pin(std::shared_ptr<ExecutorSegment> segment) {
+  add({std::move(segment), true});
+}
+
+void SegmentPinner::let_go(std::shared_ptr<ExecutorSegment> segment) {
+  add({std::move(segment), false});
+}
+
+void SegmentPinner::add(Item item) {
+  {
+    const std::lock_guard lock(mutex_);
+    waiting_.push_back(std::move(item));
+  }
+  changed_.notify_all();
+}
+
+void SegmentPinner::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
+    if (ending_) return;
+    Item item = std::move(waiting_.front());
+    waiting_.pop_front();
+    lock.unlock();
+    if (item.pin) {
+      if (const auto pinned = item.segment->pin(device_); !pinned) {
+        std::fprintf(stderr, "kaas-executor: segment %u is copied from and to the slow way: %s\n",
+                     item.segment->terms().segment, pinned.error().message.c_str());
+      }
+    }
+    item.segment.reset();
+    lock.lock();
+  }
 }
 
 }  // namespace kaas

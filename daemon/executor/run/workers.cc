@@ -12,8 +12,8 @@ namespace {
 Result<void> execute(RunTask& task) noexcept {
   try {
     KAAS_RETURN_IF_ERROR(enqueue(task));
-    collect(task);
-    return {};
+    KAAS_RETURN_IF_ERROR(task.body.stream->wait());
+    return collect(task);
   } catch (const std::exception& failure) {
     return Status{StatusCode::ResourceExhausted, std::string("executing: ") + failure.what()};
   }

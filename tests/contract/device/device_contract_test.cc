@@ -18,10 +18,10 @@ struct HostFixture {
   HostDevice device{kMemoryBytes, 2};
 };
 struct FakeFixture {
-  FakeDevice device{FakeDevice::Options{kMemoryBytes, false, 1'000}};
+  FakeDevice device{FakeDevice::Options{.memory_bytes = kMemoryBytes}};
 };
 struct AsynchronousFakeFixture {
-  FakeDevice device{FakeDevice::Options{kMemoryBytes, true, 1'000}};
+  FakeDevice device{FakeDevice::Options{.memory_bytes = kMemoryBytes, .asynchronous = true}};
 };
 
 // Adds its block's number to out[block]; every block must be run exactly once.

@@ -20,7 +20,7 @@ class DeviceCacheTest : public testing::Test {
     cache_.insert({version, offset, bytes}, take(bytes), 0);
   }
 
-  FakeDevice device_{FakeDevice::Options{4096, false, 1'000}};
+  FakeDevice device_{FakeDevice::Options{.memory_bytes = 4096}};
   DeviceCache cache_{device_, 4096};
 };
 

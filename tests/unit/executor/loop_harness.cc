@@ -61,8 +61,9 @@ SeenReport seen(const wire::ReportItem& item) {
 }  // namespace
 
 LoopHarness::LoopHarness(const HarnessOptions& options)
-    : fake(std::make_unique<FakeDevice>(
-          FakeDevice::Options{options.memory_bytes, options.asynchronous, 1'000})),
+    : fake(std::make_unique<FakeDevice>(FakeDevice::Options{.memory_bytes = options.memory_bytes,
+                                                            .asynchronous = options.asynchronous,
+                                                            .reaches_host = options.reaches_host})),
       fake_libraries(std::make_unique<FakeLibraries>(*fake)),
       work(options.geometry),
       report(options.geometry) {

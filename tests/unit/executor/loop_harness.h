@@ -135,6 +135,7 @@ inline wire::PlanArgument argument(std::uint16_t allocation, std::uint64_t bytes
 struct HarnessOptions {
   std::uint64_t memory_bytes = 1u << 20;
   bool asynchronous = false;
+  bool reaches_host = false;
   RingGeometry geometry{64, 1u << 16};
   ExecutorWorkers* workers = nullptr;
 };

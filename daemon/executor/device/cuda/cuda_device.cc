@@ -1,0 +1,310 @@
+#include "daemon/executor/device/cuda/cuda_device.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "daemon/executor/device/cuda/cuda_graph.h"
+#include "daemon/executor/device/cuda/cuda_stream.h"
+#include "schema/limits.h"
+
+namespace kaas {
+namespace {
+
+// Chunks are asked for in this size: a request takes a piece of one without the driver.
+constexpr std::uint64_t kChunkBytes = 64u << 20;
+constexpr std::uint64_t kChunkGranularityBytes = 2u << 20;
+// One huge registration may be refused where its pieces are not, and takes long in one go.
+constexpr std::uint64_t kRegisterPieceBytes = 64u << 20;
+constexpr std::size_t kHookErrorBytes = 1024;
+
+std::string uuid_text(const CUuuid& uuid, bool mig) {
+  std::string text = mig ? "MIG-" : "GPU-";
+  for (std::size_t i = 0; i < sizeof uuid.bytes; ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    char digits[3];
+    std::snprintf(digits, sizeof digits, "%02x", static_cast<unsigned char>(uuid.bytes[i]));
+    text += digits;
+  }
+  return text;
+}
+
+std::string id_of(const CudaDriver& driver, CUdevice device) {
+  CUuuid uuid{};
+  if (driver.DeviceGetUuid(&uuid, device) != CUDA_SUCCESS) return "";
+  char name[256] = "";
+  driver.DeviceGetName(name, sizeof name, device);
+  return uuid_text(uuid, std::string(name).find(" MIG ") != std::string::npos);
+}
+
+Result<CUdevice> find_device(const CudaDriver& driver, const std::string& id) {
+  int count = 0;
+  KAAS_RETURN_IF_CUDA_ERROR(driver.DeviceGetCount(&count), "counting CUDA devices");
+  std::string found;
+  for (int i = 0; i < count; ++i) {
+    CUdevice device = 0;
+    KAAS_RETURN_IF_CUDA_ERROR(driver.DeviceGet(&device, i), "looking at a CUDA device");
+    const std::string one = id_of(driver, device);
+    if (one == id) return device;
+    found += (found.empty() ? "" : ", ") + one;
+  }
+  return Status{StatusCode::Unavailable, "there is no CUDA device '" + id +
+                                             "'; there is: " + (found.empty() ? "none" : found)};
+}
+
+}  // namespace
+
+// --- Opening -------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<CudaDevice>> CudaDevice::open(const std::string& id,
+                                                     const std::string& name) {
+  KAAS_ASSIGN_OR_RETURN(const CudaDriver* driver, cuda_driver());
+  KAAS_ASSIGN_OR_RETURN(const CUdevice ordinal, find_device(*driver, id));
+  std::unique_ptr<CudaDevice> device(new CudaDevice(*driver, ordinal));
+  KAAS_RETURN_IF_CUDA_ERROR(driver->DevicePrimaryCtxRetain(&device->context_, ordinal),
+                            "creating a context on device '" + id + "'");
+  device->enter();
+  KAAS_RETURN_IF_ERROR(device->read_limits(name));
+  device->graphs_ = std::make_unique<CudaGraphBuilder>(*device);
+  return device;
+}
+
+CudaDevice::CudaDevice(const CudaDriver& driver, CUdevice device) noexcept
+    : driver_(driver), device_(device), heap_(kDeviceAlignmentBytes) {}
+
+CudaDevice::~CudaDevice() {
+  if (context_ == nullptr) return;
+  enter();
+  graphs_.reset();
+  while (const auto chunk = heap_.remove_idle()) driver_.MemFree(chunk->address);
+  driver_.DevicePrimaryCtxRelease(device_);
+}
+
+int CudaDevice::attribute(CUdevice_attribute which) const noexcept {
+  int value = 0;
+  driver_.DeviceGetAttribute(&value, which, device_);
+  return value;
+}
+
+Result<void> CudaDevice::read_limits(const std::string& name) {
+  limits_.name = name;
+  limits_.kind = KAAS_DEVICE_CUDA;
+  limits_.ordinal = device_;
+  limits_.host_threads = 1;
+  KAAS_ASSIGN_OR_RETURN(limits_.memory_bytes, free_bytes());
+  const auto limit = [&](CUdevice_attribute which, std::uint32_t ours) {
+    return std::min(static_cast<std::uint32_t>(std::max(attribute(which), 0)), ours);
+  };
+  limits_.grid = {limit(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, kGridXMax),
+                  limit(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y, kGridYzMax),
+                  limit(CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z, kGridYzMax)};
+  limits_.block = {limit(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, kBlockXyMax),
+                   limit(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y, kBlockXyMax),
+                   limit(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z, kBlockZMax)};
+  limits_.block_threads = limit(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, kBlockThreadsMax);
+  limits_.shared_bytes =
+      limit(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, kSharedBytesMax);
+  limits_.synchronous = false;
+  // Then an address of registered memory is the same on both sides.
+  limits_.reaches_host =
+      attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM) != 0 &&
+      attribute(CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING) != 0;
+  return {};
+}
+
+void CudaDevice::enter() const noexcept {
+  static thread_local CUcontext current = nullptr;
+  if (current == context_) return;
+  driver_.CtxSetCurrent(context_);
+  current = context_;
+}
+
+Status CudaDevice::failed(CUresult result, const std::string& what) const {
+  if (ends_the_context(result)) faulted_.store(true, std::memory_order_relaxed);
+  return cuda_status(result, what);
+}
+
+Result<std::uint64_t> CudaDevice::free_bytes() const {
+  enter();
+  std::size_t free = 0;
+  std::size_t total = 0;
+  KAAS_RETURN_IF_CUDA_ERROR(driver_.MemGetInfo(&free, &total), "asking for free device memory");
+  return std::uint64_t{free};
+}
+
+// --- Memory --------------------------------------------------------------------------------------
+
+Result<DeviceMemory> CudaDevice::allocate(std::uint64_t bytes) {
+  enter();
+  auto address = heap_.take(bytes);
+  if (!address) {
+    KAAS_RETURN_IF_ERROR(grow(bytes));
+    address = heap_.take(bytes);
+  }
+  const std::uint64_t counted =
+      (bytes + kDeviceAlignmentBytes - 1) / kDeviceAlignmentBytes * kDeviceAlignmentBytes;
+  allocated_ += counted;
+  return DeviceMemory(*this, *address, counted);
+}
+
+// A chunk that holds `bytes`. What is idle elsewhere is given back first if the device is full.
+Result<void> CudaDevice::grow(std::uint64_t bytes) {
+  const auto refused = [&](const std::string& why) {
+    return Status{StatusCode::OutOfMemory, "allocation of " + std::to_string(bytes) +
+                                               " bytes, device " + limits_.name + " has " +
+                                               std::to_string(heap_.free_bytes()) +
+                                               " free in pieces and gives no more: " + why};
+  };
+  if (bytes > kBufferBytesMax) return refused("too large");
+  const std::uint64_t least =
+      (bytes + kChunkGranularityBytes - 1) / kChunkGranularityBytes * kChunkGranularityBytes;
+  CUresult result = CUDA_SUCCESS;
+  for (std::uint64_t wanted = std::max(least, kChunkBytes);;) {
+    CUdeviceptr chunk = 0;
+    result = driver_.MemAlloc(&chunk, wanted);
+    if (result == CUDA_SUCCESS) {
+      heap_.add({static_cast<DeviceAddress>(chunk), wanted});
+      return {};
+    }
+    if (result != CUDA_ERROR_OUT_OF_MEMORY) break;
+    if (wanted > least) {
+      wanted = least;
+      continue;
+    }
+    const auto idle = heap_.remove_idle();
+    if (!idle) break;
+    driver_.MemFree(idle->address);
+  }
+  const Status cause = failed(result, "cuMemAlloc");
+  return lost() ? cause : refused(cause.message);
+}
+
+Result<DeviceMemory> CudaDevice::allocate_host(std::uint64_t bytes) {
+  enter();
+  void* memory = nullptr;
+  const CUresult result =
+      driver_.MemHostAlloc(&memory, bytes, CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP);
+  if (result != CUDA_SUCCESS) {
+    return failed(result, "allocating " + std::to_string(bytes) + " bytes of pinned host memory");
+  }
+  const auto address = reinterpret_cast<DeviceAddress>(memory);
+  host_memory_.insert(address);
+  return DeviceMemory(*this, address, bytes);
+}
+
+void CudaDevice::release(DeviceAddress address, std::uint64_t bytes) noexcept {
+  enter();
+  if (host_memory_.erase(address) == 1) {
+    driver_.MemFreeHost(reinterpret_cast<void*>(address));  // NOLINT(performance-no-int-to-ptr)
+    return;
+  }
+  heap_.give_back(address, bytes);
+  allocated_ -= bytes;
+}
+
+Result<HostRegistration> CudaDevice::register_host(std::span<std::byte> memory, bool writable) {
+  enter();
+  unsigned flags = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP;
+  if (!writable) flags |= CU_MEMHOSTREGISTER_READ_ONLY;
+  for (std::uint64_t done = 0; done < memory.size();) {
+    const std::uint64_t piece = std::min<std::uint64_t>(memory.size() - done, kRegisterPieceBytes);
+    const CUresult result = driver_.MemHostRegister(memory.data() + done, piece, flags);
+    if (result == CUDA_SUCCESS) {
+      done += piece;
+      continue;
+    }
+    if (done != 0) unregister_host(memory.data(), done);
+    Status why =
+        failed(result, "registering " + std::to_string(memory.size()) + " bytes of host memory");
+    if (!lost()) why.code = StatusCode::ResourceExhausted;
+    return why;
+  }
+  return HostRegistration(*this, memory.data(), memory.size());
+}
+
+void CudaDevice::unregister_host(std::byte* memory, std::uint64_t bytes) noexcept {
+  enter();
+  for (std::uint64_t done = 0; done < bytes; done += kRegisterPieceBytes) {
+    driver_.MemHostUnregister(memory + done);
+  }
+}
+
+// --- Kernels -------------------------------------------------------------------------------------
+
+Result<DeviceFunction> CudaDevice::load(const KernelEntry& entry) {
+  enter();
+  const std::string what = "kernel '" + entry.name + "'";
+  if (entry.host_blocks != nullptr) {
+    return Status{StatusCode::InvalidArgument,
+                  what + " was built for the host, this device is " + limits_.name};
+  }
+  DeviceFunction function;
+  function.entry = &entry;
+  if (entry.opaque != nullptr || entry.original != nullptr) return function;
+  function.native = entry.module_function;
+  if (function.native == nullptr) {
+    char error[kHookErrorBytes] = "";
+    if (entry.resolve == nullptr ||
+        entry.resolve(entry.device_entry, &function.native, error, sizeof error) != 0) {
+      error[sizeof error - 1] = '\0';
+      return Status{StatusCode::InvalidArgument, what + " can't be loaded on " + limits_.name +
+                                                     (error[0] == '\0' ? "" : ": ") + error};
+    }
+  }
+  const auto native = static_cast<CUfunction>(function.native);
+  if (const CUresult result = driver_.FuncLoad(native); result != CUDA_SUCCESS) {
+    return failed(result, "loading " + what + " on " + limits_.name);
+  }
+  const auto attribute_of = [&](CUfunction_attribute which) {
+    int value = 0;
+    driver_.FuncGetAttribute(&value, which, native);
+    return static_cast<std::uint32_t>(std::max(value, 0));
+  };
+  function.block_threads_max = attribute_of(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
+  function.registers = attribute_of(CU_FUNC_ATTRIBUTE_NUM_REGS);
+  const std::uint32_t fixed = attribute_of(CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES);
+  function.shared_bytes_max = limits_.shared_bytes - std::min(limits_.shared_bytes, fixed);
+  driver_.FuncSetAttribute(native, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                           static_cast<int>(function.shared_bytes_max));
+  // Refused by devices without clusters, where no launch asks for one.
+  driver_.FuncSetAttribute(native, CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1);
+  return function;
+}
+
+std::unique_ptr<PreparedProgram> CudaDevice::prepare(const KernelProgram& program) {
+  return graphs_->prepare(program);
+}
+
+Result<std::unique_ptr<DeviceStream>> CudaDevice::open_stream() {
+  KAAS_ASSIGN_OR_RETURN(auto stream, CudaStream::open(*this));
+  return std::unique_ptr<DeviceStream>(std::move(stream));
+}
+
+// --- Which there are -----------------------------------------------------------------------------
+
+Result<std::vector<CudaDeviceInfo>> list_cuda_devices() {
+  KAAS_ASSIGN_OR_RETURN(const CudaDriver* driver, cuda_driver());
+  int count = 0;
+  KAAS_RETURN_IF_CUDA_ERROR(driver->DeviceGetCount(&count), "counting CUDA devices");
+  std::vector<CudaDeviceInfo> devices;
+  for (int i = 0; i < count; ++i) {
+    CUdevice device = 0;
+    if (driver->DeviceGet(&device, i) != CUDA_SUCCESS) continue;
+    CudaDeviceInfo info;
+    info.id = id_of(*driver, device);
+    char name[256] = "";
+    driver->DeviceGetName(name, sizeof name, device);
+    info.name = name;
+    std::size_t bytes = 0;
+    driver->DeviceTotalMem(&bytes, device);
+    info.memory_bytes = bytes;
+    int mode = CU_COMPUTEMODE_DEFAULT;
+    driver->DeviceGetAttribute(&mode, CU_DEVICE_ATTRIBUTE_COMPUTE_MODE, device);
+    if (mode == CU_COMPUTEMODE_PROHIBITED) info.problem = "its compute mode is Prohibited";
+    devices.push_back(std::move(info));
+  }
+  if (devices.empty()) return Status{StatusCode::Unavailable, "the CUDA driver finds no device"};
+  return devices;
+}
+
+}  // namespace kaas

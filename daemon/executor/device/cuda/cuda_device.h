@@ -1,0 +1,83 @@
+// A CUDA GPU as a device. Memory is cut from big chunks, kernels are launched on streams or as
+// graphs, completion is polled. The context is the GPU's primary one, which wrapper libraries with
+// a runtime of their own share.
+//
+// A kernel that faults ends the context: every later call fails with KernelFault, lost() is true,
+// and only a new process helps.
+// Threads: as device.h says. Any thread that calls gets the context made current.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <unordered_set>
+
+#include "daemon/executor/device/block_heap.h"
+#include "daemon/executor/device/cuda/cuda_driver.h"
+#include "daemon/executor/device/device.h"
+
+namespace kaas {
+
+class CudaGraphBuilder;
+
+class CudaDevice final : public Device {
+ public:
+  // `id` is a UUID, "GPU-..." or "MIG-...", `name` what to call it in reports.
+  // Fails: Unavailable (no driver, no such device, taken exclusively), OutOfMemory.
+  static Result<std::unique_ptr<CudaDevice>> open(const std::string& id, const std::string& name);
+  ~CudaDevice() override;
+
+  [[nodiscard]] const DeviceLimits& limits() const noexcept override { return limits_; }
+  Result<DeviceMemory> allocate(std::uint64_t bytes) override;
+  [[nodiscard]] std::uint64_t allocated_bytes() const noexcept override { return allocated_; }
+  Result<DeviceMemory> allocate_host(std::uint64_t bytes) override;
+  Result<HostRegistration> register_host(std::span<std::byte> memory, bool writable) override;
+  Result<DeviceFunction> load(const KernelEntry& entry) override;
+  std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) override;
+  Result<std::unique_ptr<DeviceStream>> open_stream() override;
+  [[nodiscard]] bool lost() const noexcept override {
+    return faulted_.load(std::memory_order_relaxed);
+  }
+
+  // Free memory of the GPU now, as the driver says.
+  [[nodiscard]] Result<std::uint64_t> free_bytes() const;
+
+  // --- For the other files of this folder --------------------------------------------------------
+  [[nodiscard]] const CudaDriver& driver() const noexcept { return driver_; }
+  // Makes the context current on the calling thread, if it is not yet.
+  void enter() const noexcept;
+  // The same after foreign code, which may have made another one current.
+  void enter_again() const noexcept { driver_.CtxSetCurrent(context_); }
+  // Like cuda_status(), and notes whether the context has ended.
+  Status failed(CUresult result, const std::string& what) const;
+
+ private:
+  CudaDevice(const CudaDriver& driver, CUdevice device) noexcept;
+  Result<void> read_limits(const std::string& name);
+  Result<void> grow(std::uint64_t bytes);
+  [[nodiscard]] int attribute(CUdevice_attribute which) const noexcept;
+  void release(DeviceAddress address, std::uint64_t bytes) noexcept override;
+  void unregister_host(std::byte* memory, std::uint64_t bytes) noexcept override;
+
+  const CudaDriver& driver_;
+  CUdevice device_;
+  CUcontext context_ = nullptr;
+  DeviceLimits limits_;
+  mutable std::atomic<bool> faulted_{false};
+  BlockHeap heap_;
+  std::uint64_t allocated_ = 0;
+  std::unordered_set<DeviceAddress> host_memory_;
+  std::unique_ptr<CudaGraphBuilder> graphs_;  // Ends before the context.
+};
+
+// A GPU of this machine as kaas-executor --list-devices tells of it.
+struct CudaDeviceInfo {
+  std::string id;
+  std::string name;
+  std::uint64_t memory_bytes = 0;
+  std::string problem;  // Why it can't be used; empty: it can.
+};
+// In the driver's order. Unavailable: why there are none.
+Result<std::vector<CudaDeviceInfo>> list_cuda_devices();
+
+}  // namespace kaas

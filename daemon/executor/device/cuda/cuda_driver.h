@@ -1,0 +1,135 @@
+// The CUDA driver API as a table of functions, loaded when it is first asked for: a program that
+// has this starts on a machine without a driver, and says there what is missing.
+// Reference: the CUDA driver API manual, "Driver Entry Point Access".
+// Threads: the table never changes once it is loaded; the functions are thread-safe.
+#pragma once
+
+#include <cuda.h>
+
+#include <string>
+
+#include "schema/ipc/result.h"
+
+namespace kaas {
+
+// Members are named like the functions, without "cu".
+#define KAAS_CUDA_FUNCTIONS(X)        \
+  X(CtxGetCurrent)                    \
+  X(CtxSetCurrent)                    \
+  X(CtxSynchronize)                   \
+  X(DeviceCanAccessPeer)              \
+  X(DeviceGet)                        \
+  X(DeviceGetAttribute)               \
+  X(DeviceGetCount)                   \
+  X(DeviceGetName)                    \
+  X(DeviceGetUuid)                    \
+  X(DevicePrimaryCtxRelease)          \
+  X(DevicePrimaryCtxRetain)           \
+  X(DeviceTotalMem)                   \
+  X(CtxEnablePeerAccess)              \
+  X(DriverGetVersion)                 \
+  X(EventCreate)                      \
+  X(EventDestroy)                     \
+  X(EventElapsedTime)                 \
+  X(EventRecord)                      \
+  X(FuncGetAttribute)                 \
+  X(FuncGetModule)                    \
+  X(FuncGetName)                      \
+  X(FuncGetParamInfo)                 \
+  X(FuncLoad)                         \
+  X(FuncSetAttribute)                 \
+  X(GetErrorName)                     \
+  X(GetErrorString)                   \
+  X(GraphAddDependencies)             \
+  X(GraphAddKernelNode)               \
+  X(GraphAddMemcpyNode)               \
+  X(GraphAddMemsetNode)               \
+  X(GraphAddNode)                     \
+  X(GraphConditionalHandleCreate)     \
+  X(GraphCreate)                      \
+  X(GraphDestroy)                     \
+  X(GraphExecDestroy)                 \
+  X(GraphExecKernelNodeSetParams)     \
+  X(GraphInstantiate)                 \
+  X(GraphKernelNodeSetAttribute)      \
+  X(GraphLaunch)                      \
+  X(GraphUpload)                      \
+  X(Init)                             \
+  X(IpcCloseMemHandle)                \
+  X(IpcGetEventHandle)                \
+  X(IpcGetMemHandle)                  \
+  X(IpcOpenEventHandle)               \
+  X(IpcOpenMemHandle)                 \
+  X(KernelGetFunction)                \
+  X(KernelGetName)                    \
+  X(KernelGetParamInfo)               \
+  X(LaunchKernelEx)                   \
+  X(LibraryEnumerateKernels)          \
+  X(LibraryGetGlobal)                 \
+  X(LibraryGetKernel)                 \
+  X(LibraryGetKernelCount)            \
+  X(LibraryLoadData)                  \
+  X(LibraryUnload)                    \
+  X(MemAddressFree)                   \
+  X(MemAddressReserve)                \
+  X(MemAlloc)                         \
+  X(MemCreate)                        \
+  X(MemExportToShareableHandle)       \
+  X(MemFree)                          \
+  X(MemGetAddressRange)               \
+  X(MemGetAllocationGranularity)      \
+  X(MemGetInfo)                       \
+  X(MemHostAlloc)                     \
+  X(MemHostGetDevicePointer)          \
+  X(MemFreeHost)                      \
+  X(MemHostRegister)                  \
+  X(MemHostUnregister)                \
+  X(MemImportFromShareableHandle)     \
+  X(MemMap)                           \
+  X(MemPoolImportFromShareableHandle) \
+  X(MemPoolDestroy)                   \
+  X(MemPoolImportPointer)             \
+  X(MemRelease)                       \
+  X(MemSetAccess)                     \
+  X(MemUnmap)                         \
+  X(MemcpyAsync)                      \
+  X(MemcpyDtoDAsync)                  \
+  X(MemcpyDtoHAsync)                  \
+  X(MemcpyHtoDAsync)                  \
+  X(MemsetD8Async)                    \
+  X(MemsetD32Async)                   \
+  X(PointerGetAttribute)              \
+  X(StreamBeginCaptureToGraph)        \
+  X(StreamCreate)                     \
+  X(StreamDestroy)                    \
+  X(StreamEndCapture)                 \
+  X(StreamGetCaptureInfo)             \
+  X(StreamQuery)                      \
+  X(StreamSynchronize)                \
+  X(StreamWaitEvent)
+
+struct CudaDriver {
+#define KAAS_CUDA_MEMBER(name) decltype(&cu##name) name = nullptr;
+  KAAS_CUDA_FUNCTIONS(KAAS_CUDA_MEMBER)
+#undef KAAS_CUDA_MEMBER
+  int version = 0;  // 13000: the newest CUDA version that it speaks.
+};
+
+// The driver of this machine, initialised; the same on every call. Unavailable: there is none, it
+// is too old (names both versions), or it finds no device.
+const Result<const CudaDriver*>& cuda_driver();
+
+// What a failed call means. `what` says what was tried: "copying 4096 bytes to the device".
+Status cuda_status(CUresult result, const std::string& what);
+
+// After such an error every call of this process fails: only a new process helps.
+[[nodiscard]] bool ends_the_context(CUresult result) noexcept;
+
+// Fails with cuda_status() unless the call succeeded.
+#define KAAS_RETURN_IF_CUDA_ERROR(call, what)                               \
+  do {                                                                      \
+    const CUresult kaas_result = (call);                                    \
+    if (kaas_result != CUDA_SUCCESS) return cuda_status(kaas_result, what); \
+  } while (false)
+
+}  // namespace kaas

@@ -1,0 +1,305 @@
+#include "daemon/executor/device/cuda/cuda_graph.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "daemon/executor/device/cuda/cuda_loop.h"
+#include "daemon/executor/device/cuda/cuda_stream.h"
+
+namespace kaas {
+namespace {
+
+// Instantiating costs about 5 us a node, and a launch about 2 us: beyond this, launching again is
+// cheaper than being longer.
+constexpr std::uint64_t kNodesMax = 256;
+
+std::uint32_t value_bytes(const ParameterType& type) noexcept {
+  switch (type.kind) {
+    case ParameterType::Kind::Literal:
+    case ParameterType::Kind::Raw:
+    case ParameterType::Kind::Untyped:
+      return type.bytes;
+    case ParameterType::Kind::Input:
+    case ParameterType::Kind::Output:
+      break;
+  }
+  return sizeof(DeviceAddress);
+}
+
+// How many iterations a graph of at most kNodesMax nodes holds: all, or a divisor if a good one
+// exists, so that nothing is left over.
+std::uint64_t iterations_per_graph(std::uint64_t n_iter, std::size_t kernels) noexcept {
+  const std::uint64_t most = std::max<std::uint64_t>(1, kNodesMax / kernels);
+  if (n_iter <= most) return n_iter;
+  for (std::uint64_t count = most; count > most / 2; --count) {
+    if (n_iter % count == 0) return count;
+  }
+  return most;
+}
+
+}  // namespace
+
+bool CudaGraph::can_hold(const KernelProgram& program) noexcept {
+  return std::all_of(program.launches.begin(), program.launches.end(),
+                     [](const KernelLaunch& launch) { return launch.function.native != nullptr; });
+}
+
+CudaGraph::CudaGraph(CudaDevice& device, CudaGraphBuilder& builder, const KernelProgram& program)
+    : device_(device),
+      builder_(builder),
+      launches_(program.launches),
+      n_iter_(program.n_iter),
+      loops_(program.until != 0),
+      words_(program.words.begin(), program.words.end()),
+      until_(program.until) {
+  if (!loops_) unrolled_ = iterations_per_graph(n_iter_, launches_.size());
+  const auto* words = reinterpret_cast<const std::byte*>(program.words.data());
+  auto* own = reinterpret_cast<std::byte*>(words_.data());
+  for (std::size_t i = 0; i < launches_.size(); ++i) {
+    const auto& types = launches_[i].function.entry->parameters;
+    std::vector<void*>& params = params_.emplace_back();
+    for (std::size_t p = 0; p < types.size(); ++p) {
+      const auto at = static_cast<const std::byte*>(launches_[i].params[p]) - words;
+      values_.push_back(
+          {static_cast<std::uint32_t>(at), value_bytes(types[p]), static_cast<std::uint32_t>(i)});
+      params.push_back(own + at);
+    }
+    params.push_back(nullptr);
+  }
+  nodes_.resize(launches_.size());
+}
+
+CudaGraph::~CudaGraph() {
+  builder_.forget(*this);
+  device_.enter();
+  if (exec_ != nullptr) device_.driver().GraphExecDestroy(exec_);
+  if (graph_ != nullptr) device_.driver().GraphDestroy(graph_);
+}
+
+// --- Building ------------------------------------------------------------------------------------
+
+void CudaGraph::build() {
+  device_.enter();
+  const CudaDriver& driver = device_.driver();
+  CUresult result = driver.GraphCreate(&graph_, 0);
+  if (result == CUDA_SUCCESS) result = loops_ ? build_loop() : build_iterations();
+  if (result == CUDA_SUCCESS) result = driver.GraphInstantiate(&exec_, graph_, 0);
+  // The first launch would upload it otherwise.
+  if (result == CUDA_SUCCESS) result = driver.GraphUpload(exec_, builder_.stream());
+  if (result == CUDA_SUCCESS) result = driver.StreamSynchronize(builder_.stream());
+  state_.store(result == CUDA_SUCCESS ? State::Ready : State::Failed, std::memory_order_release);
+  if (result != CUDA_SUCCESS) {
+    const Status why = device_.failed(result, "building a graph; its kernels are launched singly");
+    std::fprintf(stderr, "kaas-executor: %s\n", why.message.c_str());
+  }
+}
+
+CUresult CudaGraph::build_iterations() {
+  std::vector<CUgraphNode> ends;
+  for (std::uint64_t i = 0; i < unrolled_; ++i) {
+    const CUresult result = add_iteration(graph_, ends);
+    if (result != CUDA_SUCCESS) return result;
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult CudaGraph::build_loop() {
+  const CudaDriver& driver = device_.driver();
+  CUcontext context = nullptr;
+  driver.CtxGetCurrent(&context);
+  CUresult result = load_loop_kernel(&loop_function_);
+  if (result != CUDA_SUCCESS) return result;
+  result =
+      driver.GraphConditionalHandleCreate(&loop_, graph_, context, 1, CU_GRAPH_COND_ASSIGN_DEFAULT);
+  if (result != CUDA_SUCCESS) return result;
+  CUgraphNodeParams params{};
+  params.type = CU_GRAPH_NODE_TYPE_CONDITIONAL;
+  params.conditional.handle = loop_;
+  params.conditional.type = CU_GRAPH_COND_TYPE_WHILE;
+  params.conditional.size = 1;
+  params.conditional.ctx = context;
+  CUgraphNode node = nullptr;
+  result = driver.GraphAddNode(&node, graph_, nullptr, nullptr, 0, &params);
+  if (result != CUDA_SUCCESS) return result;
+  const CUgraph body = params.conditional.phGraph_out[0];
+  std::vector<CUgraphNode> ends;
+  result = add_iteration(body, ends);
+  if (result != CUDA_SUCCESS) return result;
+  const CUDA_KERNEL_NODE_PARAMS end = loop_params();
+  return driver.GraphAddKernelNode(&loop_node_, body, ends.data(), ends.size(), &end);
+}
+
+// One iteration after `ends`, which become the ends of this one.
+CUresult CudaGraph::add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends) {
+  const CudaDriver& driver = device_.driver();
+  std::vector<CUgraphNode> added;
+  std::vector<bool> followed(launches_.size(), false);
+  for (std::size_t i = 0; i < launches_.size(); ++i) {
+    const KernelLaunch& launch = launches_[i];
+    std::vector<CUgraphNode> before;
+    for (const std::uint16_t earlier : launch.after) {
+      before.push_back(added[earlier]);
+      followed[earlier] = true;
+    }
+    if (before.empty()) before = ends;
+    const CUDA_KERNEL_NODE_PARAMS params = node_params(i);
+    CUgraphNode node = nullptr;
+    CUresult result =
+        driver.GraphAddKernelNode(&node, graph, before.data(), before.size(), &params);
+    if (result != CUDA_SUCCESS) return result;
+    std::array<CUlaunchAttribute, 2> attributes{};
+    const unsigned count = launch_attributes(launch, attributes);
+    for (unsigned a = 0; a < count; ++a) {
+      result = driver.GraphKernelNodeSetAttribute(node, attributes[a].id, &attributes[a].value);
+      if (result != CUDA_SUCCESS) return result;
+    }
+    added.push_back(node);
+    nodes_[i].push_back(node);
+  }
+  ends.clear();
+  for (std::size_t i = 0; i < added.size(); ++i) {
+    if (!followed[i]) ends.push_back(added[i]);
+  }
+  return CUDA_SUCCESS;
+}
+
+CUDA_KERNEL_NODE_PARAMS CudaGraph::node_params(std::size_t launch) {
+  const kaas_launch& shape = launches_[launch].shape;
+  CUDA_KERNEL_NODE_PARAMS params{};
+  params.func = static_cast<CUfunction>(launches_[launch].function.native);
+  params.gridDimX = shape.grid[0];
+  params.gridDimY = shape.grid[1];
+  params.gridDimZ = shape.grid[2];
+  params.blockDimX = shape.block[0];
+  params.blockDimY = shape.block[1];
+  params.blockDimZ = shape.block[2];
+  params.sharedMemBytes = static_cast<unsigned>(shape.shared_bytes);
+  params.kernelParams = params_[launch].data();
+  return params;
+}
+
+// In the order of LoopParameters.
+CUDA_KERNEL_NODE_PARAMS CudaGraph::loop_params() {
+  loop_values_ = {loop_, until_, iteration_.address(), iterations_.address(), n_iter_};
+  for (std::size_t i = 0; i < loop_values_.size(); ++i) loop_pointers_[i] = &loop_values_[i];
+  CUDA_KERNEL_NODE_PARAMS params{};
+  params.func = loop_function_;
+  params.gridDimX = params.gridDimY = params.gridDimZ = 1;
+  params.blockDimX = params.blockDimY = params.blockDimZ = 1;
+  params.kernelParams = loop_pointers_.data();
+  return params;
+}
+
+// --- Running -------------------------------------------------------------------------------------
+
+Result<GraphRun> CudaGraph::launch(const KernelProgram& program, CUstream stream) {
+  GraphRun run;
+  if (!ready()) return run;
+  const CudaDriver& driver = device_.driver();
+  CUresult result = patch(program);
+  const std::uint64_t times = loops_ ? 1 : n_iter_ / unrolled_;
+  for (std::uint64_t i = 0; i < times && result == CUDA_SUCCESS; ++i) {
+    result = driver.GraphLaunch(exec_, stream);
+  }
+  if (result != CUDA_SUCCESS) return device_.failed(result, "launching a graph");
+  run.launched = true;
+  run.iterations = loops_ ? n_iter_ : times * unrolled_;
+  if (loops_) run.counted = reinterpret_cast<const std::uint64_t*>(iterations_.address());
+  return run;
+}
+
+CUresult CudaGraph::patch(const KernelProgram& program) {
+  const CudaDriver& driver = device_.driver();
+  if (loops_ && program.until != until_) {
+    until_ = program.until;
+    const CUDA_KERNEL_NODE_PARAMS params = loop_params();
+    const CUresult result = driver.GraphExecKernelNodeSetParams(exec_, loop_node_, &params);
+    if (result != CUDA_SUCCESS) return result;
+  }
+  const std::size_t bytes = words_.size() * sizeof(std::uint64_t);
+  if (bytes == 0 || std::memcmp(words_.data(), program.words.data(), bytes) == 0) {
+    return CUDA_SUCCESS;
+  }
+  auto* shadow = reinterpret_cast<std::byte*>(words_.data());
+  const auto* words = reinterpret_cast<const std::byte*>(program.words.data());
+  for (std::size_t v = 0; v < values_.size();) {
+    const std::uint32_t launch = values_[v].launch;
+    bool changed = false;
+    for (; v < values_.size() && values_[v].launch == launch; ++v) {
+      const Value& value = values_[v];
+      if (std::memcmp(shadow + value.at, words + value.at, value.bytes) == 0) continue;
+      std::memcpy(shadow + value.at, words + value.at, value.bytes);
+      changed = true;
+    }
+    if (!changed) continue;
+    const CUDA_KERNEL_NODE_PARAMS params = node_params(launch);
+    for (const CUgraphNode node : nodes_[launch]) {
+      const CUresult result = driver.GraphExecKernelNodeSetParams(exec_, node, &params);
+      if (result != CUDA_SUCCESS) return result;
+    }
+  }
+  // Words that are no parameter, such as padding, may differ for ever.
+  return CUDA_SUCCESS;
+}
+
+// --- CudaGraphBuilder ----------------------------------------------------------------------------
+
+CudaGraphBuilder::CudaGraphBuilder(CudaDevice& device) : device_(device) {
+  device.driver().StreamCreate(&stream_, CU_STREAM_NON_BLOCKING);
+  thread_ = std::thread([this] { run(); });
+}
+
+CudaGraphBuilder::~CudaGraphBuilder() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+  device_.enter();
+  device_.driver().StreamDestroy(stream_);
+}
+
+std::unique_ptr<PreparedProgram> CudaGraphBuilder::prepare(const KernelProgram& program) {
+  if (program.launches.empty() || !CudaGraph::can_hold(program)) return nullptr;
+  auto graph = std::make_unique<CudaGraph>(device_, *this, program);
+  if (graph->loops_) {
+    auto iteration = device_.allocate(sizeof(std::uint64_t));
+    auto iterations = device_.allocate_host(sizeof(std::uint64_t));
+    if (!iteration || !iterations) return nullptr;
+    graph->iteration_ = *std::move(iteration);
+    graph->iterations_ = *std::move(iterations);
+    const CUresult zeroed = device_.driver().MemsetD8Async(graph->iteration_.address(), 0,
+                                                           sizeof(std::uint64_t), stream_);
+    if (zeroed != CUDA_SUCCESS) return nullptr;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    waiting_.push_back(graph.get());
+  }
+  changed_.notify_all();
+  return graph;
+}
+
+void CudaGraphBuilder::forget(CudaGraph& graph) {
+  std::unique_lock lock(mutex_);
+  waiting_.erase(std::remove(waiting_.begin(), waiting_.end(), &graph), waiting_.end());
+  changed_.wait(lock, [&] { return building_ != &graph; });
+}
+
+void CudaGraphBuilder::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
+    if (ending_) return;
+    building_ = waiting_.front();
+    waiting_.pop_front();
+    lock.unlock();
+    building_->build();
+    lock.lock();
+    building_ = nullptr;
+    changed_.notify_all();
+  }
+}
+
+}  // namespace kaas

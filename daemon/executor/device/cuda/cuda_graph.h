@@ -1,0 +1,121 @@
+// Programs as CUDA graphs: built on a thread of their own, patched where a run differs from the one
+// before, launched in one call.
+//
+//   n_iter small   | k | k | k |           unrolled, launched once
+//   n_iter large   | k x up to 256 |       unrolled in part, launched several times
+//   until          | while: k, end |       a conditional node; the device counts the iterations
+//
+// Patching a node costs about 0.5 us, so what did not change is not touched: a shadow of the
+// program's words says what the graph holds.
+// Threads: main thread, but for the building.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "daemon/executor/device/cuda/cuda_device.h"
+
+namespace kaas {
+
+// What launching a graph came to.
+struct GraphRun {
+  bool launched = false;                   // False: it is not ready; launch the kernels one by one.
+  std::uint64_t iterations = 0;            // That the graph does; the caller does the rest.
+  const std::uint64_t* counted = nullptr;  // Not null: where their number is once it is idle.
+};
+
+class CudaGraph final : public PreparedProgram {
+ public:
+  // Takes a copy of the words; the launches are borrowed.
+  CudaGraph(CudaDevice& device, CudaGraphBuilder& builder, const KernelProgram& program);
+  ~CudaGraph() override;
+
+  [[nodiscard]] bool ready() const noexcept override {
+    return state_.load(std::memory_order_acquire) == State::Ready;
+  }
+  // Patches and launches, once it is built.
+  Result<GraphRun> launch(const KernelProgram& program, CUstream stream);
+
+  // Whether a graph can hold the program.
+  static bool can_hold(const KernelProgram& program) noexcept;
+
+ private:
+  friend class CudaGraphBuilder;
+  enum class State : int { Waiting, Ready, Failed };
+
+  // A parameter's value: where in the words, and of which launch.
+  struct Value {
+    std::uint32_t at = 0;
+    std::uint32_t bytes = 0;
+    std::uint32_t launch = 0;
+  };
+
+  // Builder thread.
+  void build();
+  CUresult build_iterations();
+  CUresult build_loop();
+  CUresult add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends);
+  [[nodiscard]] CUDA_KERNEL_NODE_PARAMS node_params(std::size_t launch);
+  [[nodiscard]] CUDA_KERNEL_NODE_PARAMS loop_params();
+
+  CUresult patch(const KernelProgram& program);
+
+  CudaDevice& device_;
+  CudaGraphBuilder& builder_;
+  std::span<const KernelLaunch> launches_;
+  std::uint64_t n_iter_;
+  bool loops_;
+  std::uint64_t unrolled_ = 1;  // Iterations in the graph.
+  std::vector<std::uint64_t> words_;
+  std::vector<Value> values_;
+  std::vector<std::vector<void*>> params_;  // Per launch, into words_.
+
+  std::atomic<State> state_{State::Waiting};  // Partner: the builder's store.
+  CUgraph graph_ = nullptr;
+  CUgraphExec exec_ = nullptr;
+  std::vector<std::vector<CUgraphNode>> nodes_;  // Per launch, one an unrolled iteration.
+
+  CUgraphNode loop_node_ = nullptr;
+  CUfunction loop_function_ = nullptr;
+  CUgraphConditionalHandle loop_ = 0;
+  DeviceAddress until_ = 0;
+  DeviceMemory iteration_;   // One word.
+  DeviceMemory iterations_;  // One word of host memory.
+  std::array<std::uint64_t, 5> loop_values_{};
+  std::array<void*, 5> loop_pointers_{};
+};
+
+// Threads: prepare() and forget() by the main thread.
+class CudaGraphBuilder {
+ public:
+  explicit CudaGraphBuilder(CudaDevice& device);
+  ~CudaGraphBuilder();
+  CudaGraphBuilder(const CudaGraphBuilder&) = delete;
+  CudaGraphBuilder& operator=(const CudaGraphBuilder&) = delete;
+
+  // Null: no graph can hold it. It is built soon.
+  std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program);
+  // It will not be built, or has been.
+  void forget(CudaGraph& graph);
+  // Builder thread: for uploads.
+  [[nodiscard]] CUstream stream() const noexcept { return stream_; }
+
+ private:
+  void run();
+
+  CudaDevice& device_;
+  CUstream stream_ = nullptr;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<CudaGraph*> waiting_;  // Under mutex_.
+  CudaGraph* building_ = nullptr;   // Under mutex_.
+  bool ending_ = false;             // Under mutex_.
+  std::thread thread_;
+};
+
+}  // namespace kaas

@@ -1,0 +1,266 @@
+#include "daemon/executor/device/cuda/cuda_stream.h"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+
+#include "daemon/executor/device/cuda/cuda_graph.h"
+#include "schema/ipc/clock.h"
+
+namespace kaas {
+namespace {
+
+constexpr std::size_t kHookErrorBytes = 1024;
+
+std::string named(const KernelLaunch& launch) {
+  return "kernel '" + launch.function.entry->name + "'";
+}
+
+}  // namespace
+
+unsigned launch_attributes(const KernelLaunch& launch,
+                           std::array<CUlaunchAttribute, 2>& attributes) {
+  unsigned count = 0;
+  const std::uint32_t* cluster = launch.shape.cluster;
+  if (cluster[0] != 1 || cluster[1] != 1 || cluster[2] != 1) {
+    attributes[count].id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+    attributes[count].value.clusterDim = {cluster[0], cluster[1], cluster[2]};
+    ++count;
+  }
+  if (launch.cooperative) {
+    attributes[count].id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+    attributes[count].value.cooperative = 1;
+    ++count;
+  }
+  return count;
+}
+
+CUresult launch_kernel(const CudaDriver& driver, const KernelLaunch& launch, CUstream stream) {
+  std::array<CUlaunchAttribute, 2> attributes{};
+  CUlaunchConfig config{};
+  const kaas_launch& shape = launch.shape;
+  config.gridDimX = shape.grid[0];
+  config.gridDimY = shape.grid[1];
+  config.gridDimZ = shape.grid[2];
+  config.blockDimX = shape.block[0];
+  config.blockDimY = shape.block[1];
+  config.blockDimZ = shape.block[2];
+  config.sharedMemBytes = static_cast<unsigned>(shape.shared_bytes);
+  config.hStream = stream;
+  config.attrs = attributes.data();
+  config.numAttrs = launch_attributes(launch, attributes);
+  return driver.LaunchKernelEx(&config, static_cast<CUfunction>(launch.function.native),
+                               const_cast<void**>(launch.params), nullptr);
+}
+
+// --- Opening -------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<CudaStream>> CudaStream::open(CudaDevice& device) {
+  device.enter();
+  std::unique_ptr<CudaStream> stream(new CudaStream(device));
+  const CUresult result = device.driver().StreamCreate(&stream->stream_, CU_STREAM_NON_BLOCKING);
+  if (result != CUDA_SUCCESS) return device.failed(result, "creating a stream");
+  return stream;
+}
+
+CudaStream::~CudaStream() {
+  device_.enter();
+  for (CUevent event : marks_) {
+    if (event != nullptr) driver_.EventDestroy(event);
+  }
+  if (order_ != nullptr) driver_.EventDestroy(order_);
+  if (stream_ != nullptr) driver_.StreamDestroy(stream_);
+}
+
+// --- Copies --------------------------------------------------------------------------------------
+
+Result<void> CudaStream::copy_to_device(DeviceAddress to, std::span<const std::byte> from) {
+  device_.enter();
+  const CUresult result = driver_.MemcpyHtoDAsync(to, from.data(), from.size(), stream_);
+  if (result == CUDA_SUCCESS) return {};
+  return device_.failed(result, "copying " + std::to_string(from.size()) + " bytes to the device");
+}
+
+Result<void> CudaStream::copy_to_host(std::span<std::byte> to, DeviceAddress from) {
+  device_.enter();
+  const CUresult result = driver_.MemcpyDtoHAsync(to.data(), from, to.size(), stream_);
+  if (result == CUDA_SUCCESS) return {};
+  return device_.failed(result, "copying " + std::to_string(to.size()) + " bytes from the device");
+}
+
+Result<void> CudaStream::copy(DeviceAddress to, DeviceAddress from, std::uint64_t bytes) {
+  device_.enter();
+  const CUresult result = driver_.MemcpyAsync(to, from, bytes, stream_);
+  if (result == CUDA_SUCCESS) return {};
+  return device_.failed(result, "copying " + std::to_string(bytes) + " bytes on the device");
+}
+
+Result<void> CudaStream::zero(DeviceAddress to, std::uint64_t bytes) {
+  device_.enter();
+  const CUresult result = driver_.MemsetD8Async(to, 0, bytes, stream_);
+  if (result == CUDA_SUCCESS) return {};
+  return device_.failed(result, "zeroing " + std::to_string(bytes) + " bytes of the device");
+}
+
+// --- Programs ------------------------------------------------------------------------------------
+
+Result<void> CudaStream::launch(const KernelProgram& program) {
+  device_.enter();
+  counts_ = {};
+  iterations_ = nullptr;
+  doing_ = program.launches.size() == 1
+               ? named(program.launches.front())
+               : "one of " + std::to_string(program.launches.size()) + " kernels";
+  if (program.prepared != nullptr) {
+    auto& graph = *static_cast<CudaGraph*>(program.prepared);
+    KAAS_ASSIGN_OR_RETURN(const GraphRun run, graph.launch(program, stream_));
+    if (run.launched) {
+      counts_.prepared = true;
+      counts_.iterations = run.iterations;
+      counts_.launches = run.iterations * program.launches.size();
+      iterations_ = run.counted;
+      if (iterations_ != nullptr) counts_.launches = program.launches.size();  // Of one of them.
+      return launch_each(program, program.n_iter - run.iterations);
+    }
+  }
+  return program.until == 0 ? launch_each(program, program.n_iter) : launch_until(program);
+}
+
+Result<void> CudaStream::launch_each(const KernelProgram& program, std::uint64_t iterations) {
+  if (iterations_ != nullptr) return {};
+  for (std::uint64_t i = 0; i < iterations; ++i) {
+    for (const KernelLaunch& launch : program.launches) {
+      ++counts_.launches;
+      const KernelEntry& entry = *launch.function.entry;
+      if (entry.opaque != nullptr) {
+        KAAS_RETURN_IF_ERROR(launch_opaque(launch, program));
+        continue;
+      }
+      if (entry.original != nullptr) {
+        KAAS_RETURN_IF_ERROR(launch_original(launch, program));
+        continue;
+      }
+      const CUresult result = launch_kernel(driver_, launch, stream_);
+      if (result != CUDA_SUCCESS) return device_.failed(result, "launching " + named(launch));
+    }
+    ++counts_.iterations;
+  }
+  return {};
+}
+
+// The caller sees to it that this blocks nobody else: a worker runs it.
+Result<void> CudaStream::launch_until(const KernelProgram& program) {
+  for (std::uint64_t i = 0; i < program.n_iter; ++i) {
+    KAAS_RETURN_IF_ERROR(launch_each(program, 1));
+    std::uint32_t stop = 0;
+    KAAS_RETURN_IF_ERROR(copy_to_host(std::as_writable_bytes(std::span(&stop, 1)), program.until));
+    KAAS_RETURN_IF_ERROR(wait());
+    if (stop != 0) break;
+  }
+  return {};
+}
+
+Result<void> CudaStream::launch_opaque(const KernelLaunch& launch, const KernelProgram& program) {
+  const RunTagScope tag(program.tag, program.tag_end);
+  char error[kHookErrorBytes] = "";
+  int outcome = 0;
+  try {
+    outcome = launch.function.entry->opaque(&launch.shape, launch.params, stream_,
+                                            launch.shape.context, error, sizeof error);
+  } catch (const std::exception& failure) {
+    return Status{StatusCode::KernelFault,
+                  named(launch) + " threw an exception: " + failure.what()};
+  } catch (...) {
+    return Status{StatusCode::KernelFault, named(launch) + " threw an exception"};
+  }
+  device_.enter_again();
+  if (outcome == 0) return {};
+  error[sizeof error - 1] = '\0';
+  return Status{StatusCode::KernelFault,
+                named(launch) + " failed (" + std::to_string(outcome) + "): " + error};
+}
+
+// The original form launches on the legacy stream, which must wait for ours and ours for it.
+Result<void> CudaStream::launch_original(const KernelLaunch& launch, const KernelProgram& program) {
+  const auto step = [&](CUresult result) -> Result<void> {
+    if (result == CUDA_SUCCESS) return {};
+    return device_.failed(result, "ordering " + named(launch) + " behind what comes before it");
+  };
+  if (order_ == nullptr) {
+    KAAS_RETURN_IF_ERROR(step(driver_.EventCreate(&order_, CU_EVENT_DISABLE_TIMING)));
+  }
+  KAAS_RETURN_IF_ERROR(step(driver_.EventRecord(order_, stream_)));
+  KAAS_RETURN_IF_ERROR(step(driver_.StreamWaitEvent(CU_STREAM_LEGACY, order_, 0)));
+  {
+    const RunTagScope tag(program.tag, program.tag_end);
+    try {
+      launch.function.entry->original(static_cast<int>(launch.shape.grid[0]),
+                                      static_cast<int>(launch.shape.block[0]),
+                                      static_cast<void**>(launch.params[0]));
+    } catch (...) {
+      return Status{StatusCode::KernelFault, named(launch) + " threw an exception"};
+    }
+  }
+  device_.enter_again();
+  KAAS_RETURN_IF_ERROR(step(driver_.EventRecord(order_, CU_STREAM_LEGACY)));
+  return step(driver_.StreamWaitEvent(stream_, order_, 0));
+}
+
+// --- Time and completion -------------------------------------------------------------------------
+
+void CudaStream::time(bool wanted) {
+  timed_ = wanted;
+  begin_ns_ = now_ns();
+  if (!wanted || marks_[0] != nullptr) return;
+  device_.enter();
+  for (CUevent& event : marks_) {
+    if (driver_.EventCreate(&event, CU_EVENT_DEFAULT) != CUDA_SUCCESS) timed_ = false;
+  }
+}
+
+void CudaStream::mark(StreamMark mark) {
+  if (!timed_) return;
+  device_.enter();
+  if (driver_.EventRecord(marks_[static_cast<std::size_t>(mark)], stream_) != CUDA_SUCCESS) {
+    timed_ = false;
+  }
+}
+
+std::uint64_t CudaStream::between_ns(StreamMark begin, StreamMark end) const {
+  if (!timed_) return end == StreamMark::Computed ? end_ns_ - begin_ns_ : 0;
+  float milliseconds = 0;
+  const CUresult result =
+      driver_.EventElapsedTime(&milliseconds, marks_[static_cast<std::size_t>(begin)],
+                               marks_[static_cast<std::size_t>(end)]);
+  return result == CUDA_SUCCESS ? static_cast<std::uint64_t>(double{milliseconds} * 1e6) : 0;
+}
+
+ProgramCounts CudaStream::counts() const {
+  ProgramCounts counts = counts_;
+  if (iterations_ != nullptr) {
+    counts.iterations = *iterations_;
+    counts.launches *= counts.iterations;
+  }
+  return counts;
+}
+
+Result<bool> CudaStream::poll() {
+  device_.enter();
+  const CUresult result = driver_.StreamQuery(stream_);
+  if (result == CUDA_ERROR_NOT_READY) return false;
+  KAAS_RETURN_IF_ERROR(idle(result));
+  return true;
+}
+
+Result<void> CudaStream::wait() {
+  device_.enter();
+  return idle(driver_.StreamSynchronize(stream_));
+}
+
+Result<void> CudaStream::idle(CUresult result) {
+  end_ns_ = now_ns();
+  if (result == CUDA_SUCCESS) return {};
+  return device_.failed(result, "running " + doing_ + " on " + device_.limits().name);
+}
+
+}  // namespace kaas
