@@ -45,10 +45,11 @@ int finish_table(const kaas::TableReport& report, const Output& output) {
   return failed || (output.check && !report.all_met()) ? kExitFailed : 0;
 }
 
-void print_heading(bool quick) {
-  std::printf("%s\npinning: none; rounds of figure and peer in turns%s\n\n%s\n",
+void print_heading(bool quick, const char* more = "") {
+  std::printf("%s\npinning: none; rounds of figure and peer in turns%s%s\n\n%s\n",
               to_string(kaas::machine_facts()).c_str(),
-              quick ? "; QUICK: too few rounds for a verdict" : "", kaas::table_heading().c_str());
+              quick ? "; QUICK: too few rounds for a verdict" : "", more,
+              kaas::table_heading().c_str());
   std::fflush(stdout);
 }
 
@@ -60,7 +61,10 @@ int run_suite(const kaas::SuiteOptions& options, const Output& output) {
 
 int run_gpu(const kaas::GpuOptions& options, const std::vector<std::string>& merge,
             const Output& output) {
-  if (merge.empty()) print_heading(options.quick);
+  if (merge.empty()) {
+    print_heading(options.quick,
+                  options.device == "host" ? "; HOST DEVICE: the bounds are those of a GPU" : "");
+  }
   const auto report = merge.empty() ? kaas::run_gpu(options, print_row)
                                     : kaas::merge_gpu_reports(merge, options.rows);
   if (!report) {
