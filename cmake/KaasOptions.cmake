@@ -18,6 +18,8 @@ set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/lib")
 set(KAAS_KERNEL_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/lib/kaas/kernels")
 # An installed program finds the installed libraries, wherever the tree was put.
 set(CMAKE_INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+# And a built one the built libraries, so that a build may be moved, or staged (tools/stage).
+set(CMAKE_BUILD_RPATH_USE_ORIGIN ON)
 
 find_program(KAAS_CCACHE ccache)
 mark_as_advanced(KAAS_CCACHE)

@@ -36,13 +36,13 @@ std::string tail_of(const std::string& path) {
 }
 
 // Runs in the child, where nothing but system calls is allowed.
-[[noreturn]] void run_program(const char* program, const char* socket, int log, pid_t parent) {
+[[noreturn]] void run_program(char* const* words, int log, pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (::getppid() != parent) ::_exit(1);
   ::dup2(log, STDOUT_FILENO);
   ::dup2(log, STDERR_FILENO);
   ::close_range(STDERR_FILENO + 1, ~0u, 0);
-  ::execl(program, program, "--socket", socket, static_cast<char*>(nullptr));
+  ::execv(words[0], words);
   const char text[] = "cannot run kaasd: no such program, or not executable\n";
   static_cast<void>(::write(STDERR_FILENO, text, sizeof text - 1) > 0);
   ::_exit(127);
@@ -114,7 +114,8 @@ Result<void> DaemonProcess::stop() {
   return impl_->stop();
 }
 
-Result<DaemonProcess> DaemonProcess::start(const std::string& program) {
+Result<DaemonProcess> DaemonProcess::start(const std::string& program,
+                                           std::vector<std::string> arguments) {
   auto impl = std::make_unique<Impl>();
   std::string pattern = (std::filesystem::temp_directory_path() / "kaas-bench-XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) {
@@ -125,12 +126,16 @@ Result<DaemonProcess> DaemonProcess::start(const std::string& program) {
   impl->log = pattern + "/kaasd.log";
   const Descriptor log(::open(impl->log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!log) return Status{StatusCode::ResourceExhausted, impl->log + ": " + std::strerror(errno)};
+  arguments.insert(arguments.begin(), {program, "--socket", impl->socket});
+  std::vector<char*> words;
+  for (std::string& argument : arguments) words.push_back(argument.data());
+  words.push_back(nullptr);
   const pid_t parent = ::getpid();
   impl->pid = ::fork();
   if (impl->pid < 0) {
     return Status{StatusCode::ResourceExhausted, std::string("fork: ") + std::strerror(errno)};
   }
-  if (impl->pid == 0) run_program(program.c_str(), impl->socket.c_str(), log.get(), parent);
+  if (impl->pid == 0) run_program(words.data(), log.get(), parent);
   impl->process = Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, impl->pid, 0)));
   KAAS_RETURN_IF_ERROR(impl->wait_until_ready());
   return DaemonProcess(std::move(impl));

@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "schema/ipc/result.h"
 
@@ -16,9 +17,10 @@ namespace kaas {
 
 class DaemonProcess {
  public:
-  // Starts `program` and waits until it answers. Unavailable: it ended, or did not answer in time;
-  // with the end of its log.
-  static Result<DaemonProcess> start(const std::string& program);
+  // Starts `program` with these arguments besides the socket, and waits until it answers.
+  // Unavailable: it ended, or did not answer in time; with the end of its log.
+  static Result<DaemonProcess> start(const std::string& program,
+                                     std::vector<std::string> arguments = {});
   DaemonProcess(DaemonProcess&& other) noexcept;
   DaemonProcess& operator=(DaemonProcess&& other) noexcept;
   ~DaemonProcess();

@@ -1,12 +1,19 @@
-// kaas-bench-client SOCKET: a new client process, started by kaas-bench. Connects, calls one
-// function, checks its result and prints two numbers: nanoseconds from main() to the result, and
-// the time of the result on CLOCK_MONOTONIC.
+// kaas-bench-client: client processes that kaas-bench starts.
+//   kaas-bench-client SOCKET                   a new client: connects, calls one function, checks
+//                                              its result and prints two numbers: nanoseconds from
+//                                              main() to the result, and the time of the result on
+//                                              CLOCK_MONOTONIC
+//   kaas-bench-client --worker SOCKET SPIN_US  a worker, see worker.h
+#include <charconv>
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "schema/ipc/clock.h"
+#include "tools/bench/client_worker.h"
 #include "tools/bench/fresh_client.h"
 
 namespace {
@@ -16,11 +23,21 @@ int fail(const std::string& why) {
   return 1;
 }
 
+int run_worker(const char* socket, std::string_view spin) {
+  unsigned spin_us = 0;
+  const auto [end, error] = std::from_chars(spin.data(), spin.data() + spin.size(), spin_us);
+  if (error != std::errc() || end != spin.data() + spin.size()) {
+    return fail("error SPIN_US is '" + std::string(spin) + "', allowed: an integer from 0 on");
+  }
+  return kaas::run_client_worker(socket, spin_us);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::uint64_t begin_ns = kaas::now_ns();
-  if (argc != 2) return fail("usage: kaas-bench-client SOCKET");
+  if (argc == 4 && std::strcmp(argv[1], "--worker") == 0) return run_worker(argv[2], argv[3]);
+  if (argc != 2) return fail("usage: kaas-bench-client [--worker] SOCKET [SPIN_US]");
   kaas::ClientOptions options;
   options.socket = argv[1];
   auto client = kaas::Client::connect(options);

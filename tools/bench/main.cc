@@ -1,11 +1,13 @@
 // kaas-bench: measures kaasd. docs/kaas-bench.md is the manual.
-// Exit status: 0 done, 1 a request failed or (with --check) a row is missed, 2 wrong usage, 3 no
-// daemon.
+// Exit status: 0 done, 1 a request failed, there is no GPU, or (with --check) a row is missed, 2
+// wrong usage, 3 no daemon.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <string>
+#include <vector>
 
+#include "tools/bench/gpu.h"
 #include "tools/bench/run_command.h"
 #include "tools/bench/suite.h"
 
@@ -20,25 +22,61 @@ int fail(const kaas::Status& status) {
   return status.code == kaas::StatusCode::Unavailable ? kExitNoDaemon : kExitFailed;
 }
 
-int run_suite(const kaas::SuiteOptions& options, const std::string& json, bool check) {
-  std::printf("%s\npinning: none; rounds of figure and peer in turns%s\n\n%s\n",
-              to_string(kaas::machine_facts()).c_str(),
-              options.quick ? "; QUICK: too few rounds for a verdict" : "",
-              kaas::suite_heading().c_str());
+// How the report of a table is asked for.
+struct Output {
+  std::string json;
+  bool check = false;
+};
+
+void print_row(const kaas::TableRow& row) {
+  std::printf("%s\n", row_lines(row).c_str());
   std::fflush(stdout);
-  const auto report = kaas::run_suite(options, [](const kaas::SuiteRow& row) {
-    std::printf("%s\n", suite_line(row).c_str());
-    std::fflush(stdout);
-  });
-  if (!report) return fail(report.error());
-  if (!json.empty()) {
-    const auto written = kaas::write_text_file(json, suite_json(*report).dump(2) + "\n");
+}
+
+// What is left to do when all rows are printed; the exit status.
+int finish_table(const kaas::TableReport& report, const Output& output) {
+  if (!output.json.empty()) {
+    const auto written = kaas::write_text_file(output.json, report_json(report).dump(2) + "\n");
     if (!written) return fail(written.error());
   }
-  const bool failed = std::any_of(report->rows.begin(), report->rows.end(),
-                                  [](const kaas::SuiteRow& row) { return !row.error.empty(); });
-  std::printf("\n%s\n", report->all_met() ? "all met" : "NOT all met");
-  return failed || (check && !report->all_met()) ? kExitFailed : 0;
+  const bool failed = std::any_of(report.rows.begin(), report.rows.end(),
+                                  [](const kaas::TableRow& row) { return !row.error.empty(); });
+  std::printf("\n%s\n", report.all_met() ? "all met" : "NOT all met");
+  return failed || (output.check && !report.all_met()) ? kExitFailed : 0;
+}
+
+void print_heading(bool quick, const char* more = "") {
+  std::printf("%s\npinning: none; rounds of figure and peer in turns%s%s\n\n%s\n",
+              to_string(kaas::machine_facts()).c_str(),
+              quick ? "; QUICK: too few rounds for a verdict" : "", more,
+              kaas::table_heading().c_str());
+  std::fflush(stdout);
+}
+
+int run_suite(const kaas::SuiteOptions& options, const Output& output) {
+  print_heading(options.quick);
+  const auto report = kaas::run_suite(options, print_row);
+  return report ? finish_table(*report, output) : fail(report.error());
+}
+
+int run_gpu(const kaas::GpuOptions& options, const std::vector<std::string>& merge,
+            const Output& output) {
+  if (merge.empty()) {
+    print_heading(options.quick,
+                  options.device == "host" ? "; HOST DEVICE: the bounds are those of a GPU" : "");
+  }
+  const auto report = merge.empty() ? kaas::run_gpu(options, print_row)
+                                    : kaas::merge_gpu_reports(merge, options.rows);
+  if (!report) {
+    fail(report.error());
+    return kExitFailed;
+  }
+  if (!merge.empty()) {
+    std::printf("%u runs on %s; %s\n\n%s\n", report->runs, report->device.c_str(),
+                to_string(report->machine).c_str(), kaas::table_heading().c_str());
+    for (const kaas::TableRow& row : report->rows) print_row(row);
+  }
+  return finish_table(*report, output);
 }
 
 int run_target(const kaas::RunCommand& command, const std::string& json, const std::string& plot) {
@@ -57,15 +95,41 @@ int run_target(const kaas::RunCommand& command, const std::string& json, const s
   return 0;
 }
 
-void add_suite(CLI::App& app, kaas::SuiteOptions& options, std::string& json, bool& check) {
+void add_output(CLI::App& command, Output& output) {
+  command.add_option("--json", output.json, "Write the report to this file");
+  command.add_flag("--check", output.check, "Exit with 1 unless all rows are met");
+}
+
+void add_suite(CLI::App& app, kaas::SuiteOptions& options, Output& output) {
   CLI::App* suite = app.add_subcommand("suite", "Measure what must be fast, beside its peers");
   suite->add_option("--rows", options.rows, "Only these rows")
       ->delimiter(',')
       ->check(CLI::IsMember(kaas::suite_row_names()));
   suite->add_option("--socket", options.socket, "Of a running kaasd; else one is started");
-  suite->add_option("--json", json, "Write the report to this file");
-  suite->add_flag("--check", check, "Exit with 1 unless all rows are met");
   suite->add_flag("--quick", options.quick, "Few rounds, small objects: no verdict");
+  add_output(*suite, output);
+}
+
+void add_gpu(CLI::App& app, kaas::GpuOptions& options, std::vector<std::string>& merge,
+             Output& output) {
+  CLI::App* gpu = app.add_subcommand(
+      "gpu", "Measure what must be fast on a GPU, beside programs with contexts of their own");
+  gpu->add_option("--rows", options.rows, "Only these rows")
+      ->delimiter(',')
+      ->check(CLI::IsMember(kaas::gpu_row_names()));
+  CLI::Option* device =
+      gpu->add_option("--device", options.device, "cuda, or host: the rows without their peer")
+          ->check(CLI::IsMember({"cuda", "host"}))
+          ->capture_default_str();
+  CLI::Option* quick = gpu->add_flag("--quick", options.quick, "Few rounds: no verdict");
+  CLI::Option* spin =
+      gpu->add_option("--spin-us", options.spin_us, "How long clients poll before they sleep")
+          ->capture_default_str();
+  gpu->add_option("--merge", merge, "Measure nothing: join the reports of earlier runs")
+      ->excludes(device)
+      ->excludes(quick)
+      ->excludes(spin);
+  add_output(*gpu, output);
 }
 
 void add_run(CLI::App& app, kaas::RunCommand& command, std::string& json, std::string& plot) {
@@ -112,17 +176,20 @@ int main(int argc, char** argv) {
   CLI::App app("Measures kaasd.", "kaas-bench");
   app.require_subcommand(1);
   kaas::SuiteOptions suite;
+  kaas::GpuOptions gpu;
   kaas::RunCommand command;
-  std::string json;
+  std::vector<std::string> merge;
+  Output output;
   std::string plot;
-  bool check = false;
-  add_suite(app, suite, json, check);
-  add_run(app, command, json, plot);
+  add_suite(app, suite, output);
+  add_gpu(app, gpu, merge, output);
+  add_run(app, command, output.json, plot);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kExitWrongUsage;
   }
-  return app.got_subcommand("suite") ? run_suite(suite, json, check)
-                                     : run_target(command, json, plot);
+  if (app.got_subcommand("suite")) return run_suite(suite, output);
+  if (app.got_subcommand("gpu")) return run_gpu(gpu, merge, output);
+  return run_target(command, output.json, plot);
 }

@@ -39,9 +39,9 @@ Result<std::uint64_t> total_cpu_ns(const std::vector<pid_t>& pids) {
   return total_ns;
 }
 
-Result<void> measure_cpu(SuiteContext& context, SuiteRow& row, const std::vector<pid_t>& pids) {
+Result<void> measure_cpu(SuiteContext& context, TableRow& row, const std::vector<pid_t>& pids) {
   const double seconds = context.options.quick ? 0.2 : 1.0;
-  SuiteRounds rounds;
+  RowRounds rounds;
   row.notes.push_back("processor time of " + std::to_string(pids.size()) +
                       " process(es), all threads, by /proc/PID/task/*/schedstat");
   return measure(context, row, rounds, [&]() -> Result<void> {
@@ -58,12 +58,12 @@ Result<void> measure_cpu(SuiteContext& context, SuiteRow& row, const std::vector
 
 }  // namespace
 
-Result<void> measure_idle_kaasd(SuiteContext& context, SuiteRow& row) {
+Result<void> measure_idle_kaasd(SuiteContext& context, TableRow& row) {
   KAAS_ASSIGN_OR_RETURN(const std::vector<Client> clients, idle_clients(context));
   return measure_cpu(context, row, {context.kaasd});
 }
 
-Result<void> measure_idle_executor(SuiteContext& context, SuiteRow& row) {
+Result<void> measure_idle_executor(SuiteContext& context, TableRow& row) {
   KAAS_ASSIGN_OR_RETURN(const std::vector<Client> clients, idle_clients(context));
   if (context.executors.empty()) {
     return Status{StatusCode::NotFound, "kaasd's status names no executor"};
@@ -71,9 +71,9 @@ Result<void> measure_idle_executor(SuiteContext& context, SuiteRow& row) {
   return measure_cpu(context, row, context.executors);
 }
 
-Result<void> measure_idle_memory(SuiteContext& context, SuiteRow& row) {
+Result<void> measure_idle_memory(SuiteContext& context, TableRow& row) {
   KAAS_ASSIGN_OR_RETURN(const std::vector<Client> clients, idle_clients(context));
-  SuiteRounds rounds;
+  RowRounds rounds;
   KAAS_RETURN_IF_ERROR(measure(context, row, rounds, [&]() -> Result<void> {
     KAAS_ASSIGN_OR_RETURN(const std::uint64_t bytes, memory_bytes_of(context.kaasd, "RssAnon"));
     rounds.ours.push_back(static_cast<double>(bytes) / kMiB);

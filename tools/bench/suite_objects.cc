@@ -73,11 +73,11 @@ std::string size_note(const SuiteContext& context) {
 
 }  // namespace
 
-Result<void> measure_get(SuiteContext& context, SuiteRow& row) {
+Result<void> measure_get(SuiteContext& context, TableRow& row) {
   const std::vector<std::byte> bytes = patterned_bytes(context.object_bytes);
   KAAS_ASSIGN_OR_RETURN(Client client, Client::connect(context.client));
   KAAS_RETURN_IF_ERROR(client.put(kKey, bytes));
-  SuiteRounds rounds;
+  RowRounds rounds;
   std::uint64_t faults_most = 0;
   std::uint64_t inode = 0;
   KAAS_RETURN_IF_ERROR(measure(context, row, rounds, [&]() -> Result<void> {
@@ -109,10 +109,10 @@ Result<void> measure_get(SuiteContext& context, SuiteRow& row) {
   return {};
 }
 
-Result<void> measure_put(SuiteContext& context, SuiteRow& row) {
+Result<void> measure_put(SuiteContext& context, TableRow& row) {
   const std::vector<std::byte> bytes = patterned_bytes(context.object_bytes);
   KAAS_ASSIGN_OR_RETURN(Client client, Client::connect(context.client));
-  SuiteRounds rounds;
+  RowRounds rounds;
   const auto round = [&]() -> Result<void> {
     std::uint64_t begin_ns = now_ns();
     KAAS_ASSIGN_OR_RETURN(Descriptor copy, fresh_memfd(bytes));
@@ -136,11 +136,11 @@ Result<void> measure_put(SuiteContext& context, SuiteRow& row) {
   return {};
 }
 
-Result<void> measure_donate(SuiteContext& context, SuiteRow& row) {
+Result<void> measure_donate(SuiteContext& context, TableRow& row) {
   constexpr std::size_t kFilesPerRound = 4;
   const std::vector<std::byte> bytes = patterned_bytes(context.object_bytes);
   KAAS_ASSIGN_OR_RETURN(Client client, Client::connect(context.client));
-  SuiteRounds rounds;
+  RowRounds rounds;
   std::vector<double> sealing_us;
   // Filled and sealed before, then donated one after another: the first of them finds everybody
   // asleep and the caches full of what was filled.

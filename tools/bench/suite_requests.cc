@@ -1,23 +1,14 @@
 // Rows of the suite that are about requests: latency, rate, and a new client's first.
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cinttypes>
 #include <cstdio>
-#include <cstring>
 #include <deque>
 
 #include "schema/ipc/clock.h"
-#include "schema/ipc/handle.h"
+#include "tools/bench/child_process.h"
 #include "tools/bench/fresh_client.h"
 #include "tools/bench/relay.h"
 #include "tools/bench/suite_rows.h"
-
-extern char** environ;
 
 namespace kaas {
 namespace {
@@ -26,7 +17,6 @@ constexpr int kHotRequests = 2000;
 constexpr int kHotWarmUp = 200;
 constexpr int kAsleepRequests = 40;
 constexpr long kPauseNs = 4'000'000;  // Far beyond every budget of spinning.
-constexpr std::size_t kDepth = 64;
 constexpr std::uint64_t kPipelinedRequests = 200'000;
 constexpr int kFreshClients = 5;
 
@@ -63,7 +53,7 @@ struct NullPlan {
 };
 
 // Requests and relay in turns; the two latency rows differ only in the pauses.
-Result<void> measure_latency(SuiteContext& context, SuiteRow& row, int count, bool asleep) {
+Result<void> measure_latency(SuiteContext& context, TableRow& row, int count, bool asleep) {
   // First the relay: it forks, and its processes shall hold nothing of the session.
   KAAS_ASSIGN_OR_RETURN(
       Relay relay,
@@ -77,7 +67,7 @@ Result<void> measure_latency(SuiteContext& context, SuiteRow& row, int count, bo
   const auto relayed = [&] { return relay.round_trip(); };
   const int warm_up = asleep ? 2 : kHotWarmUp;
   if (context.options.quick) count /= 10;
-  SuiteRounds rounds;
+  RowRounds rounds;
   row.notes.push_back("each round: " + std::to_string(count) + " requests, then as many relayed " +
                       "slots; spin budgets " + std::to_string(context.client.spin.count() / 1000) +
                       " us (client), " + std::to_string(context.daemon_spin_ns / 1000) +
@@ -94,11 +84,12 @@ Result<void> measure_latency(SuiteContext& context, SuiteRow& row, int count, bo
   });
 }
 
-// Keeps kDepth requests under way until `count` are answered.
+}  // namespace
+
 Result<void> run_pipelined(const Plan& plan, std::uint64_t count) {
   std::deque<Future<Reply>> under_way;
   for (std::uint64_t sent = 0; sent < count || !under_way.empty();) {
-    while (sent < count && under_way.size() < kDepth) {
+    while (sent < count && under_way.size() < kPipelineDepth) {
       under_way.push_back(plan.submit());
       ++sent;
     }
@@ -108,76 +99,26 @@ Result<void> run_pipelined(const Plan& plan, std::uint64_t count) {
   return {};
 }
 
-// Runs kaas-bench-client once. Returns its own time from main() to its first result and the whole
-// time from before it was started, in nanoseconds.
-struct FreshTimes {
-  std::uint64_t main_to_result_ns = 0;
-  std::uint64_t start_to_result_ns = 0;
-};
-Result<FreshTimes> run_fresh_client(const SuiteContext& context) {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) {
-    return Status{StatusCode::ResourceExhausted, std::string("pipe2: ") + std::strerror(errno)};
-  }
-  const Descriptor from(ends[0]);
-  Descriptor to(ends[1]);
-  std::string program = program_folder() + "/kaas-bench-client";
-  std::string socket = context.client.socket;
-  char* arguments[] = {program.data(), socket.data(), nullptr};
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, to.get(), STDOUT_FILENO);
-  const std::uint64_t begin_ns = now_ns();
-  pid_t pid = 0;
-  const int failed = ::posix_spawn(&pid, program.c_str(), &actions, nullptr, arguments, environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (failed != 0) {
-    return Status{StatusCode::NotFound, program + ": " + std::strerror(failed)};
-  }
-  to = Descriptor();
-  std::string text;
-  char bytes[512];
-  for (;;) {
-    const ssize_t count = ::read(from.get(), bytes, sizeof bytes);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) break;
-    text.append(bytes, static_cast<std::size_t>(count));
-  }
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  FreshTimes times;
-  std::uint64_t result_at_ns = 0;
-  if (status != 0 || std::sscanf(text.c_str(), "%" SCNu64 " %" SCNu64, &times.main_to_result_ns,
-                                 &result_at_ns) != 2) {
-    return Status{StatusCode::Internal, "kaas-bench-client failed: " + text};
-  }
-  times.start_to_result_ns = result_at_ns - begin_ns;
-  return times;
-}
-
-}  // namespace
-
 Result<Request> null_request() {
   RequestBuilder builder;
   builder.kernel("std", "noop");
   return builder.build();
 }
 
-Result<void> measure_null_hot(SuiteContext& context, SuiteRow& row) {
+Result<void> measure_null_hot(SuiteContext& context, TableRow& row) {
   return measure_latency(context, row, kHotRequests, false);
 }
 
-Result<void> measure_null_asleep(SuiteContext& context, SuiteRow& row) {
+Result<void> measure_null_asleep(SuiteContext& context, TableRow& row) {
   row.notes.push_back("a pause of 4 ms before each request and each relayed slot");
   return measure_latency(context, row, kAsleepRequests, true);
 }
 
-Result<void> measure_pipelined(SuiteContext& context, SuiteRow& row) {
+Result<void> measure_pipelined(SuiteContext& context, TableRow& row) {
   KAAS_ASSIGN_OR_RETURN(NullPlan null, NullPlan::create(context));
   const std::uint64_t count = context.options.quick ? kPipelinedRequests / 50 : kPipelinedRequests;
   KAAS_RETURN_IF_ERROR(run_pipelined(null.plan, count / 10));
-  SuiteRounds rounds;
+  RowRounds rounds;
   row.notes.push_back("each round: " + std::to_string(count) + " requests");
   return measure(context, row, rounds, [&]() -> Result<void> {
     const std::uint64_t begin_ns = now_ns();
@@ -188,20 +129,20 @@ Result<void> measure_pipelined(SuiteContext& context, SuiteRow& row) {
   });
 }
 
-Result<void> measure_first_result(SuiteContext& context, SuiteRow& row) {
+Result<void> measure_first_result(SuiteContext& context, TableRow& row) {
   KAAS_ASSIGN_OR_RETURN(Client client, Client::connect(context.client));
   KAAS_ASSIGN_OR_RETURN(const Request request, fresh_client_request());
   KAAS_RETURN_IF_ERROR(client.deploy(kFreshClientFunction, request));
   // The first one also starts the executor and loads the library.
-  Result<FreshTimes> warm_up = run_fresh_client(context);
-  SuiteRounds rounds;
+  Result<FreshTimes> warm_up = run_fresh_client(context.client.socket);
+  RowRounds rounds;
   std::vector<double> whole_ms;
   Result<void> measured;
   if (warm_up) {
     measured = measure(context, row, rounds, [&]() -> Result<void> {
       std::vector<double> times_ms;
       for (int i = 0; i < kFreshClients; ++i) {
-        KAAS_ASSIGN_OR_RETURN(const FreshTimes times, run_fresh_client(context));
+        KAAS_ASSIGN_OR_RETURN(const FreshTimes times, run_fresh_client(context.client.socket));
         times_ms.push_back(static_cast<double>(times.main_to_result_ns) / 1e6);
         whole_ms.push_back(static_cast<double>(times.start_to_result_ns) / 1e6);
       }

@@ -7,28 +7,28 @@
 
 namespace kaas {
 
-// Repeats `round`, which measures once, until `row` is stable or its time is up. `ours` and `peers`
-// are what the rounds append to; they become figure, peer and ratio.
-struct SuiteRounds {
-  std::vector<double> ours;
-  std::vector<double> peers;  // Stays empty where there is no peer.
-};
-Result<void> measure(const SuiteContext& context, SuiteRow& row, SuiteRounds& rounds,
-                     const std::function<Result<void>()>& round);
+inline Result<void> measure(const SuiteContext& context, TableRow& row, RowRounds& rounds,
+                            const std::function<Result<void>()>& round) {
+  return measure_rounds(context.options.quick, row, rounds, round);
+}
 
 // suite_requests.cc
-Result<void> measure_null_hot(SuiteContext& context, SuiteRow& row);
-Result<void> measure_null_asleep(SuiteContext& context, SuiteRow& row);
-Result<void> measure_pipelined(SuiteContext& context, SuiteRow& row);
-Result<void> measure_first_result(SuiteContext& context, SuiteRow& row);
+Result<void> measure_null_hot(SuiteContext& context, TableRow& row);
+Result<void> measure_null_asleep(SuiteContext& context, TableRow& row);
+Result<void> measure_pipelined(SuiteContext& context, TableRow& row);
+Result<void> measure_first_result(SuiteContext& context, TableRow& row);
 // suite_objects.cc
-Result<void> measure_get(SuiteContext& context, SuiteRow& row);
-Result<void> measure_put(SuiteContext& context, SuiteRow& row);
-Result<void> measure_donate(SuiteContext& context, SuiteRow& row);
+Result<void> measure_get(SuiteContext& context, TableRow& row);
+Result<void> measure_put(SuiteContext& context, TableRow& row);
+Result<void> measure_donate(SuiteContext& context, TableRow& row);
 // suite_idle.cc
-Result<void> measure_idle_kaasd(SuiteContext& context, SuiteRow& row);
-Result<void> measure_idle_executor(SuiteContext& context, SuiteRow& row);
-Result<void> measure_idle_memory(SuiteContext& context, SuiteRow& row);
+Result<void> measure_idle_kaasd(SuiteContext& context, TableRow& row);
+Result<void> measure_idle_executor(SuiteContext& context, TableRow& row);
+Result<void> measure_idle_memory(SuiteContext& context, TableRow& row);
+
+inline constexpr std::size_t kPipelineDepth = 64;
+// Keeps kPipelineDepth runs of the plan under way until `count` are answered.
+Result<void> run_pipelined(const Plan& plan, std::uint64_t count);
 
 // The request that does nothing: kernel `noop` of the library `std`, no buffers.
 Result<Request> null_request();

@@ -74,6 +74,13 @@ class TidyTest(unittest.TestCase):
         self.expect_include_fault("daemon/store/x.h", "<kaas/kernel_abi.h>")
         self.expect_include_fault("daemon/executor/run/x.h", "<kaas/kernel.h>")
 
+    def test_tools_see_kernels_only_where_they_are_or_launch_some(self):
+        include = "#pragma once\n#include <kaas/kernel.h>\n"
+        self.expect_clean("tools/bench/kernels/x.h", include)
+        self.expect_clean("tools/bench/direct/x.h", include)
+        self.expect("include-rule", "tools/bench/x.h", include, "client, schema, tools only")
+        self.expect_include_fault("tools/bench/kernels/x.h", '"daemon/store/store.h"')
+
     def test_stages_never_include_one_another(self):
         self.expect_include_fault("daemon/reply/x.h", '"daemon/plan/planner.h"', "stages")
         self.expect_include_fault("daemon/store/x.h", '"daemon/plan/planner.h"', "stages")
@@ -90,7 +97,9 @@ class TidyTest(unittest.TestCase):
         for header in ("cuda.h", "cuda_runtime.h", "cuda_runtime_api.h", "cublas_v2.h",
                        "cuda/stream_ref", "cooperative_groups.h", "nvrtc.h"):
             self.expect("cuda-header", "daemon/store/x.h", f"#pragma once\n#include <{header}>\n")
+            self.expect("cuda-header", "tools/bench/x.h", f"#pragma once\n#include <{header}>\n")
         self.expect_clean("client/src/cuda_ipc.h", "#pragma once\n#include <cuda.h>\n")
+        self.expect_clean("tools/bench/direct/x.h", "#pragma once\n#include <cuda_runtime.h>\n")
 
     def test_includes_are_named_from_the_root(self):
         self.expect("include-path", "schema/ipc/x.h", '#pragma once\n#include "ring.h"\n',

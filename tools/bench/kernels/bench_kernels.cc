@@ -1,0 +1,11 @@
+#include "tools/bench/kernels/bench_kernels.h"
+
+KAAS_LIBRARY("bench");
+
+namespace kaas {
+
+KAAS_KERNEL(increment);
+KAAS_KERNEL(multiply);
+KAAS_KERNEL(busy);
+
+}  // namespace kaas
