@@ -1,6 +1,5 @@
 #include "client/src/channel.h"
 
-#include <sched.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <new>
 
 #include "schema/ipc/clock.h"
+#include "schema/ipc/spin_budget.h"
 
 namespace kaas {
 inline namespace v1 {
@@ -256,6 +256,7 @@ void Channel::lead(Lock& lock, Done done, std::uint64_t deadline_ns, std::uint64
   leading_ = true;
   std::uint64_t now = 0;
   std::uint64_t spin_until_ns = 0;
+  SpinPause pause;
   for (;;) {
     const bool progress = take_in(Show::Yes) > 0;
     if (done()) break;
@@ -264,7 +265,7 @@ void Channel::lead(Lock& lock, Done done, std::uint64_t deadline_ns, std::uint64
     if (progress || spin_until_ns == 0) spin_until_ns = now + parts_.spin_ns;
     if (now < spin_until_ns) {
       lock.unlock();
-      ::sched_yield();
+      pause();
       lock.lock();
       continue;
     }

@@ -46,6 +46,7 @@ std::uint64_t DispatcherLoop::now_ns() {
 
 void DispatcherLoop::run(Dispatcher& dispatcher) {
   std::uint64_t idle_since_ns = 0;
+  SpinPause pause;
   while (!stopping_.load(std::memory_order_relaxed)) {
     if (dispatcher.step() != 0) {
       idle_since_ns = 0;
@@ -54,8 +55,7 @@ void DispatcherLoop::run(Dispatcher& dispatcher) {
     const std::uint64_t now = kaas::now_ns();
     if (idle_since_ns == 0) idle_since_ns = now;
     if (now - idle_since_ns < spin_.ns()) {
-      // The peers may need this core to make progress.
-      ::sched_yield();
+      pause();
       continue;
     }
     sleep(dispatcher);

@@ -1,4 +1,4 @@
-// How long it pays to look again before sleeping.
+// How long it pays to look again before sleeping, and how.
 //
 // About one wake cost is the classic answer, but with few cores it has two stable states: while the
 // answer comes within the budget nobody sleeps; once somebody has slept, each round trip contains a
@@ -9,10 +9,44 @@
 // Threads: one.
 #pragma once
 
+#include <sched.h>
+
 #include <algorithm>
 #include <cstdint>
 
 namespace kaas {
+
+// Between two looks of a spinner. With few cores whoever spins keeps a peer from running, so each
+// pause yields; with many a yield costs more than the wait and is only made now and then.
+// Threads: one.
+class SpinPause {
+ public:
+  void operator()() noexcept {
+    if (few_cores() || ++pauses_ % kPausesPerYield == 0) {
+      ::sched_yield();
+      return;
+    }
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+
+  // Of those that this process may run on.
+  static bool few_cores() noexcept {
+    static const bool kFew = [] {
+      cpu_set_t allowed;
+      return ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 &&
+             CPU_COUNT(&allowed) <= kFewCores;
+    }();
+    return kFew;
+  }
+
+ private:
+  static constexpr int kFewCores = 4;
+  static constexpr std::uint32_t kPausesPerYield = 64;
+
+  std::uint32_t pauses_ = 0;
+};
 
 class SpinBudget {
  public:

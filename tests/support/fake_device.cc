@@ -197,6 +197,9 @@ std::unique_ptr<PreparedProgram> FakeDevice::prepare(const KernelProgram&) {
 }
 
 Result<DeviceMemory> FakeDevice::allocate_host(std::uint64_t bytes) {
+  if (!options_.reaches_host) {
+    return Status{StatusCode::Unavailable, "the fake device does not reach host memory"};
+  }
   std::unique_ptr<std::byte, Release> memory(
       static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kDeviceAlignmentBytes})));
   std::memset(memory.get(), static_cast<int>(kUndefined), bytes);

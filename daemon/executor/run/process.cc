@@ -1,6 +1,5 @@
 #include "daemon/executor/run/process.h"
 
-#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -23,10 +22,6 @@ namespace kaas {
 namespace {
 
 constexpr std::size_t kHelloDescriptors = 4;
-// With so few cores, whoever spins without yielding keeps kaasd or a client from running.
-constexpr unsigned kFewCores = 4;
-// Looks at the ring between two yields where cores are many.
-constexpr int kSpinsPerYield = 64;
 // While reports wait for room in the ring.
 constexpr int kBacklogSleepMs = 1;
 
@@ -218,9 +213,10 @@ std::uint64_t measure_wake_ns() {
 namespace {
 
 // Steps until there has been nothing to do for `spin_ns`. False: the loop is closed.
-bool step_until_idle(ExecutorLoop& loop, std::uint64_t spin_ns, bool yield_at_once) {
+bool step_until_idle(ExecutorLoop& loop, std::uint64_t spin_ns) {
   std::uint64_t idle_since_ns = 0;
-  for (int spins = 0;; ++spins) {
+  SpinPause pause;
+  for (;;) {
     switch (loop.step()) {
       case StepOutcome::Closed:
         return false;
@@ -233,7 +229,7 @@ bool step_until_idle(ExecutorLoop& loop, std::uint64_t spin_ns, bool yield_at_on
     const std::uint64_t now = now_ns();
     if (idle_since_ns == 0) idle_since_ns = now;
     if (now - idle_since_ns > spin_ns) return true;
-    if (yield_at_once || spins % kSpinsPerYield == 0) ::sched_yield();
+    pause();
   }
 }
 
@@ -242,10 +238,9 @@ bool step_until_idle(ExecutorLoop& loop, std::uint64_t spin_ns, bool yield_at_on
 ExecutorEnding run_executor(ExecutorLoop& loop, const ExecutorChannel& channel,
                             const SocketSegmentSource& source, const ExecutorSleep& sleep) {
   SpinBudget spin(measure_wake_ns());
-  const bool yield_at_once = std::thread::hardware_concurrency() <= kFewCores;
   ExecutorEnding ending;
   for (;;) {
-    if (!step_until_idle(loop, spin.ns(), yield_at_once)) {
+    if (!step_until_idle(loop, spin.ns())) {
       ending = {ExecutorEnd::Violation, loop.closed_reason(), false};
       break;
     }

@@ -45,7 +45,7 @@ Result<CUdevice> find_device(const CudaDriver& driver, const std::string& id) {
     CUdevice device = 0;
     KAAS_RETURN_IF_CUDA_ERROR(driver.DeviceGet(&device, i), "looking at a CUDA device");
     const std::string one = id_of(driver, device);
-    if (one == id) return device;
+    if (one == id || id == std::to_string(i)) return device;
     found += (found.empty() ? "" : ", ") + one;
   }
   return Status{StatusCode::Unavailable, "there is no CUDA device '" + id +
@@ -202,31 +202,48 @@ void CudaDevice::release(DeviceAddress address, std::uint64_t bytes) noexcept {
   allocated_ -= bytes;
 }
 
+// In one go; a registration that is refused as a whole may be granted in pieces.
 Result<HostRegistration> CudaDevice::register_host(std::span<std::byte> memory, bool writable) {
   enter();
   unsigned flags = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP;
   if (!writable) flags |= CU_MEMHOSTREGISTER_READ_ONLY;
-  for (std::uint64_t done = 0; done < memory.size();) {
+  CUresult result = driver_.MemHostRegister(memory.data(), memory.size(), flags);
+  std::uint64_t done = result == CUDA_SUCCESS ? memory.size() : 0;
+  while (done < memory.size() && !lost()) {
     const std::uint64_t piece = std::min<std::uint64_t>(memory.size() - done, kRegisterPieceBytes);
-    const CUresult result = driver_.MemHostRegister(memory.data() + done, piece, flags);
-    if (result == CUDA_SUCCESS) {
-      done += piece;
-      continue;
+    result = driver_.MemHostRegister(memory.data() + done, piece, flags);
+    if (result != CUDA_SUCCESS) break;
+    if (done != 0) {
+      const std::lock_guard lock(pieces_mutex_);
+      pieces_.insert(memory.data() + done);
+      has_pieces_.store(true, std::memory_order_release);
     }
-    if (done != 0) unregister_host(memory.data(), done);
-    Status why =
-        failed(result, "registering " + std::to_string(memory.size()) + " bytes of host memory");
-    if (!lost()) why.code = StatusCode::ResourceExhausted;
-    return why;
+    done += piece;
   }
-  return HostRegistration(*this, memory.data(), memory.size());
+  if (done == memory.size()) return HostRegistration(*this, memory.data(), memory.size());
+  if (done != 0) unregister_host(memory.data(), done);
+  Status why =
+      failed(result, "registering " + std::to_string(memory.size()) + " bytes of host memory");
+  if (!lost()) why.code = StatusCode::ResourceExhausted;
+  return why;
 }
 
 void CudaDevice::unregister_host(std::byte* memory, std::uint64_t bytes) noexcept {
   enter();
-  for (std::uint64_t done = 0; done < bytes; done += kRegisterPieceBytes) {
-    driver_.MemHostUnregister(memory + done);
+  driver_.MemHostUnregister(memory);
+  if (!has_pieces_.load(std::memory_order_acquire)) return;
+  const std::lock_guard lock(pieces_mutex_);
+  const auto end = pieces_.lower_bound(memory + bytes);
+  for (auto piece = pieces_.upper_bound(memory); piece != end; piece = pieces_.erase(piece)) {
+    driver_.MemHostUnregister(const_cast<std::byte*>(*piece));
   }
+}
+
+const std::byte* CudaDevice::next_piece(const std::byte* address, const std::byte* end) const {
+  if (!has_pieces_.load(std::memory_order_acquire)) return end;
+  const std::lock_guard lock(pieces_mutex_);
+  const auto next = pieces_.upper_bound(address);
+  return next == pieces_.end() || *next >= end ? end : *next;
 }
 
 // --- Kernels -------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <unordered_set>
 
@@ -42,6 +44,10 @@ class CudaDevice final : public Device {
   // Free memory of the GPU now, as the driver says.
   [[nodiscard]] Result<std::uint64_t> free_bytes() const;
 
+  // Where the first registered piece that begins behind `address`, and at or before `end`, begins;
+  // `end` if there is none: a copy must not cross the edge of two pieces. Any thread.
+  [[nodiscard]] const std::byte* next_piece(const std::byte* address, const std::byte* end) const;
+
   // --- For the other files of this folder --------------------------------------------------------
   [[nodiscard]] const CudaDriver& driver() const noexcept { return driver_; }
   // Makes the context current on the calling thread, if it is not yet.
@@ -67,6 +73,10 @@ class CudaDevice final : public Device {
   BlockHeap heap_;
   std::uint64_t allocated_ = 0;
   std::unordered_set<DeviceAddress> host_memory_;
+  // Beginnings of pieces that are not those of a registration; usually none.
+  mutable std::mutex pieces_mutex_;
+  std::set<const std::byte*> pieces_;         // Under pieces_mutex_.
+  std::atomic<bool> has_pieces_{false};       // Partner: next_piece.
   std::unique_ptr<CudaGraphBuilder> graphs_;  // Ends before the context.
 };
 

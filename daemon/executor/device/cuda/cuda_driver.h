@@ -12,7 +12,8 @@
 
 namespace kaas {
 
-// Members are named like the functions, without "cu".
+// Members are named like the functions, without "cu". Where cuda.h renames a function altogether,
+// by the new name: the old one still has its old parameters.
 #define KAAS_CUDA_FUNCTIONS(X)        \
   X(CtxGetCurrent)                    \
   X(CtxSetCurrent)                    \
@@ -50,7 +51,7 @@ namespace kaas {
   X(GraphDestroy)                     \
   X(GraphExecDestroy)                 \
   X(GraphExecKernelNodeSetParams)     \
-  X(GraphInstantiate)                 \
+  X(GraphInstantiateWithFlags)        \
   X(GraphKernelNodeSetAttribute)      \
   X(GraphLaunch)                      \
   X(GraphUpload)                      \

@@ -83,7 +83,7 @@ void CudaGraph::build() {
   const CudaDriver& driver = device_.driver();
   CUresult result = driver.GraphCreate(&graph_, 0);
   if (result == CUDA_SUCCESS) result = loops_ ? build_loop() : build_iterations();
-  if (result == CUDA_SUCCESS) result = driver.GraphInstantiate(&exec_, graph_, 0);
+  if (result == CUDA_SUCCESS) result = driver.GraphInstantiateWithFlags(&exec_, graph_, 0);
   // The first launch would upload it otherwise.
   if (result == CUDA_SUCCESS) result = driver.GraphUpload(exec_, builder_.stream());
   if (result == CUDA_SUCCESS) result = driver.StreamSynchronize(builder_.stream());

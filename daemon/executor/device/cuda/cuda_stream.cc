@@ -76,16 +76,34 @@ CudaStream::~CudaStream() {
 
 Result<void> CudaStream::copy_to_device(DeviceAddress to, std::span<const std::byte> from) {
   device_.enter();
-  const CUresult result = driver_.MemcpyHtoDAsync(to, from.data(), from.size(), stream_);
-  if (result == CUDA_SUCCESS) return {};
-  return device_.failed(result, "copying " + std::to_string(from.size()) + " bytes to the device");
+  for (std::size_t done = 0; done < from.size();) {
+    const std::byte* begin = from.data() + done;
+    const auto piece =
+        static_cast<std::size_t>(device_.next_piece(begin, from.data() + from.size()) - begin);
+    const CUresult result = driver_.MemcpyHtoDAsync(to + done, begin, piece, stream_);
+    if (result != CUDA_SUCCESS) {
+      return device_.failed(result,
+                            "copying " + std::to_string(from.size()) + " bytes to the device");
+    }
+    done += piece;
+  }
+  return {};
 }
 
 Result<void> CudaStream::copy_to_host(std::span<std::byte> to, DeviceAddress from) {
   device_.enter();
-  const CUresult result = driver_.MemcpyDtoHAsync(to.data(), from, to.size(), stream_);
-  if (result == CUDA_SUCCESS) return {};
-  return device_.failed(result, "copying " + std::to_string(to.size()) + " bytes from the device");
+  for (std::size_t done = 0; done < to.size();) {
+    std::byte* begin = to.data() + done;
+    const auto piece =
+        static_cast<std::size_t>(device_.next_piece(begin, to.data() + to.size()) - begin);
+    const CUresult result = driver_.MemcpyDtoHAsync(begin, from + done, piece, stream_);
+    if (result != CUDA_SUCCESS) {
+      return device_.failed(result,
+                            "copying " + std::to_string(to.size()) + " bytes from the device");
+    }
+    done += piece;
+  }
+  return {};
 }
 
 Result<void> CudaStream::copy(DeviceAddress to, DeviceAddress from, std::uint64_t bytes) {
