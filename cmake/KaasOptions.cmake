@@ -20,6 +20,8 @@ set(KAAS_KERNEL_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/lib/kaas/kernels")
 set(CMAKE_INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 # And a built one the built libraries, so that a build may be moved, or staged (tools/stage).
 set(CMAKE_BUILD_RPATH_USE_ORIGIN ON)
+# In every program, also in one that needs no library of ours: tools/stage sets another text there.
+set(CMAKE_BUILD_RPATH "$ORIGIN/../lib" "$ORIGIN/../../lib")
 
 find_program(KAAS_CCACHE ccache)
 mark_as_advanced(KAAS_CCACHE)

@@ -61,6 +61,14 @@ class FakeStream final : public DeviceStream {
     return add([this, program] { return run(program); });
   }
 
+  // Its own work waits until the other one has done what it has now.
+  Result<void> follow(DeviceStream& earlier) override {
+    auto& other = static_cast<FakeStream&>(earlier);
+    if (other.queue_.empty()) return {};
+    waits_for_.push_back({&other, other.added_});
+    return {};
+  }
+  Result<void> end() override { return {}; }
   void time(bool) override {}
   void mark(StreamMark mark) override {
     now_ns_ += device_.options_.mark_ns;
@@ -87,9 +95,18 @@ class FakeStream final : public DeviceStream {
   Result<void> add(Work work) {
     if (!device_.options_.asynchronous) return work();
     queue_.push_back(std::move(work));
+    ++added_;
     return {};
   }
+  // Never sees an earlier stream that is gone: that one was idle before, and so followed no more.
   Result<void> next() {
+    for (const Earlier& earlier : waits_for_) {
+      while (!earlier.stream->queue_.empty() &&
+             earlier.stream->added_ - earlier.stream->queue_.size() < earlier.added) {
+        if (!earlier.stream->next()) break;
+      }
+    }
+    waits_for_.clear();
     Result<void> outcome = queue_.front()();
     queue_.pop_front();
     if (!outcome) queue_.clear();
@@ -115,8 +132,15 @@ class FakeStream final : public DeviceStream {
     return {};
   }
 
+  struct Earlier {
+    FakeStream* stream;
+    std::uint64_t added;  // What it had been given.
+  };
+
   FakeDevice& device_;
   std::deque<Work> queue_;
+  std::uint64_t added_ = 0;
+  std::vector<Earlier> waits_for_;
   std::uint64_t now_ns_ = 0;
   std::array<std::uint64_t, kStreamMarks> marks_{};
   ProgramCounts counts_;
@@ -177,7 +201,12 @@ bool FakeDevice::holds(DeviceAddress address, std::uint64_t bytes) const noexcep
     const std::uint64_t inside = address - begin;
     return inside <= allocation.second && bytes <= allocation.second - inside;
   };
-  return in(memory_) || in(host_memory_);
+  if (in(memory_) || in(host_memory_)) return true;
+  const std::lock_guard lock(registered_mutex_);
+  const auto after = registered_.upper_bound(address);
+  if (after == registered_.begin()) return false;
+  const auto& [begin, registered] = *std::prev(after);
+  return address - begin <= registered && bytes <= registered - (address - begin);
 }
 
 Result<void> FakeDevice::run(const KernelLaunch& launch) {

@@ -66,7 +66,7 @@ class FakeDevice final : public Device {
       std::map<DeviceAddress, std::pair<std::unique_ptr<std::byte, Release>, std::uint64_t>>;
   Memory memory_;
   Memory host_memory_;
-  std::mutex registered_mutex_;
+  mutable std::mutex registered_mutex_;
   std::map<DeviceAddress, std::uint64_t> registered_;  // Under registered_mutex_.
 };
 

@@ -150,6 +150,7 @@ struct KernelProgram {
   RunTag tag;
   RunTagEnd tag_end = nullptr;
   PreparedProgram* prepared = nullptr;  // What prepare() made of these launches; may be null.
+  bool last = false;                    // Nothing is enqueued after it before end().
   // All values that `params` of the launches point at lie in these.
   std::span<const std::uint64_t> words;
 };
@@ -180,8 +181,14 @@ class DeviceStream {
   virtual Result<void> zero(DeviceAddress to, std::uint64_t bytes) = 0;
   virtual Result<void> launch(const KernelProgram& program) = 0;
 
-  // Before the first mark of a run: whether the times between its marks are wanted, which can cost
-  // microseconds. If not, all of it may count as computing.
+  // First call of a run: what it enqueues is done after all that `earlier` was given so far, which
+  // need not be done. For several, one after another.
+  virtual Result<void> follow(DeviceStream& earlier) = 0;
+  // Last call of a run: nothing more will be enqueued before it is idle.
+  virtual Result<void> end() = 0;
+
+  // Begins a run, before anything else of it but follow(): whether the times between its marks are
+  // wanted, which can cost microseconds. If not, all of it may count as computing.
   virtual void time(bool wanted) = 0;
   virtual void mark(StreamMark mark) = 0;
   // Time between two marks that were set, in order, since the stream was last idle.

@@ -80,9 +80,14 @@ struct PlannedAllocation {
   std::optional<std::uint64_t> staging_offset;
 };
 
-// Where kernels work on small allocations that come from or go to the host: in the host's memory,
-// over the bus, or in the device's, with copies. Neither is always better: it depends on how often
+// Where kernels work on allocations that come from or go to the host: in the host's memory, over
+// the bus, or in the device's, with copies. In host memory, small ones have a place in the frame's
+// staging memory, and larger ones are where the client has them, if that is registered. Neither is
+// always better: it depends on how often
 // the kernels touch the bytes. So a plan tries both in turn, and keeps the faster.
+// Larger allocations are copied: the bus is no faster for kernels, and copies overlap with others.
+inline constexpr std::uint64_t kInPlaceBytesMax = 4u << 20;
+
 class Placement {
  public:
   enum class Way : std::uint8_t { InPlace, Copied };
@@ -145,6 +150,7 @@ class ExecutorPlan
   std::uint32_t kernel_misses = 0;  // Kernels that nobody had used; taken by the first run.
   std::uint64_t cost_ns = 0;        // Of a run, a moving average; 0: never measured.
   std::uint64_t staging_bytes = 0;  // Of a frame.
+  bool has_choice = false;          // Something in it can be worked on in host memory.
   bool calls_libraries = false;     // Library code launches, and may hold up whoever calls it.
   bool many_launches = false;       // Launching one by one holds up whoever does it.
   Placement placement;

@@ -499,6 +499,7 @@ class PlanBuilder {
     for (const wire::PlanRange& store : plan_->stores) connected[store.allocation()] = true;
     for (std::size_t i = 0; i < plan_->allocations.size(); ++i) {
       PlannedAllocation& allocation = plan_->allocations[i];
+      if (connected[i] && allocation.bytes <= kInPlaceBytesMax) plan_->has_choice = true;
       if (!connected[i] || allocation.bytes > kStagedBytesMax) continue;
       allocation.staging_offset = plan_->staging_bytes;
       plan_->staging_bytes += MemoryPool::counted_bytes(allocation.bytes);

@@ -245,7 +245,9 @@ ExecutorEnding run_executor(ExecutorLoop& loop, const ExecutorChannel& channel,
       break;
     }
     bool connected = true;
-    if (loop.announce_sleep()) {
+    // What announce_sleep() reads from the socket wakes nobody any more.
+    const bool may_sleep = loop.announce_sleep() && source.broken().empty() && !source.hung_up();
+    if (may_sleep) {
       const std::uint64_t begin_ns = now_ns();
       connected = sleep.wait(channel.doorbell, loop.has_backlog() ? kBacklogSleepMs : -1);
       spin.slept(now_ns() - begin_ns);

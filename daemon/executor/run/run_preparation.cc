@@ -161,6 +161,10 @@ Result<void> RunPreparation::take_memory() {
       use_staging(i);
       continue;
     }
+    if (const DeviceAddress place = registered_place(i)) {
+      task_.addresses[i] = place;
+      continue;
+    }
     KAAS_RETURN_IF_ERROR(take_block(i));
   }
   task_.frame->tenant = task_.tenant;
@@ -193,6 +197,43 @@ void RunPreparation::use_staging(std::size_t allocation) {
   zero.staged = memory;
   zero.bytes = planned.bytes;
   task_.body.loads.push_back(zero);
+}
+
+// Where the client has the bytes of the allocation, if kernels can work on them there: all of it is
+// one range of one registered segment, and what they write is what the client wants written. 0: no.
+DeviceAddress RunPreparation::registered_place(std::size_t allocation) {
+  const PlannedAllocation& planned = plan_.allocations[allocation];
+  if (!device_.limits().reaches_host || task_.way == Placement::Way::Copied ||
+      planned.staging_offset || planned.bytes > kInPlaceBytesMax) {
+    return 0;
+  }
+  const wire::Location* place = nullptr;
+  const auto take = [&](const wire::PlanRange& range, const wire::Location& location) {
+    if (range.bytes() != planned.bytes || location.segment() == 0 || location.version() != 0) {
+      return false;
+    }
+    if (place != nullptr &&
+        (place->segment() != location.segment() || place->offset() != location.offset())) {
+      return false;
+    }
+    place = &location;
+    return true;
+  };
+  bool stored = false;
+  for (std::size_t i = 0; i < plan_.loads.size(); ++i) {
+    if (plan_.loads[i].allocation() != allocation) continue;
+    if (needed_bytes(i) != planned.bytes || !take(plan_.loads[i], task_.loads[i])) return 0;
+  }
+  for (std::size_t i = 0; i < plan_.stores.size(); ++i) {
+    if (plan_.stores[i].allocation() != allocation) continue;
+    if (!take(plan_.stores[i], task_.stores[i])) return 0;
+    stored = true;
+  }
+  if (place == nullptr || (planned.written && !stored)) return 0;
+  const auto segment = segment_of(*place, planned.bytes, "");
+  if (!segment || !(*segment)->pinned() || (stored && !(*segment)->terms().writable)) return 0;
+  const auto address = reinterpret_cast<DeviceAddress>((*segment)->mapped() + place->offset());
+  return address % kDeviceAlignmentBytes == 0 ? address : 0;
 }
 
 Result<void> RunPreparation::take_block(std::size_t allocation) {
@@ -300,9 +341,10 @@ Result<void> RunPreparation::add_host_load(std::size_t load) {
   }
   step.staged = staged(range);
   if (step.staged == nullptr && !segment->pinned()) task_.slow = true;
+  task_.segments.push_back(std::move(segment));
+  if (step.mapped != nullptr && reinterpret_cast<DeviceAddress>(step.mapped) == step.to) return {};
   task_.counters.host_to_device_bytes += step.bytes;
   task_.body.loads.push_back(step);
-  task_.segments.push_back(std::move(segment));
   return {};
 }
 
@@ -325,9 +367,12 @@ Result<void> RunPreparation::add_stores() {
     if (segment->mapped() != nullptr) step.mapped = segment->mapped() + location.offset();
     step.staged = staged(range);
     if (step.staged == nullptr && !segment->pinned()) task_.slow = true;
+    task_.segments.push_back(std::move(segment));
+    const bool in_place =
+        step.mapped != nullptr && reinterpret_cast<DeviceAddress>(step.mapped) == step.from;
+    if (in_place) continue;
     task_.counters.device_to_host_bytes += step.bytes;
     task_.body.stores.push_back(step);
-    task_.segments.push_back(std::move(segment));
   }
   return {};
 }

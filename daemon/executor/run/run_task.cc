@@ -97,12 +97,12 @@ Result<void> enqueue(RunTask& task) {
   }
   KAAS_RETURN_IF_ERROR(stream.launch(task.body.program));
   stream.mark(StreamMark::Computed);
-  if (task.body.stores.empty()) return {};
+  if (task.body.stores.empty()) return stream.end();
   for (const StoreStep& step : task.body.stores) {
     KAAS_RETURN_IF_ERROR(enqueue_store(step, stream));
   }
   stream.mark(StreamMark::Stored);
-  return {};
+  return stream.end();
 }
 
 Result<void> collect(RunTask& task) {

@@ -5,6 +5,10 @@
 //   Running   ── steps executed (any thread) ───────> Finished, reported and forgotten (main)
 //
 // A task that fails before Running goes straight to Finished.
+//
+// On an asynchronous device a task that must come after another one, but reads nothing on the host
+// that the other one writes there, need not wait until that has ended: enqueued behind it, it
+// follows it. It then ends after it, too, since both may write the same bytes of the host.
 // Threads: main thread, but for what execute() is given while the task is Running.
 #pragma once
 
@@ -71,9 +75,22 @@ struct RunTask {
   std::vector<wire::Location> stores;
   std::vector<RunLiteral> literals;
 
+  // What a later task expects of this one.
+  enum class Expects : std::uint8_t {
+    End,       // Waits until this one has ended.
+    Enqueued,  // Waits until this one is enqueued, or has ended otherwise.
+    Order      // Is enqueued behind it: ends after it.
+  };
+  struct Dependent {
+    RunTask* task = nullptr;
+    Expects expects = Expects::End;
+  };
   bool started = false;                      // Past Ready.
-  std::uint32_t waits = 0;                   // Runs that must end first.
-  std::vector<RunTask*> dependents;          // Tasks that wait for this one.
+  bool enqueued = false;                     // All of it is on the device's stream.
+  std::uint32_t waits = 0;                   // Tasks that must end, or be enqueued, first.
+  std::uint32_t unordered = 0;               // Tasks that this one follows and that have not ended.
+  std::vector<Dependent> dependents;         // Tasks that refer to this one.
+  std::vector<RunTask*> follows;             // Tasks that refer to this one by Expects::Order.
   std::vector<std::vector<CachePin>> parts;  // Per load: entries pinned at arrival.
   std::vector<CachePin> outputs;             // Per store: the entry it produces, if any.
 

@@ -8,6 +8,7 @@
 
 #include "daemon/executor/run/run_preparation.h"
 #include "schema/ipc/messages.h"
+#include "schema/ipc/untrusted.h"
 #include "schema/limits.h"
 
 namespace kaas {
@@ -107,7 +108,7 @@ Result<void> ExecutorRunner::accept(RunTask& task, const wire::Run& message) {
                       count(message.after()), kAfterMax);
   }
   for (std::size_t i = 0; i < count(message.after()); ++i) {
-    wait_for(task, value_at(message.after(), i));
+    wait_for(task, value_at(message.after(), i), false);
   }
   if (!task.loads.empty()) pin_pending(task);
   if (!task.stores.empty()) expect_outputs(task);
@@ -138,11 +139,81 @@ Result<void> ExecutorRunner::copy_message(RunTask& task, const wire::Run& messag
 }
 
 // Nothing to wait for if that run has ended, or never was.
-void ExecutorRunner::wait_for(RunTask& task, std::uint64_t run) {
+void ExecutorRunner::wait_for(RunTask& task, std::uint64_t run, bool until_end) {
   const auto found = active_.find(run);
   if (found == active_.end()) return;
-  found->second->dependents.push_back(&task);
-  ++task.waits;
+  RunTask& earlier = *found->second;
+  if (until_end || !may_follow(task, earlier)) {
+    earlier.dependents.push_back({&task, RunTask::Expects::End});
+    ++task.waits;
+  } else if (!earlier.enqueued) {
+    earlier.dependents.push_back({&task, RunTask::Expects::Enqueued});
+    ++task.waits;
+  } else {
+    earlier.dependents.push_back({&task, RunTask::Expects::Order});
+    task.follows.push_back(&earlier);
+    ++task.unordered;
+  }
+}
+
+// Host bytes that the earlier one writes are there when it has ended, not before.
+bool ExecutorRunner::may_follow(const RunTask& task, const RunTask& earlier) const noexcept {
+  if (parts_.device.limits().synchronous) return false;
+  for (std::size_t i = 0; i < task.loads.size(); ++i) {
+    const wire::Location& load = task.loads[i];
+    if (load.segment() == 0) continue;
+    const std::uint64_t bytes = task.plan->loads[i].bytes();
+    for (std::size_t s = 0; s < earlier.stores.size(); ++s) {
+      const wire::Location& store = earlier.stores[s];
+      if (store.segment() == load.segment() &&
+          ranges_overlap(load.offset(), bytes, store.offset(), earlier.plan->stores[s].bytes())) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+Result<void> ExecutorRunner::follow_earlier(RunTask& task) {
+  for (const RunTask* earlier : task.follows) {
+    KAAS_RETURN_IF_ERROR(task.body.stream->follow(*earlier->body.stream));
+  }
+  return {};
+}
+
+// Those that only had to come behind it can go on.
+void ExecutorRunner::enqueued(RunTask& task) {
+  task.enqueued = true;
+  for (RunTask::Dependent& dependent : task.dependents) {
+    if (dependent.expects != RunTask::Expects::Enqueued) continue;
+    dependent.expects = RunTask::Expects::Order;
+    dependent.task->follows.push_back(&task);
+    ++dependent.task->unordered;
+    if (--dependent.task->waits == 0) ready_.push_back(dependent.task);
+  }
+}
+
+// A task that ends before it was enqueued refers to nobody any more.
+void ExecutorRunner::forget_followed(RunTask& task) {
+  for (RunTask* earlier : task.follows) {
+    std::erase_if(earlier->dependents, [&](const RunTask::Dependent& dependent) {
+      return dependent.task == &task && dependent.expects == RunTask::Expects::Order;
+    });
+  }
+  task.follows.clear();
+  task.unordered = 0;
+}
+
+void ExecutorRunner::release_dependents(RunTask& task) {
+  for (const RunTask::Dependent& dependent : task.dependents) {
+    RunTask& later = *dependent.task;
+    if (dependent.expects == RunTask::Expects::Order) {
+      std::erase(later.follows, &task);
+      --later.unordered;
+    } else if (--later.waits == 0) {
+      ready_.push_back(&later);
+    }
+  }
 }
 
 // Versions without host bytes are pinned now: kaasd counts on their being here at this moment.
@@ -157,7 +228,7 @@ void ExecutorRunner::pin_pending(RunTask& task) {
     }
     task.parts[i] = parts_.cache.find_parts({location.version(), location.object_offset(), bytes});
     for (const CachePin& part : task.parts[i]) {
-      if (part->state() == CacheEntry::State::Pending) wait_for(task, part->producer());
+      if (part->state() == CacheEntry::State::Pending) wait_for(task, part->producer(), true);
     }
   }
 }
@@ -199,7 +270,13 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
   const CacheFigures& after = parts_.cache.figures();
   task.counters.evictions = after.evictions - before.evictions;
   task.counters.evicted_bytes = after.evicted_bytes - before.evicted_bytes;
+  if (prepared && task.slow && task.unordered != 0) {
+    // A worker may be done with it before those that it follows have ended.
+    RunPreparation::release(task);
+    return Start::MustWait;
+  }
   if (prepared) prepared = open_stream(task);
+  if (prepared) prepared = follow_earlier(task);
   if (!prepared) {
     RunPreparation::release(task);
     const bool memory_comes = running_ > 0 || awaits_acknowledgement() || !alone;
@@ -214,6 +291,10 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
   const bool synchronous = parts_.device.limits().synchronous;
   const bool here = parts_.workers == nullptr || (synchronous ? is_brief(*task.plan) : !task.slow);
   task.body.program.brief = here;
+  task.body.program.last =
+      std::all_of(task.body.stores.begin(), task.body.stores.end(), [](const StoreStep& step) {
+        return step.staged != nullptr && step.from == reinterpret_cast<DeviceAddress>(step.staged);
+      });
   task.body.program.tag_end = parts_.tag_end;
   if (here) return execute_here(task);
   ++running_;
@@ -242,6 +323,7 @@ ExecutorRunner::Start ExecutorRunner::execute_here(RunTask& task) {
     if (outcome && !parts_.device.limits().synchronous) {
       polled_.push_back(&task);
       ++running_;
+      enqueued(task);
       return Start::Running;
     }
     if (outcome) outcome = collect(task);
@@ -309,6 +391,7 @@ bool ExecutorRunner::advance() {
 // Whether the run was done, well or badly.
 bool ExecutorRunner::poll_one(std::size_t index) {
   RunTask& task = *polled_[index];
+  if (task.unordered != 0) return false;
   const Result<bool> idle = task.body.stream->poll();
   if (idle && !*idle) return false;
   if (!idle && is_lost(idle.error())) return false;
@@ -356,8 +439,7 @@ void ExecutorRunner::finish(RunTask& task) {
     const std::uint64_t took_ns = task.load_ns + task.run_ns + task.store_ns;
     task.plan->measured(took_ns);
     const bool was_alone = task.start == starts_ && running_ == 0;
-    if (was_alone && task.plan->staging_bytes != 0)
-      task.plan->placement.measured(task.way, took_ns);
+    if (was_alone && task.plan->has_choice) task.plan->placement.measured(task.way, took_ns);
     const std::uint32_t kernels = static_cast<std::uint32_t>(task.plan->kernels.size());
     task.counters.kernel_misses = std::exchange(task.plan->kernel_misses, 0u);
     task.counters.kernel_hits = kernels - task.counters.kernel_misses;
@@ -374,9 +456,8 @@ void ExecutorRunner::finish(RunTask& task) {
   if (const auto found = active_.find(task.run); found != active_.end() && found->second == &task) {
     active_.erase(found);
   }
-  for (RunTask* dependent : task.dependents) {
-    if (--dependent->waits == 0) ready_.push_back(dependent);
-  }
+  forget_followed(task);
+  release_dependents(task);
   recycle(task);
 }
 
@@ -461,6 +542,7 @@ void ExecutorRunner::recycle(RunTask& task) {
   task.stores.clear();
   task.literals.clear();
   task.started = false;
+  task.enqueued = false;
   task.waits = 0;
   task.dependents.clear();
   task.parts.clear();

@@ -93,7 +93,12 @@ class ExecutorRunner {
   RunTask& new_task(const wire::Run& message);
   Result<void> accept(RunTask& task, const wire::Run& message);
   Result<void> copy_message(RunTask& task, const wire::Run& message);
-  void wait_for(RunTask& task, std::uint64_t run);
+  void wait_for(RunTask& task, std::uint64_t run, bool until_end);
+  [[nodiscard]] bool may_follow(const RunTask& task, const RunTask& earlier) const noexcept;
+  Result<void> follow_earlier(RunTask& task);
+  void enqueued(RunTask& task);
+  static void forget_followed(RunTask& task);
+  void release_dependents(RunTask& task);
   void pin_pending(RunTask& task);
   void expect_outputs(RunTask& task);
 

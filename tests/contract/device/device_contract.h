@@ -11,10 +11,10 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
-#include <thread>
 #include <vector>
 
 #include "daemon/executor/device/device.h"
+#include "tests/support/eventually.h"
 
 namespace kaas {
 
@@ -70,10 +70,7 @@ class DeviceContract : public testing::Test, protected Fixture {
   // Waits until it is of use; null where the device keeps nothing.
   std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) {
     auto prepared = this->device.prepare(program);
-    for (int i = 0; prepared != nullptr && !prepared->ready() && i < 10'000; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    EXPECT_TRUE(prepared == nullptr || prepared->ready());
+    EXPECT_TRUE(prepared == nullptr || eventually([&] { return prepared->ready(); }));
     return prepared;
   }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "daemon/executor/device/cuda/cuda_graph.h"
+#include "daemon/executor/device/cuda/cuda_kernels.h"
 #include "daemon/executor/device/cuda/cuda_stream.h"
 #include "schema/limits.h"
 
@@ -14,6 +15,7 @@ namespace {
 // Chunks are asked for in this size: a request takes a piece of one without the driver.
 constexpr std::uint64_t kChunkBytes = 64u << 20;
 constexpr std::uint64_t kChunkGranularityBytes = 2u << 20;
+constexpr std::uint64_t kHostChunkBytes = 2u << 20;
 // One huge registration may be refused where its pieces are not, and takes long in one go.
 constexpr std::uint64_t kRegisterPieceBytes = 64u << 20;
 constexpr std::size_t kHookErrorBytes = 1024;
@@ -65,18 +67,26 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::open(const std::string& id,
                             "creating a context on device '" + id + "'");
   device->enter();
   KAAS_RETURN_IF_ERROR(device->read_limits(name));
+  KAAS_RETURN_IF_CUDA_ERROR(load_signal(&device->signal_function_),
+                            "loading the executor's own kernels");
   device->graphs_ = std::make_unique<CudaGraphBuilder>(*device);
   return device;
 }
 
 CudaDevice::CudaDevice(const CudaDriver& driver, CUdevice device) noexcept
-    : driver_(driver), device_(device), heap_(kDeviceAlignmentBytes) {}
+    : driver_(driver),
+      device_(device),
+      heap_(kDeviceAlignmentBytes),
+      host_heap_(kDeviceAlignmentBytes) {}
 
 CudaDevice::~CudaDevice() {
   if (context_ == nullptr) return;
   enter();
   graphs_.reset();
   while (const auto chunk = heap_.remove_idle()) driver_.MemFree(chunk->address);
+  while (const auto chunk = host_heap_.remove_idle()) {
+    driver_.MemFreeHost(reinterpret_cast<void*>(chunk->address));  // NOLINT
+  }
   driver_.DevicePrimaryCtxRelease(device_);
 }
 
@@ -179,23 +189,29 @@ Result<void> CudaDevice::grow(std::uint64_t bytes) {
   return lost() ? cause : refused(cause.message);
 }
 
+// Pinned memory is cut from chunks as well: pinning costs more than 0.1 ms each time.
 Result<DeviceMemory> CudaDevice::allocate_host(std::uint64_t bytes) {
   enter();
-  void* memory = nullptr;
-  const CUresult result =
-      driver_.MemHostAlloc(&memory, bytes, CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP);
-  if (result != CUDA_SUCCESS) {
-    return failed(result, "allocating " + std::to_string(bytes) + " bytes of pinned host memory");
+  auto address = host_heap_.take(bytes);
+  if (!address) {
+    const std::uint64_t pages = (bytes + kHostChunkBytes - 1) / kHostChunkBytes * kHostChunkBytes;
+    void* chunk = nullptr;
+    const CUresult result =
+        driver_.MemHostAlloc(&chunk, pages, CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP);
+    if (result != CUDA_SUCCESS) {
+      return failed(result, "allocating " + std::to_string(pages) + " bytes of pinned host memory");
+    }
+    host_heap_.add({reinterpret_cast<DeviceAddress>(chunk), pages});
+    address = host_heap_.take(bytes);
   }
-  const auto address = reinterpret_cast<DeviceAddress>(memory);
-  host_memory_.insert(address);
-  return DeviceMemory(*this, address, bytes);
+  host_memory_.insert(*address);
+  return DeviceMemory(*this, *address, bytes);
 }
 
 void CudaDevice::release(DeviceAddress address, std::uint64_t bytes) noexcept {
   enter();
   if (host_memory_.erase(address) == 1) {
-    driver_.MemFreeHost(reinterpret_cast<void*>(address));  // NOLINT(performance-no-int-to-ptr)
+    host_heap_.give_back(address, bytes);
     return;
   }
   heap_.give_back(address, bytes);

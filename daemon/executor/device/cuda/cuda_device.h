@@ -54,6 +54,8 @@ class CudaDevice final : public Device {
   void enter() const noexcept;
   // The same after foreign code, which may have made another one current.
   void enter_again() const noexcept { driver_.CtxSetCurrent(context_); }
+  // The kernel `signal` of cuda_kernels.h.
+  [[nodiscard]] CUfunction signal_function() const noexcept { return signal_function_; }
   // Like cuda_status(), and notes whether the context has ended.
   Status failed(CUresult result, const std::string& what) const;
 
@@ -68,9 +70,11 @@ class CudaDevice final : public Device {
   const CudaDriver& driver_;
   CUdevice device_;
   CUcontext context_ = nullptr;
+  CUfunction signal_function_ = nullptr;
   DeviceLimits limits_;
   mutable std::atomic<bool> faulted_{false};
   BlockHeap heap_;
+  BlockHeap host_heap_;
   std::uint64_t allocated_ = 0;
   std::unordered_set<DeviceAddress> host_memory_;
   // Beginnings of pieces that are not those of a registration; usually none.

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "daemon/executor/device/cuda/cuda_loop.h"
+#include "daemon/executor/device/cuda/cuda_kernels.h"
 #include "daemon/executor/device/cuda/cuda_stream.h"
 
 namespace kaas {
@@ -82,7 +82,9 @@ void CudaGraph::build() {
   device_.enter();
   const CudaDriver& driver = device_.driver();
   CUresult result = driver.GraphCreate(&graph_, 0);
-  if (result == CUDA_SUCCESS) result = loops_ ? build_loop() : build_iterations();
+  std::vector<CUgraphNode> ends;
+  if (result == CUDA_SUCCESS) result = loops_ ? build_loop(ends) : build_iterations(ends);
+  if (result == CUDA_SUCCESS) result = add_signal(ends);
   if (result == CUDA_SUCCESS) result = driver.GraphInstantiateWithFlags(&exec_, graph_, 0);
   // The first launch would upload it otherwise.
   if (result == CUDA_SUCCESS) result = driver.GraphUpload(exec_, builder_.stream());
@@ -94,8 +96,7 @@ void CudaGraph::build() {
   }
 }
 
-CUresult CudaGraph::build_iterations() {
-  std::vector<CUgraphNode> ends;
+CUresult CudaGraph::build_iterations(std::vector<CUgraphNode>& ends) {
   for (std::uint64_t i = 0; i < unrolled_; ++i) {
     const CUresult result = add_iteration(graph_, ends);
     if (result != CUDA_SUCCESS) return result;
@@ -103,11 +104,24 @@ CUresult CudaGraph::build_iterations() {
   return CUDA_SUCCESS;
 }
 
-CUresult CudaGraph::build_loop() {
+CUresult CudaGraph::add_signal(const std::vector<CUgraphNode>& ends) {
+  CUDA_KERNEL_NODE_PARAMS params{};
+  params.func = device_.signal_function();
+  params.gridDimX = params.gridDimY = params.gridDimZ = 1;
+  params.blockDimX = params.blockDimY = params.blockDimZ = 1;
+  std::uint32_t* word = &host().signal;
+  std::uint32_t value = 1;
+  void* values[] = {&word, &value};
+  params.kernelParams = values;
+  CUgraphNode node = nullptr;
+  return device_.driver().GraphAddKernelNode(&node, graph_, ends.data(), ends.size(), &params);
+}
+
+CUresult CudaGraph::build_loop(std::vector<CUgraphNode>& ends) {
   const CudaDriver& driver = device_.driver();
   CUcontext context = nullptr;
   driver.CtxGetCurrent(&context);
-  CUresult result = load_loop_kernel(&loop_function_);
+  CUresult result = load_end_iteration(&loop_function_);
   if (result != CUDA_SUCCESS) return result;
   result =
       driver.GraphConditionalHandleCreate(&loop_, graph_, context, 1, CU_GRAPH_COND_ASSIGN_DEFAULT);
@@ -122,11 +136,12 @@ CUresult CudaGraph::build_loop() {
   result = driver.GraphAddNode(&node, graph_, nullptr, nullptr, 0, &params);
   if (result != CUDA_SUCCESS) return result;
   const CUgraph body = params.conditional.phGraph_out[0];
-  std::vector<CUgraphNode> ends;
-  result = add_iteration(body, ends);
+  ends = {node};
+  std::vector<CUgraphNode> body_ends;
+  result = add_iteration(body, body_ends);
   if (result != CUDA_SUCCESS) return result;
   const CUDA_KERNEL_NODE_PARAMS end = loop_params();
-  return driver.GraphAddKernelNode(&loop_node_, body, ends.data(), ends.size(), &end);
+  return driver.GraphAddKernelNode(&loop_node_, body, body_ends.data(), body_ends.size(), &end);
 }
 
 // One iteration after `ends`, which become the ends of this one.
@@ -178,9 +193,9 @@ CUDA_KERNEL_NODE_PARAMS CudaGraph::node_params(std::size_t launch) {
   return params;
 }
 
-// In the order of LoopParameters.
 CUDA_KERNEL_NODE_PARAMS CudaGraph::loop_params() {
-  loop_values_ = {loop_, until_, iteration_.address(), iterations_.address(), n_iter_};
+  loop_values_ = {loop_, until_, iteration_.address(),
+                  reinterpret_cast<std::uint64_t>(&host().iterations), n_iter_};
   for (std::size_t i = 0; i < loop_values_.size(); ++i) loop_pointers_[i] = &loop_values_[i];
   CUDA_KERNEL_NODE_PARAMS params{};
   params.func = loop_function_;
@@ -197,6 +212,7 @@ Result<GraphRun> CudaGraph::launch(const KernelProgram& program, CUstream stream
   if (!ready()) return run;
   const CudaDriver& driver = device_.driver();
   CUresult result = patch(program);
+  std::atomic_ref(host().signal).store(0, std::memory_order_relaxed);
   const std::uint64_t times = loops_ ? 1 : n_iter_ / unrolled_;
   for (std::uint64_t i = 0; i < times && result == CUDA_SUCCESS; ++i) {
     result = driver.GraphLaunch(exec_, stream);
@@ -204,7 +220,9 @@ Result<GraphRun> CudaGraph::launch(const KernelProgram& program, CUstream stream
   if (result != CUDA_SUCCESS) return device_.failed(result, "launching a graph");
   run.launched = true;
   run.iterations = loops_ ? n_iter_ : times * unrolled_;
-  if (loops_) run.counted = reinterpret_cast<const std::uint64_t*>(iterations_.address());
+  if (loops_) run.counted = &host().iterations;
+  // Of several launches the first one's word says nothing.
+  if (times == 1 && run.iterations == n_iter_) run.signal = &host().signal;
   return run;
 }
 
@@ -263,12 +281,13 @@ CudaGraphBuilder::~CudaGraphBuilder() {
 std::unique_ptr<PreparedProgram> CudaGraphBuilder::prepare(const KernelProgram& program) {
   if (program.launches.empty() || !CudaGraph::can_hold(program)) return nullptr;
   auto graph = std::make_unique<CudaGraph>(device_, *this, program);
+  auto host = device_.allocate_host(sizeof(CudaGraph::HostWords));
+  if (!host) return nullptr;
+  graph->host_ = *std::move(host);
   if (graph->loops_) {
     auto iteration = device_.allocate(sizeof(std::uint64_t));
-    auto iterations = device_.allocate_host(sizeof(std::uint64_t));
-    if (!iteration || !iterations) return nullptr;
+    if (!iteration) return nullptr;
     graph->iteration_ = *std::move(iteration);
-    graph->iterations_ = *std::move(iterations);
     const CUresult zeroed = device_.driver().MemsetD8Async(graph->iteration_.address(), 0,
                                                            sizeof(std::uint64_t), stream_);
     if (zeroed != CUDA_SUCCESS) return nullptr;

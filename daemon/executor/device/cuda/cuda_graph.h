@@ -5,6 +5,9 @@
 //   n_iter large   | k x up to 256 |       unrolled in part, launched several times
 //   until          | while: k, end |       a conditional node; the device counts the iterations
 //
+// The last node writes a word of host memory: reading that costs nothing, while asking the driver
+// whether a stream is idle costs more than a microsecond, and its answer comes later.
+//
 // Patching a node costs about 0.5 us, so what did not change is not touched: a shadow of the
 // program's words says what the graph holds.
 // Threads: main thread, but for the building.
@@ -27,6 +30,8 @@ struct GraphRun {
   bool launched = false;                   // False: it is not ready; launch the kernels one by one.
   std::uint64_t iterations = 0;            // That the graph does; the caller does the rest.
   const std::uint64_t* counted = nullptr;  // Not null: where their number is once it is idle.
+  // Not null: it is not zero once the graph is done.
+  const std::uint32_t* signal = nullptr;
 };
 
 class CudaGraph final : public PreparedProgram {
@@ -57,8 +62,9 @@ class CudaGraph final : public PreparedProgram {
 
   // Builder thread.
   void build();
-  CUresult build_iterations();
-  CUresult build_loop();
+  CUresult build_iterations(std::vector<CUgraphNode>& ends);
+  CUresult build_loop(std::vector<CUgraphNode>& ends);
+  CUresult add_signal(const std::vector<CUgraphNode>& ends);
   CUresult add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends);
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS node_params(std::size_t launch);
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS loop_params();
@@ -84,8 +90,16 @@ class CudaGraph final : public PreparedProgram {
   CUfunction loop_function_ = nullptr;
   CUgraphConditionalHandle loop_ = 0;
   DeviceAddress until_ = 0;
-  DeviceMemory iteration_;   // One word.
-  DeviceMemory iterations_;  // One word of host memory.
+  DeviceMemory iteration_;  // One word.
+  // Host memory: the number of iterations, and the word that the last node writes.
+  struct HostWords {
+    std::uint64_t iterations;
+    std::uint32_t signal;
+  };
+  DeviceMemory host_;
+  [[nodiscard]] HostWords& host() const noexcept {
+    return *reinterpret_cast<HostWords*>(host_.address());  // NOLINT(performance-no-int-to-ptr)
+  }
   std::array<std::uint64_t, 5> loop_values_{};
   std::array<void*, 5> loop_pointers_{};
 };

@@ -1,5 +1,8 @@
-// Work on a CUDA stream of its own. Programs are launched as the graph that prepare() made of them
-// once that is ready, else kernel by kernel.
+// Work on a CUDA stream: its own, or that of a run which it follows. Programs are launched as the
+// graph that prepare() made of them once that is ready, else kernel by kernel.
+//
+// Completion is a word of host memory that the run's last kernel writes. A kernel that faults
+// writes nothing, so the driver is asked now and then, too.
 // Threads: as device.h says.
 #pragma once
 
@@ -20,6 +23,8 @@ class CudaStream final : public DeviceStream {
   Result<void> copy(DeviceAddress to, DeviceAddress from, std::uint64_t bytes) override;
   Result<void> zero(DeviceAddress to, std::uint64_t bytes) override;
   Result<void> launch(const KernelProgram& program) override;
+  Result<void> follow(DeviceStream& earlier) override;
+  Result<void> end() override;
 
   void time(bool wanted) override;
   void mark(StreamMark mark) override;
@@ -30,7 +35,23 @@ class CudaStream final : public DeviceStream {
   Result<void> wait() override;
 
  private:
+  // A CUDA stream, for as long as runs are on it.
+  class Lane {
+   public:
+    static Result<std::shared_ptr<Lane>> open(CudaDevice& device);
+    ~Lane();
+    Lane(const Lane&) = delete;
+    Lane& operator=(const Lane&) = delete;
+    [[nodiscard]] CUstream stream() const noexcept { return stream_; }
+
+   private:
+    explicit Lane(CudaDevice& device) noexcept : device_(device) {}
+    CudaDevice& device_;
+    CUstream stream_ = nullptr;
+  };
+
   explicit CudaStream(CudaDevice& device) noexcept : device_(device), driver_(device.driver()) {}
+  Result<void> wait_for_lane(const Lane& other);
   Result<void> launch_each(const KernelProgram& program, std::uint64_t iterations);
   Result<void> launch_until(const KernelProgram& program);
   Result<void> launch_opaque(const KernelLaunch& launch, const KernelProgram& program);
@@ -39,8 +60,14 @@ class CudaStream final : public DeviceStream {
 
   CudaDevice& device_;
   const CudaDriver& driver_;
-  CUstream stream_ = nullptr;
-  CUevent order_ = nullptr;  // Between this stream and the legacy one; made when first needed.
+  std::shared_ptr<Lane> own_lane_;
+  std::shared_ptr<Lane> lane_;  // That this run is on.
+  CUstream stream_ = nullptr;   // Its stream.
+  bool follows_ = false;        // follow() was called for the run that is to begin.
+  CUevent order_ = nullptr;     // Between this stream and others; made when first needed.
+  DeviceMemory word_;           // Host memory: what end() has signalled.
+  const std::uint32_t* signal_ = nullptr;  // Not zero when the run is done; null: ask the driver.
+  std::uint32_t looks_ = 0;                // At the word since the driver was asked.
   std::array<CUevent, kStreamMarks> marks_{};  // Made when times are first wanted.
   bool timed_ = false;
   std::uint64_t begin_ns_ = 0;  // By this process's clock, where no events measure.
