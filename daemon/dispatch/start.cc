@@ -22,15 +22,24 @@ class History final : public RingHistory {
     return {found->second.run, found->second.version};
   }
 
+  // The latest first: behind one that writes all of the bytes come only those that it follows
+  // itself.
   void conflicts(const SegmentAccess& access, std::vector<std::uint64_t>& runs) const override {
-    for (const Run* run : ring_.runs) {
-      for (const SegmentAccess& earlier : run->bound.accesses) {
-        if (earlier.segment == access.segment && (earlier.writes || access.writes) &&
-            ranges_overlap(earlier.offset, earlier.bytes, access.offset, access.bytes)) {
-          runs.push_back(run->number);
-          break;
+    for (auto run = ring_.runs.rbegin(); run != ring_.runs.rend(); ++run) {
+      bool overlaps = false;
+      bool covers = false;
+      for (const SegmentAccess& earlier : (*run)->bound.accesses) {
+        if (earlier.segment != access.segment || !(earlier.writes || access.writes) ||
+            !ranges_overlap(earlier.offset, earlier.bytes, access.offset, access.bytes)) {
+          continue;
         }
+        overlaps = true;
+        covers = covers || (earlier.writes && earlier.offset <= access.offset &&
+                            access.offset - earlier.offset <= earlier.bytes - access.bytes &&
+                            access.bytes <= earlier.bytes);
       }
+      if (overlaps) runs.push_back((*run)->number);
+      if (covers) return;
     }
   }
 

@@ -119,6 +119,7 @@ class FakeStream final : public DeviceStream {
   Result<void> run(const KernelProgram& program) {
     counts_ = {};
     const RunTagScope tag(program.tag, program.tag_end);
+    KAAS_RETURN_IF_ERROR(move(program.before));
     for (std::uint64_t i = 0; i < program.n_iter; ++i) {
       for (const KernelLaunch& launch : program.launches) {
         ++counts_.launches;
@@ -128,6 +129,15 @@ class FakeStream final : public DeviceStream {
       std::uint32_t stop = 0;
       if (program.until != 0) std::memcpy(&stop, pointer(program.until), sizeof stop);
       if (stop != 0) break;
+    }
+    return move(program.behind);
+  }
+  Result<void> move(std::span<const Move> moves) {
+    for (const Move& move : moves) {
+      const std::uint64_t bytes = (move.bytes + 15) / 16 * 16;
+      KAAS_RETURN_IF_ERROR(check(move.to, bytes));
+      KAAS_RETURN_IF_ERROR(check(move.from, bytes));
+      std::memcpy(pointer(move.to), pointer(move.from), bytes);
     }
     return {};
   }

@@ -28,6 +28,7 @@ WorldOptions draw_world(Random& random, Faults& faults) {
       static_cast<std::uint32_t>(random.one_in(3) ? 1 + random.below(4) : 512);
   options.executor.device.memory_bytes = 16u << 20;
   options.executor.device.asynchronous = random.one_in(2);
+  options.executor.device.reaches_host = options.executor.device.asynchronous && random.one_in(2);
   if (random.one_in(4)) {
     options.executor.device.memory_bytes = 400u << 10;
     faults.device_is_small = true;

@@ -140,6 +140,16 @@ class PreparedProgram {
   [[nodiscard]] virtual bool ready() const noexcept = 0;
 };
 
+// Bytes that are copied before the kernels of a program, or after them. Both ends can be reached by
+// kernels and are aligned to 16 bytes; a multiple of 16 bytes is copied, so both have room for it.
+struct Move {
+  DeviceAddress to = 0;
+  DeviceAddress from = 0;
+  std::uint64_t bytes = 0;
+};
+inline constexpr std::size_t kMovesMax = 16;                // Of a program, each way.
+inline constexpr std::uint64_t kMovedBytesMax = 32u << 10;  // Together, each way.
+
 // Kernels in list order, repeated. All that it names is borrowed until the stream is idle.
 struct KernelProgram {
   std::span<const KernelLaunch> launches;
@@ -151,6 +161,10 @@ struct KernelProgram {
   RunTagEnd tag_end = nullptr;
   PreparedProgram* prepared = nullptr;  // What prepare() made of these launches; may be null.
   bool last = false;                    // Nothing is enqueued after it before end().
+  // Only for a device that reaches_host. The ranges of `before` do not overlap, nor those of
+  // `behind`.
+  std::span<const Move> before;
+  std::span<const Move> behind;
   // All values that `params` of the launches point at lie in these.
   std::span<const std::uint64_t> words;
 };

@@ -70,8 +70,9 @@ struct PlannedKernel {
 
 struct PlannedAllocation {
   std::uint64_t bytes = 0;
-  bool written = false;  // By a kernel: a run never uses a cached copy for it.
-  bool covered = false;  // Loads fill all of it.
+  bool written = false;    // By a kernel: a run never uses a cached copy for it.
+  bool covered = false;    // Loads fill all of it.
+  std::uint64_t uses = 0;  // By kernels of one iteration.
   // The load that fills all of it, if it is the only one and no kernel writes it: the allocation
   // may then be a cached copy, or become one.
   std::optional<std::uint16_t> cacheable_load;

@@ -433,6 +433,7 @@ class PlanBuilder {
     };
     for (std::size_t i = 0; i < count(message.arguments()); ++i) {
       const auto argument = value_at(message.arguments(), i);
+      ++plan_->allocations[argument.allocation()].uses;
       if (argument.access() != wire::Access::In) {
         plan_->allocations[argument.allocation()].written = true;
       }
@@ -443,6 +444,7 @@ class PlanBuilder {
         const auto slot = value_at(literal.slots(), s);
         const auto buffer = value_at(message_.buffers(), slot.buffer());
         PlannedAllocation& allocation = plan_->allocations[buffer.allocation()];
+        ++allocation.uses;
         if (!reads_only(buffer.allocation())) allocation.written = true;
       }
     }

@@ -9,6 +9,10 @@
 namespace kaas {
 namespace {
 
+// Uses of small memory over the bus that cost less than moving it.
+constexpr std::uint64_t kUsesInPlaceMax = 1;
+constexpr std::uint64_t kMoveAlignmentBytes = 16;
+
 std::string numbered(const char* what, std::size_t index) {
   return std::string(what) + " " + std::to_string(index);
 }
@@ -41,6 +45,7 @@ Result<void> RunPreparation::prepare() {
   const bool one_launch = prepared != nullptr && prepared->ready();
   task_.slow = plan_.calls_libraries || (plan_.many_launches && !one_launch);
   KAAS_RETURN_IF_ERROR(take_memory());
+  task_.all_staged = true;
   KAAS_RETURN_IF_ERROR(add_loads());
   KAAS_RETURN_IF_ERROR(add_stores());
   return set_parameters();
@@ -49,6 +54,8 @@ Result<void> RunPreparation::prepare() {
 void RunPreparation::release(RunTask& task) {
   task.body.loads.clear();
   task.body.stores.clear();
+  task.body.before.clear();
+  task.body.behind.clear();
   task.pins.clear();
   if (task.frame != nullptr) {
     const ExecutorPlan& plan = *task.plan;
@@ -171,13 +178,13 @@ Result<void> RunPreparation::take_memory() {
   return {};
 }
 
-// Whether kernels work on the allocation in the frame's staging memory. Not if its bytes are to
-// stay on the device: an output that nobody copies to the host, or an object that was loaded before
-// and will be cached.
+// Whether kernels work on the allocation in the frame's staging memory. Not if several kernels use
+// it: each would cross the bus. Not if its bytes are to stay on the device: an output that nobody
+// copies to the host, or an object that was loaded before and will be cached.
 bool RunPreparation::works_in_staging(std::size_t allocation) {
-  if (!plan_.allocations[allocation].staging_offset || task_.way == Placement::Way::Copied) {
-    return false;
-  }
+  const PlannedAllocation& planned = plan_.allocations[allocation];
+  if (!planned.staging_offset || task_.way == Placement::Way::Copied) return false;
+  if (planned.uses > kUsesInPlaceMax / plan_.n_iter) return false;
   for (std::size_t i = 0; i < plan_.stores.size(); ++i) {
     if (plan_.stores[i].allocation() == allocation && task_.stores[i].segment() == 0) return false;
   }
@@ -263,6 +270,24 @@ Result<void> RunPreparation::take_block(std::size_t allocation) {
   return {};
 }
 
+// Has the program move a small range between staging and device memory, if it can: one kernel does
+// all of them sooner than the driver starts a copy. Only whole ranges: a move copies multiples of 16
+// bytes.
+bool RunPreparation::move(std::vector<Move>& moves, DeviceAddress to, DeviceAddress from,
+                          const wire::PlanRange& range) const {
+  if (to == from) return false;
+  const std::uint64_t end = range.offset() + range.bytes();
+  const bool is_whole = range.bytes() % kMoveAlignmentBytes == 0 ||
+                        end == plan_.allocations[range.allocation()].bytes;
+  if (!is_whole || (to | from) % kMoveAlignmentBytes != 0 || moves.size() == kMovesMax)
+    return false;
+  std::uint64_t bytes = range.bytes();
+  for (const Move& other : moves) bytes += other.bytes;
+  if (bytes > kMovedBytesMax) return false;
+  moves.push_back({to, from, range.bytes()});
+  return true;
+}
+
 // Where the frame's staging memory has the range; null: nowhere.
 std::byte* RunPreparation::staged(const wire::PlanRange& range) const noexcept {
   const auto& offset = plan_.allocations[range.allocation()].staging_offset;
@@ -340,7 +365,12 @@ Result<void> RunPreparation::add_host_load(std::size_t load) {
     step.mapped = segment->mapped() + location.offset();
   }
   step.staged = staged(range);
+  if (step.staged == nullptr) task_.all_staged = false;
   if (step.staged == nullptr && !segment->pinned()) task_.slow = true;
+  if (step.staged != nullptr) {
+    step.moved =
+        move(task_.body.before, step.to, reinterpret_cast<DeviceAddress>(step.staged), range);
+  }
   task_.segments.push_back(std::move(segment));
   if (step.mapped != nullptr && reinterpret_cast<DeviceAddress>(step.mapped) == step.to) return {};
   task_.counters.host_to_device_bytes += step.bytes;
@@ -366,7 +396,12 @@ Result<void> RunPreparation::add_stores() {
     step.segment = segment.get();
     if (segment->mapped() != nullptr) step.mapped = segment->mapped() + location.offset();
     step.staged = staged(range);
+    if (step.staged == nullptr) task_.all_staged = false;
     if (step.staged == nullptr && !segment->pinned()) task_.slow = true;
+    if (step.staged != nullptr) {
+      step.moved =
+          move(task_.body.behind, reinterpret_cast<DeviceAddress>(step.staged), step.from, range);
+    }
     task_.segments.push_back(std::move(segment));
     const bool in_place =
         step.mapped != nullptr && reinterpret_cast<DeviceAddress>(step.mapped) == step.from;
@@ -401,6 +436,8 @@ Result<void> RunPreparation::set_parameters() {
   if (plan_.until) program.until = task_.addresses[plan_.until->allocation] + plan_.until->offset;
   program.prepared = task_.frame->prepared.get();
   program.words = task_.frame->words;
+  program.before = task_.body.before;
+  program.behind = task_.body.behind;
   program.tag = task_.tag;
   return {};
 }

@@ -41,6 +41,8 @@ class RunPreparation {
   void add_copies(std::size_t load, const CacheEntry& entry);
   Result<void> add_host_load(std::size_t load);
   Result<void> add_stores();
+  bool move(std::vector<Move>& moves, DeviceAddress to, DeviceAddress from,
+            const wire::PlanRange& range) const;
   Result<std::shared_ptr<ExecutorSegment>> segment_of(const wire::Location& location,
                                                       std::uint64_t bytes, const std::string& what);
   Result<void> set_parameters();

@@ -50,7 +50,7 @@ Result<void> load_staged(const LoadStep& step, DeviceStream& stream) {
     case LoadStep::Source::Device:
       return stream.copy(step.to, step.from, step.bytes);
   }
-  if (step.to == reinterpret_cast<DeviceAddress>(step.staged)) return {};
+  if (step.moved || step.to == reinterpret_cast<DeviceAddress>(step.staged)) return {};
   return stream.copy_to_device(step.to, {step.staged, step.bytes});
 }
 
@@ -71,7 +71,7 @@ Result<void> enqueue_load(const LoadStep& step, DeviceStream& stream) {
 
 Result<void> enqueue_store(const StoreStep& step, DeviceStream& stream) {
   if (step.staged != nullptr) {
-    if (step.from == reinterpret_cast<DeviceAddress>(step.staged)) return {};
+    if (step.moved || step.from == reinterpret_cast<DeviceAddress>(step.staged)) return {};
     return stream.copy_to_host({step.staged, step.bytes}, step.from);
   }
   if (step.mapped == nullptr) return store_guarded(step, stream);

@@ -32,6 +32,7 @@ struct LoadStep {
   Source source = Source::Zero;
   DeviceAddress to = 0;
   std::byte* staged = nullptr;  // Not null: through here, by the processor; `to` may be the same.
+  bool moved = false;           // From there on by the program.
   std::uint64_t bytes = 0;
   const std::byte* mapped = nullptr;         // Mapped.
   const ExecutorSegment* segment = nullptr;  // Guarded.
@@ -43,6 +44,7 @@ struct LoadStep {
 struct StoreStep {
   DeviceAddress from = 0;
   std::byte* staged = nullptr;  // Not null: through here, by the processor once all is idle.
+  bool moved = false;           // To there by the program.
   std::uint64_t bytes = 0;
   std::byte* mapped = nullptr;  // Null: guarded.
   const ExecutorSegment* segment = nullptr;
@@ -61,6 +63,8 @@ struct RunLiteral {
 struct RunBody {
   std::vector<LoadStep> loads;
   std::vector<StoreStep> stores;
+  std::vector<Move> before;
+  std::vector<Move> behind;
   KernelProgram program;
   std::unique_ptr<DeviceStream> stream;
 };
@@ -101,6 +105,7 @@ struct RunTask {
   std::unique_ptr<ParameterFrame> frame;
   Placement::Way way = Placement::Way::InPlace;
   bool slow = false;        // Something in it may block: a worker's work.
+  bool all_staged = false;  // It touches segments by way of staging memory only.
   std::uint64_t start = 0;  // How many runs were started before it; see ExecutorRunner.
   RunBody body;
 

@@ -174,8 +174,12 @@ bool ExecutorRunner::may_follow(const RunTask& task, const RunTask& earlier) con
   return true;
 }
 
+// Runs that touch segments by way of their own staging memory only, and keep no state, need no order
+// on the device: it is enough that they end in order.
 Result<void> ExecutorRunner::follow_earlier(RunTask& task) {
+  const bool needs_order = !task.all_staged || task.plan->stateful;
   for (const RunTask* earlier : task.follows) {
+    if (!needs_order && earlier->all_staged && !earlier->plan->stateful) continue;
     KAAS_RETURN_IF_ERROR(task.body.stream->follow(*earlier->body.stream));
   }
   return {};
@@ -293,7 +297,8 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
   task.body.program.brief = here;
   task.body.program.last =
       std::all_of(task.body.stores.begin(), task.body.stores.end(), [](const StoreStep& step) {
-        return step.staged != nullptr && step.from == reinterpret_cast<DeviceAddress>(step.staged);
+        return step.moved || (step.staged != nullptr &&
+                              step.from == reinterpret_cast<DeviceAddress>(step.staged));
       });
   task.body.program.tag_end = parts_.tag_end;
   if (here) return execute_here(task);
@@ -439,7 +444,11 @@ void ExecutorRunner::finish(RunTask& task) {
     const std::uint64_t took_ns = task.load_ns + task.run_ns + task.store_ns;
     task.plan->measured(took_ns);
     const bool was_alone = task.start == starts_ && running_ == 0;
-    if (was_alone && task.plan->has_choice) task.plan->placement.measured(task.way, took_ns);
+    const auto& prepared = task.frame->prepared;
+    const bool is_typical = prepared == nullptr ? task.frame->runs > 2 : prepared->ready();
+    if (was_alone && is_typical && task.plan->has_choice) {
+      task.plan->placement.measured(task.way, took_ns);
+    }
     const std::uint32_t kernels = static_cast<std::uint32_t>(task.plan->kernels.size());
     task.counters.kernel_misses = std::exchange(task.plan->kernel_misses, 0u);
     task.counters.kernel_hits = kernels - task.counters.kernel_misses;

@@ -67,8 +67,9 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::open(const std::string& id,
                             "creating a context on device '" + id + "'");
   device->enter();
   KAAS_RETURN_IF_ERROR(device->read_limits(name));
-  KAAS_RETURN_IF_CUDA_ERROR(load_signal(&device->signal_function_),
-                            "loading the executor's own kernels");
+  const std::string own_kernels = "loading the executor's own kernels";
+  KAAS_RETURN_IF_CUDA_ERROR(load_begin_run(&device->begin_run_), own_kernels);
+  KAAS_RETURN_IF_CUDA_ERROR(load_end_run(&device->end_run_), own_kernels);
   device->graphs_ = std::make_unique<CudaGraphBuilder>(*device);
   return device;
 }

@@ -54,8 +54,9 @@ class CudaDevice final : public Device {
   void enter() const noexcept;
   // The same after foreign code, which may have made another one current.
   void enter_again() const noexcept { driver_.CtxSetCurrent(context_); }
-  // The kernel `signal` of cuda_kernels.h.
-  [[nodiscard]] CUfunction signal_function() const noexcept { return signal_function_; }
+  // Kernels of cuda_kernels.h.
+  [[nodiscard]] CUfunction begin_run() const noexcept { return begin_run_; }
+  [[nodiscard]] CUfunction end_run() const noexcept { return end_run_; }
   // Like cuda_status(), and notes whether the context has ended.
   Status failed(CUresult result, const std::string& what) const;
 
@@ -70,7 +71,8 @@ class CudaDevice final : public Device {
   const CudaDriver& driver_;
   CUdevice device_;
   CUcontext context_ = nullptr;
-  CUfunction signal_function_ = nullptr;
+  CUfunction begin_run_ = nullptr;
+  CUfunction end_run_ = nullptr;
   DeviceLimits limits_;
   mutable std::atomic<bool> faulted_{false};
   BlockHeap heap_;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "daemon/executor/device/cuda/cuda_kernels.h"
 #include "daemon/executor/device/cuda/cuda_stream.h"
 
 namespace kaas {
@@ -37,7 +36,25 @@ std::uint64_t iterations_per_graph(std::uint64_t n_iter, std::size_t kernels) no
   return most;
 }
 
+// One thread is enough to signal.
+CUDA_KERNEL_NODE_PARAMS moving_params(CUfunction function, const MoveTable& table, void** values) {
+  CUDA_KERNEL_NODE_PARAMS params{};
+  params.func = function;
+  params.gridDimX = params.gridDimY = params.gridDimZ = 1;
+  params.blockDimX = table.count == 0 ? 1 : kMoveThreads;
+  params.blockDimY = params.blockDimZ = 1;
+  params.kernelParams = values;
+  return params;
+}
+
 }  // namespace
+
+void fill_table(std::span<const Move> moves, MoveTable& table) noexcept {
+  table.count = moves.size();
+  for (std::size_t i = 0; i < moves.size(); ++i) {
+    table.entries[i] = {moves[i].to, moves[i].from, moves[i].bytes};
+  }
+}
 
 bool CudaGraph::can_hold(const KernelProgram& program) noexcept {
   return std::all_of(program.launches.begin(), program.launches.end(),
@@ -50,9 +67,15 @@ CudaGraph::CudaGraph(CudaDevice& device, CudaGraphBuilder& builder, const Kernel
       launches_(program.launches),
       n_iter_(program.n_iter),
       loops_(program.until != 0),
+      unrolled_(loops_ ? 1 : iterations_per_graph(n_iter_, launches_.size())),
       words_(program.words.begin(), program.words.end()),
+      whole_(loops_ || unrolled_ == n_iter_),
+      begins_(whole_ && !program.before.empty()),
       until_(program.until) {
-  if (!loops_) unrolled_ = iterations_per_graph(n_iter_, launches_.size());
+  if (whole_) {
+    fill_table(program.before, before_);
+    fill_table(program.behind, behind_);
+  }
   const auto* words = reinterpret_cast<const std::byte*>(program.words.data());
   auto* own = reinterpret_cast<std::byte*>(words_.data());
   for (std::size_t i = 0; i < launches_.size(); ++i) {
@@ -83,8 +106,9 @@ void CudaGraph::build() {
   const CudaDriver& driver = device_.driver();
   CUresult result = driver.GraphCreate(&graph_, 0);
   std::vector<CUgraphNode> ends;
+  if (result == CUDA_SUCCESS && begins_) result = add_begin(ends);
   if (result == CUDA_SUCCESS) result = loops_ ? build_loop(ends) : build_iterations(ends);
-  if (result == CUDA_SUCCESS) result = add_signal(ends);
+  if (result == CUDA_SUCCESS && whole_) result = add_end(ends);
   if (result == CUDA_SUCCESS) result = driver.GraphInstantiateWithFlags(&exec_, graph_, 0);
   // The first launch would upload it otherwise.
   if (result == CUDA_SUCCESS) result = driver.GraphUpload(exec_, builder_.stream());
@@ -104,17 +128,28 @@ CUresult CudaGraph::build_iterations(std::vector<CUgraphNode>& ends) {
   return CUDA_SUCCESS;
 }
 
-CUresult CudaGraph::add_signal(const std::vector<CUgraphNode>& ends) {
-  CUDA_KERNEL_NODE_PARAMS params{};
-  params.func = device_.signal_function();
-  params.gridDimX = params.gridDimY = params.gridDimZ = 1;
-  params.blockDimX = params.blockDimY = params.blockDimZ = 1;
-  std::uint32_t* word = &host().signal;
-  std::uint32_t value = 1;
-  void* values[] = {&word, &value};
-  params.kernelParams = values;
-  CUgraphNode node = nullptr;
-  return device_.driver().GraphAddKernelNode(&node, graph_, ends.data(), ends.size(), &params);
+CUresult CudaGraph::add_begin(std::vector<CUgraphNode>& ends) {
+  const CUDA_KERNEL_NODE_PARAMS params = begin_params();
+  const CUresult result =
+      device_.driver().GraphAddKernelNode(&begin_node_, graph_, nullptr, 0, &params);
+  ends = {begin_node_};
+  return result;
+}
+
+CUresult CudaGraph::add_end(const std::vector<CUgraphNode>& ends) {
+  signal_ = &host().signal;
+  const CUDA_KERNEL_NODE_PARAMS params = end_params();
+  return device_.driver().GraphAddKernelNode(&end_node_, graph_, ends.data(), ends.size(), &params);
+}
+
+CUDA_KERNEL_NODE_PARAMS CudaGraph::begin_params() {
+  end_pointers_ = {&before_};
+  return moving_params(device_.begin_run(), before_, end_pointers_.data());
+}
+
+CUDA_KERNEL_NODE_PARAMS CudaGraph::end_params() {
+  end_pointers_ = {&behind_, &signal_, &signal_value_};
+  return moving_params(device_.end_run(), behind_, end_pointers_.data());
 }
 
 CUresult CudaGraph::build_loop(std::vector<CUgraphNode>& ends) {
@@ -133,7 +168,7 @@ CUresult CudaGraph::build_loop(std::vector<CUgraphNode>& ends) {
   params.conditional.size = 1;
   params.conditional.ctx = context;
   CUgraphNode node = nullptr;
-  result = driver.GraphAddNode(&node, graph_, nullptr, nullptr, 0, &params);
+  result = driver.GraphAddNode(&node, graph_, ends.data(), nullptr, ends.size(), &params);
   if (result != CUDA_SUCCESS) return result;
   const CUgraph body = params.conditional.phGraph_out[0];
   ends = {node};
@@ -209,21 +244,43 @@ CUDA_KERNEL_NODE_PARAMS CudaGraph::loop_params() {
 
 Result<GraphRun> CudaGraph::launch(const KernelProgram& program, CUstream stream) {
   GraphRun run;
-  if (!ready()) return run;
   const CudaDriver& driver = device_.driver();
   CUresult result = patch(program);
+  if (result == CUDA_SUCCESS && whole_) result = patch_moves(program);
   std::atomic_ref(host().signal).store(0, std::memory_order_relaxed);
   const std::uint64_t times = loops_ ? 1 : n_iter_ / unrolled_;
   for (std::uint64_t i = 0; i < times && result == CUDA_SUCCESS; ++i) {
     result = driver.GraphLaunch(exec_, stream);
   }
   if (result != CUDA_SUCCESS) return device_.failed(result, "launching a graph");
-  run.launched = true;
   run.iterations = loops_ ? n_iter_ : times * unrolled_;
   if (loops_) run.counted = &host().iterations;
-  // Of several launches the first one's word says nothing.
-  if (times == 1 && run.iterations == n_iter_) run.signal = &host().signal;
+  if (whole_) run.signal = &host().signal;
   return run;
+}
+
+CUresult CudaGraph::patch_moves(const KernelProgram& program) {
+  const CudaDriver& driver = device_.driver();
+  const auto differs = [](std::span<const Move> moves, const MoveTable& table) {
+    return moves.size() != table.count ||
+           !std::equal(moves.begin(), moves.end(), table.entries,
+                       [](const Move& move, const MoveTable::Entry& entry) {
+                         return move.to == entry.to && move.from == entry.from &&
+                                move.bytes == entry.bytes;
+                       });
+  };
+  CUresult result = CUDA_SUCCESS;
+  if (begins_ && differs(program.before, before_)) {
+    fill_table(program.before, before_);
+    const CUDA_KERNEL_NODE_PARAMS params = begin_params();
+    result = driver.GraphExecKernelNodeSetParams(exec_, begin_node_, &params);
+  }
+  if (result == CUDA_SUCCESS && differs(program.behind, behind_)) {
+    fill_table(program.behind, behind_);
+    const CUDA_KERNEL_NODE_PARAMS params = end_params();
+    result = driver.GraphExecKernelNodeSetParams(exec_, end_node_, &params);
+  }
+  return result;
 }
 
 CUresult CudaGraph::patch(const KernelProgram& program) {

@@ -5,8 +5,9 @@
 //   n_iter large   | k x up to 256 |       unrolled in part, launched several times
 //   until          | while: k, end |       a conditional node; the device counts the iterations
 //
-// The last node writes a word of host memory: reading that costs nothing, while asking the driver
-// whether a stream is idle costs more than a microsecond, and its answer comes later.
+// Where one launch is all, the first node copies small inputs to the device and the last one small
+// outputs from there; it then writes a word of host memory. Reading that costs nothing, while asking
+// the driver whether a stream is idle costs more than a microsecond, and its answer comes later.
 //
 // Patching a node costs about 0.5 us, so what did not change is not touched: a shadow of the
 // program's words says what the graph holds.
@@ -22,17 +23,19 @@
 #include <vector>
 
 #include "daemon/executor/device/cuda/cuda_device.h"
+#include "daemon/executor/device/cuda/cuda_kernels.h"
 
 namespace kaas {
 
 // What launching a graph came to.
 struct GraphRun {
-  bool launched = false;                   // False: it is not ready; launch the kernels one by one.
   std::uint64_t iterations = 0;            // That the graph does; the caller does the rest.
   const std::uint64_t* counted = nullptr;  // Not null: where their number is once it is idle.
-  // Not null: it is not zero once the graph is done.
+  // Not null: it is not zero once the graph is done. Null: the program's moves are not in it.
   const std::uint32_t* signal = nullptr;
 };
+
+void fill_table(std::span<const Move> moves, MoveTable& table) noexcept;
 
 class CudaGraph final : public PreparedProgram {
  public:
@@ -43,7 +46,13 @@ class CudaGraph final : public PreparedProgram {
   [[nodiscard]] bool ready() const noexcept override {
     return state_.load(std::memory_order_acquire) == State::Ready;
   }
-  // Patches and launches, once it is built.
+  // Whether launch() would do the program: it is built, and has a node for what is to be moved.
+  [[nodiscard]] bool usable(const KernelProgram& program) const noexcept {
+    return ready() && (!whole_ || begins_ || program.before.empty());
+  }
+  // The moves of a program and a signal are in it.
+  [[nodiscard]] bool whole() const noexcept { return whole_; }
+  // Patches and launches.
   Result<GraphRun> launch(const KernelProgram& program, CUstream stream);
 
   // Whether a graph can hold the program.
@@ -64,7 +73,11 @@ class CudaGraph final : public PreparedProgram {
   void build();
   CUresult build_iterations(std::vector<CUgraphNode>& ends);
   CUresult build_loop(std::vector<CUgraphNode>& ends);
-  CUresult add_signal(const std::vector<CUgraphNode>& ends);
+  CUresult add_begin(std::vector<CUgraphNode>& ends);
+  CUresult add_end(const std::vector<CUgraphNode>& ends);
+  [[nodiscard]] CUDA_KERNEL_NODE_PARAMS begin_params();
+  [[nodiscard]] CUDA_KERNEL_NODE_PARAMS end_params();
+  CUresult patch_moves(const KernelProgram& program);
   CUresult add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends);
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS node_params(std::size_t launch);
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS loop_params();
@@ -76,7 +89,7 @@ class CudaGraph final : public PreparedProgram {
   std::span<const KernelLaunch> launches_;
   std::uint64_t n_iter_;
   bool loops_;
-  std::uint64_t unrolled_ = 1;  // Iterations in the graph.
+  std::uint64_t unrolled_;  // Iterations in the graph.
   std::vector<std::uint64_t> words_;
   std::vector<Value> values_;
   std::vector<std::vector<void*>> params_;  // Per launch, into words_.
@@ -85,6 +98,17 @@ class CudaGraph final : public PreparedProgram {
   CUgraph graph_ = nullptr;
   CUgraphExec exec_ = nullptr;
   std::vector<std::vector<CUgraphNode>> nodes_;  // Per launch, one an unrolled iteration.
+
+  // Moves and signal are in the graph if one launch of it is the whole program.
+  const bool whole_;
+  const bool begins_;  // There is a node for moves before the kernels.
+  CUgraphNode begin_node_ = nullptr;
+  CUgraphNode end_node_ = nullptr;
+  MoveTable before_{};
+  MoveTable behind_{};
+  std::array<void*, 3> end_pointers_{};
+  std::uint32_t* signal_ = nullptr;
+  std::uint32_t signal_value_ = 1;
 
   CUgraphNode loop_node_ = nullptr;
   CUfunction loop_function_ = nullptr;

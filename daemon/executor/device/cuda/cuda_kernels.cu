@@ -14,10 +14,29 @@ __global__ void end_iteration(cudaGraphConditionalHandle loop, const unsigned* u
   cudaGraphSetConditional(loop, goes_on ? 1 : 0);
 }
 
-// The release at system scope also covers what earlier kernels of the stream or graph wrote (PTX
-// ISA, "Causality order").
-__global__ void signal(unsigned* word, unsigned value) {
-  asm volatile("st.release.sys.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+__device__ void move(const kaas::MoveTable& table) {
+  for (unsigned m = 0; m < table.count; ++m) {
+    const kaas::MoveTable::Entry& entry = table.entries[m];
+    auto* to = reinterpret_cast<uint4*>(entry.to);
+    const auto* from = reinterpret_cast<const uint4*>(entry.from);
+    const std::uint64_t pieces = (entry.bytes + sizeof(uint4) - 1) / sizeof(uint4);
+    for (std::uint64_t i = threadIdx.x; i < pieces; i += blockDim.x) to[i] = from[i];
+  }
+}
+
+__global__ void begin_run(const __grid_constant__ kaas::MoveTable table) {
+  move(table);
+}
+
+// The release at system scope also covers what the block's other threads wrote before the barrier,
+// and earlier kernels of the stream or graph (PTX ISA, "Causality order").
+__global__ void end_run(const __grid_constant__ kaas::MoveTable table, unsigned* word,
+                        unsigned value) {
+  move(table);
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    asm volatile("st.release.sys.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+  }
 }
 
 CUresult load(CUfunction* function, const void* symbol) {
@@ -35,8 +54,12 @@ CUresult load_end_iteration(CUfunction* function) {
   return load(function, reinterpret_cast<const void*>(&end_iteration));
 }
 
-CUresult load_signal(CUfunction* function) {
-  return load(function, reinterpret_cast<const void*>(&signal));
+CUresult load_begin_run(CUfunction* function) {
+  return load(function, reinterpret_cast<const void*>(&begin_run));
+}
+
+CUresult load_end_run(CUfunction* function) {
+  return load(function, reinterpret_cast<const void*>(&end_run));
 }
 
 }  // namespace kaas

@@ -169,20 +169,55 @@ Result<void> CudaStream::launch(const KernelProgram& program) {
   doing_ = program.launches.size() == 1
                ? named(program.launches.front())
                : "one of " + std::to_string(program.launches.size()) + " kernels";
-  if (program.prepared != nullptr) {
-    auto& graph = *static_cast<CudaGraph*>(program.prepared);
-    KAAS_ASSIGN_OR_RETURN(const GraphRun run, graph.launch(program, stream_));
-    if (run.launched) {
-      counts_.prepared = true;
-      counts_.iterations = run.iterations;
-      counts_.launches = run.iterations * program.launches.size();
-      iterations_ = run.counted;
-      if (program.last) signal_ = run.signal;
-      if (iterations_ != nullptr) counts_.launches = program.launches.size();  // Of one of them.
-      return launch_each(program, program.n_iter - run.iterations);
-    }
+  auto* graph = static_cast<CudaGraph*>(program.prepared);
+  if (graph != nullptr && graph->usable(program)) return launch_graph(*graph, program);
+  if (!program.before.empty()) KAAS_RETURN_IF_ERROR(launch_moves(program.before, false));
+  KAAS_RETURN_IF_ERROR(program.until == 0 ? launch_each(program, program.n_iter)
+                                          : launch_until(program));
+  return finish_program(program);
+}
+
+Result<void> CudaStream::launch_graph(CudaGraph& graph, const KernelProgram& program) {
+  if (!graph.whole() && !program.before.empty()) {
+    KAAS_RETURN_IF_ERROR(launch_moves(program.before, false));
   }
-  return program.until == 0 ? launch_each(program, program.n_iter) : launch_until(program);
+  KAAS_ASSIGN_OR_RETURN(const GraphRun run, graph.launch(program, stream_));
+  counts_.prepared = true;
+  counts_.iterations = run.iterations;
+  counts_.launches = run.iterations * program.launches.size();
+  iterations_ = run.counted;
+  if (iterations_ != nullptr) counts_.launches = program.launches.size();  // Of one of them.
+  if (graph.whole()) {
+    if (program.last && !timed_) signal_ = run.signal;
+    return {};
+  }
+  KAAS_RETURN_IF_ERROR(launch_each(program, program.n_iter - run.iterations));
+  return finish_program(program);
+}
+
+// What a whole graph has in its last node.
+Result<void> CudaStream::finish_program(const KernelProgram& program) {
+  if (program.behind.empty() && !program.last) return {};
+  return launch_moves(program.behind, program.last && !timed_);
+}
+
+Result<void> CudaStream::launch_moves(std::span<const Move> moves, bool signals) {
+  MoveTable table{};
+  fill_table(moves, table);
+  auto* word = reinterpret_cast<std::uint32_t*>(word_.address());  // NOLINT
+  std::uint32_t value = 1;
+  void* params[] = {&table, &word, &value};
+  CUlaunchConfig config{};
+  config.gridDimX = config.gridDimY = config.gridDimZ = 1;
+  config.blockDimX = moves.empty() ? 1 : kMoveThreads;
+  config.blockDimY = config.blockDimZ = 1;
+  config.hStream = stream_;
+  if (signals) std::atomic_ref(*word).store(0, std::memory_order_relaxed);
+  const CUresult result = driver_.LaunchKernelEx(
+      &config, signals ? device_.end_run() : device_.begin_run(), params, nullptr);
+  if (result != CUDA_SUCCESS) return device_.failed(result, "moving inputs or outputs of a run");
+  if (signals) signal_ = word;
+  return {};
 }
 
 Result<void> CudaStream::launch_each(const KernelProgram& program, std::uint64_t iterations) {
@@ -282,23 +317,11 @@ void CudaStream::time(bool wanted) {
   }
 }
 
+// With times wanted, the run ends behind its last mark.
 Result<void> CudaStream::end() {
   looks_ = 0;
-  if (signal_ != nullptr && !timed_) return {};
   device_.enter();
-  auto* word = reinterpret_cast<std::uint32_t*>(word_.address());  // NOLINT
-  std::atomic_ref(*word).store(0, std::memory_order_relaxed);
-  std::uint32_t value = 1;
-  void* params[] = {&word, &value};
-  CUlaunchConfig config{};
-  config.gridDimX = config.gridDimY = config.gridDimZ = 1;
-  config.blockDimX = config.blockDimY = config.blockDimZ = 1;
-  config.hStream = stream_;
-  const CUresult result =
-      driver_.LaunchKernelEx(&config, device_.signal_function(), params, nullptr);
-  if (result != CUDA_SUCCESS) return device_.failed(result, "ending a run");
-  signal_ = word;
-  return {};
+  return signal_ != nullptr ? Result<void>() : launch_moves({}, true);
 }
 
 void CudaStream::mark(StreamMark mark) {

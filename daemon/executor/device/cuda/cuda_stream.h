@@ -13,6 +13,8 @@
 
 namespace kaas {
 
+class CudaGraph;
+
 class CudaStream final : public DeviceStream {
  public:
   static Result<std::unique_ptr<CudaStream>> open(CudaDevice& device);
@@ -52,6 +54,9 @@ class CudaStream final : public DeviceStream {
 
   explicit CudaStream(CudaDevice& device) noexcept : device_(device), driver_(device.driver()) {}
   Result<void> wait_for_lane(const Lane& other);
+  Result<void> launch_graph(CudaGraph& graph, const KernelProgram& program);
+  Result<void> launch_moves(std::span<const Move> moves, bool signals);
+  Result<void> finish_program(const KernelProgram& program);
   Result<void> launch_each(const KernelProgram& program, std::uint64_t iterations);
   Result<void> launch_until(const KernelProgram& program);
   Result<void> launch_opaque(const KernelLaunch& launch, const KernelProgram& program);
@@ -65,7 +70,7 @@ class CudaStream final : public DeviceStream {
   CUstream stream_ = nullptr;   // Its stream.
   bool follows_ = false;        // follow() was called for the run that is to begin.
   CUevent order_ = nullptr;     // Between this stream and others; made when first needed.
-  DeviceMemory word_;           // Host memory: what end() has signalled.
+  DeviceMemory word_;           // Host memory: what the last kernel of the stream signals.
   const std::uint32_t* signal_ = nullptr;  // Not zero when the run is done; null: ask the driver.
   std::uint32_t looks_ = 0;                // At the word since the driver was asked.
   std::array<CUevent, kStreamMarks> marks_{};  // Made when times are first wanted.
