@@ -12,7 +12,8 @@
 #
 # Both run with KAAS_TEST_SOURCE_DIR, KAAS_TEST_BINARY_DIR (of which bin/ holds the programs and
 # lib/kaas/kernels the libraries) and KAAS_TEST_DATA_DIR in the environment: paths are not compiled
-# in, so that one compiler cache serves all build directories.
+# in, so that one compiler cache serves all build directories. KAAS_DEVICES is host, so that a test
+# does the same on every machine; one that is about GPUs says so by kaasd's --device.
 #
 # The target kaas_tests_<label> builds the tests of one label; kaas_tsan_tests those that run under
 # ThreadSanitizer.
@@ -43,6 +44,7 @@ function(kaas_set_test_properties name label timeout environment)
     "KAAS_TEST_SOURCE_DIR=${PROJECT_SOURCE_DIR}"
     "KAAS_TEST_BINARY_DIR=${CMAKE_BINARY_DIR}"
     "KAAS_TEST_DATA_DIR=${PROJECT_SOURCE_DIR}/tests/data"
+    "KAAS_DEVICES=host"
     "ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1"
     "UBSAN_OPTIONS=print_stacktrace=1"
     "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=${PROJECT_SOURCE_DIR}/cmake/tsan.supp")

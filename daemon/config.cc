@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -40,6 +41,8 @@ Reader number(Field field, std::int64_t min, std::int64_t max) {
     return std::nullopt;
   };
 }
+
+constexpr std::int64_t kIdleReleaseSecondsMax = 31'536'000;  // A year.
 
 constexpr const char* kModeAllowed = "a string of octal digits up to \"0777\"";
 
@@ -95,6 +98,7 @@ const std::map<std::string, Reader>& readers() {
       {"socket_mode", read_mode},
       {"socket_group", text(&Config::socket_group)},
       {"device", text(&Config::device)},
+      {"idle_release", number(&Config::idle_release_s, 0, kIdleReleaseSecondsMax)},
       {"policy", text(&Config::policy)},
       {"spin_us", read_spin},
       {"store.bytes", number(&Config::store_bytes, 0, kBytesMax)},
@@ -177,9 +181,15 @@ Result<void> read_config_file(const std::string& path, Config& config) {
   return {};
 }
 
+void apply_environment(Config& config) {
+  const char* devices = std::getenv("KAAS_DEVICES");
+  if (devices != nullptr && *devices != '\0') config.device = devices;
+}
+
 Result<void> complete_config(Config& config) {
-  if (config.device != "host") {
-    return Status{StatusCode::InvalidArgument, "device is '" + config.device + "', allowed: host"};
+  if (config.idle_release_s > kIdleReleaseSecondsMax) {
+    return over_limit(StatusCode::InvalidArgument, "idle_release", config.idle_release_s,
+                      kIdleReleaseSecondsMax);
   }
   if (config.socket.empty()) config.socket = default_socket_paths().front();
   std::error_code error;
@@ -213,6 +223,7 @@ std::string config_json(const Config& config) {
                                {"executor_program", config.executor_program},
                                {"executor_prefix", config.executor_prefix},
                                {"running_limit_ms", config.running_limit_ms},
+                               {"idle_release_s", config.idle_release_s},
                                {"library_path", config.library_path},
                                {"policy", config.policy},
                                {"log_level", config.log_level},

@@ -19,7 +19,7 @@ struct Config {
   std::string socket;                              // socket
   mode_t socket_mode = 0600;                       // socket_mode = "0660"
   std::string socket_group;                        // socket_group
-  std::string device = "host";                     // device
+  std::string device = "auto";                     // device, see device_choice.h
   std::uint64_t store_bytes = 0;                   // store.bytes; 0: from the machine's memory.
   std::uint64_t arena_bytes = kArenaBytesDefault;  // arena.bytes
   std::uint32_t arenas_ready = 2;                  // arena.ready
@@ -27,6 +27,7 @@ struct Config {
   std::string executor_program;           // executor.program; default: beside kaasd.
   std::string executor_prefix;            // executor.prefix
   std::uint64_t running_limit_ms = 0;     // executor.running_limit_ms *; 0: none.
+  std::uint64_t idle_release_s = 0;       // idle_release; 0: never.
   std::vector<std::string> library_path;  // library.path *; default: ../lib/kaas/kernels.
   std::string policy = "fifo";            // policy
   std::string log_file;                   // log.file; empty: stderr.
@@ -38,6 +39,9 @@ struct Config {
 // Reads `path` over `config`. Errors name the file, line and column, the field, what was found and
 // what is allowed; unknown fields are errors.
 Result<void> read_config_file(const std::string& path, Config& config);
+
+// What the environment says, over `config`: $KAAS_DEVICES is `device`, unless it is empty.
+void apply_environment(Config& config);
 
 // "0660" to Config::socket_mode.
 Result<void> parse_socket_mode(const std::string& text, Config& config);

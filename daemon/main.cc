@@ -13,6 +13,7 @@
 
 #include "daemon/config.h"
 #include "daemon/control/control.h"
+#include "daemon/control/device_choice.h"
 #include "daemon/dispatch/loop.h"
 #include "daemon/store/memory_source.h"
 
@@ -81,9 +82,12 @@ ByteBudget::Options budget_options(const Config& config) {
   return options;
 }
 
-DispatcherOptions dispatcher_options(const Config& config) {
+DispatcherOptions dispatcher_options(const Config& config, const DeviceChoice& choice) {
   DispatcherOptions options;
   options.running_limit_ns = config.running_limit_ms * 1'000'000;
+  options.idle_release_ns = config.idle_release_s * 1'000'000'000;
+  options.devices = choice.devices;
+  options.libraries.device = choice.kind;
   options.libraries.search_path = config.library_path;
   return options;
 }
@@ -92,10 +96,59 @@ Result<ExecutorCommand> executor_command(const Config& config, std::uint64_t epo
   ExecutorCommand command;
   KAAS_ASSIGN_OR_RETURN(command.prefix, split_words(config.executor_prefix));
   command.program = config.executor_program;
-  command.device = config.device;
-  command.memory_limit_bytes = config.device_bytes;
   command.epoch = epoch;
   return command;
+}
+
+// What all executors on the host may allocate when nobody says: half of the memory that there is.
+std::uint64_t host_bytes() {
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 2;
+}
+
+Result<DeviceChoice> find_devices(const Config& config, LogBook& log) {
+  KAAS_ASSIGN_OR_RETURN(DeviceChoice choice,
+                        choose_devices({config.device, config.device_bytes, host_bytes()},
+                                       [&] { return query_devices(config.executor_program); }));
+  if (!choice.note.empty()) log.write(spdlog::level::warn, choice.note);
+  for (const DeviceSpec& device : choice.devices) {
+    log.write(spdlog::level::info, "device " + device.id + " (" + device.name + ")");
+  }
+  return choice;
+}
+
+// What the dispatcher's thread passes on, to objects that are made after it.
+struct ControlThread {
+  EventLoop& events;
+  Supervisor* supervisor = nullptr;
+  Control* control = nullptr;
+};
+
+LoopEvents loop_events(ControlThread& thread, LogBook& log) {
+  LoopEvents passed_on;
+  passed_on.want_executor = [&thread](std::uint32_t domain, std::uint32_t place) {
+    thread.events.post([&thread, domain, place] { thread.supervisor->want(domain, place); });
+  };
+  passed_on.unwant_executor = [&thread](std::uint32_t domain, std::uint32_t place) {
+    thread.events.post([&thread, domain, place] { thread.supervisor->unwant(domain, place); });
+  };
+  passed_on.release_executor = [&thread](std::uint32_t executor) {
+    thread.events.post([&thread, executor] { thread.supervisor->release(executor); });
+  };
+  passed_on.kill_executor = [&thread](std::uint32_t executor, const std::string& reason) {
+    thread.events.post([&thread, executor, reason] { thread.supervisor->kill(executor, reason); });
+  };
+  passed_on.executor_ready = [&thread](std::uint32_t executor) {
+    thread.events.post([&thread, executor] { thread.supervisor->ready(executor); });
+  };
+  passed_on.session_closed = [&thread](std::uint64_t session, const Status& reason) {
+    thread.events.post(
+        [&thread, session, reason] { thread.control->session_closed(session, reason); });
+  };
+  passed_on.log = [&log](StatusCode, const std::string& line) {
+    log.write(spdlog::level::warn, line);
+  };
+  return passed_on;
 }
 
 Result<void> serve(Config config, const std::string& config_path) {
@@ -106,6 +159,7 @@ Result<void> serve(Config config, const std::string& config_path) {
   KAAS_ASSIGN_OR_RETURN(const Descriptor signals, take_signals());
   const std::uint64_t epoch = new_epoch();
   KAAS_ASSIGN_OR_RETURN(ExecutorCommand command, executor_command(config, epoch));
+  KAAS_ASSIGN_OR_RETURN(const DeviceChoice choice, find_devices(config, *log));
   KAAS_ASSIGN_OR_RETURN(const auto events, EventLoop::create());
   if (!config.spin_us) config.spin_us = measure_wake_ns() / 1'000;  // The status shows it.
   const std::uint64_t spin_ns = *config.spin_us * 1'000;
@@ -124,35 +178,20 @@ Result<void> serve(Config config, const std::string& config_path) {
     if (Dispatcher* dispatcher = told.load()) dispatcher->version_dropped(version);
   });
 
-  Supervisor* supervisor_pointer = nullptr;
-  Control* control_pointer = nullptr;
-  LoopEvents loop_events;
-  loop_events.want_executor = [&](std::uint32_t domain) {
-    events->post([&, domain] { supervisor_pointer->want(domain); });
-  };
-  loop_events.kill_executor = [&](std::uint32_t executor, const std::string& reason) {
-    events->post([&, executor, reason] { supervisor_pointer->kill(executor, reason); });
-  };
-  loop_events.executor_ready = [&](std::uint32_t executor) {
-    events->post([&, executor] { supervisor_pointer->ready(executor); });
-  };
-  loop_events.session_closed = [&](std::uint64_t session, const Status& reason) {
-    events->post([&, session, reason] { control_pointer->session_closed(session, reason); });
-  };
-  loop_events.log = [&](StatusCode, const std::string& line) {
-    log->write(spdlog::level::warn, line);
-  };
-  KAAS_ASSIGN_OR_RETURN(const auto loop, DispatcherLoop::create(std::move(loop_events), spin_ns));
+  ControlThread thread{*events};
+  KAAS_ASSIGN_OR_RETURN(const auto loop,
+                        DispatcherLoop::create(loop_events(thread, *log), spin_ns));
   KAAS_ASSIGN_OR_RETURN(auto policy, make_policy(config.policy));
   {
-    Dispatcher dispatcher(dispatcher_options(config), *loop, store, segments, std::move(policy));
+    Dispatcher dispatcher(dispatcher_options(config, choice), *loop, store, segments,
+                          std::move(policy));
     told.store(&dispatcher);
     dispatcher.set_waker([&loop = *loop] { loop.wake(); });
-    Supervisor supervisor(std::move(command), *events, dispatcher, *log);
+    Supervisor supervisor(std::move(command), choice.devices, *events, dispatcher, *log);
     Control control({*events, dispatcher, budget, *log, supervisor, epoch, kVersion, config_path},
                     config, std::move(listener));
-    supervisor_pointer = &supervisor;
-    control_pointer = &control;
+    thread.supervisor = &supervisor;
+    thread.control = &control;
     KAAS_RETURN_IF_ERROR(control.start(signals.get()));
     log->write(spdlog::level::info, std::string("kaasd ") + kVersion + " listens at " +
                                         config.socket + ", spins " +
@@ -178,7 +217,9 @@ class Flags {
         "Socket; default: $KAAS_SOCKET, $XDG_RUNTIME_DIR/kaas/kaasd.sock, /run/kaas/kaasd.sock");
     mode_option_ = app.add_option("--socket-mode", mode_, "Octal mode of the socket (0600)");
     add("--socket-group", &Config::socket_group, "Group of the socket");
-    add("--device", &Config::device, "Device: host");
+    add("--device", &Config::device,
+        "auto (all GPUs, else the host), cuda, host, or a list of GPU ids, beginnings of ids and "
+        "cuda:N; default: $KAAS_DEVICES, the configuration, auto");
     add("--store-bytes", &Config::store_bytes,
         "Bytes of shared memory at most; default: from the machine");
     add("--arena-bytes", &Config::arena_bytes, "Bytes of a session's arena");
@@ -188,6 +229,8 @@ class Flags {
     add("--executor-prefix", &Config::executor_prefix,
         "Command that executors are started under, e.g. 'valgrind -q'");
     add("--running-limit-ms", &Config::running_limit_ms, "Longest time a request may run; 0: none");
+    add("--idle-release", &Config::idle_release_s,
+        "Seconds without work after which an executor gives its device back; 0: never");
     add("--library-path", &Config::library_path, "Folder of kernel libraries; may be given again");
     add("--log-file", &Config::log_file, "Log file; default: stderr");
     add("--log-level", &Config::log_level, "trace, debug, info, warning, error, critical, off");
@@ -227,6 +270,7 @@ Result<Config> configure(const Flags& flags) {
   if (!flags.config_path.empty()) {
     KAAS_RETURN_IF_ERROR(read_config_file(flags.config_path, config));
   }
+  apply_environment(config);
   KAAS_RETURN_IF_ERROR(flags.apply(config));
   KAAS_RETURN_IF_ERROR(complete_config(config));
   return config;

@@ -86,6 +86,7 @@ inline constexpr std::uint32_t kListLimitMax = 256;  // Objects a list answers w
 inline constexpr std::uint64_t kOutboxBytes = 16u << 20;
 inline constexpr std::uint32_t kOutboxSegment = 1;  // The outbox's segment id in every executor.
 inline constexpr std::uint32_t kFirstSegment = 16;  // Of those that kaasd gives out.
+inline constexpr std::uint32_t kSuspendWithinMsMax = 3'600'000;
 inline constexpr std::uint32_t kStatusMessageBytesMax = 4096;  // Longer texts are cut.
 inline constexpr std::uint32_t kStrikesMax =
     2;  // A request that killed its executor so often is out.

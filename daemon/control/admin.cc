@@ -3,6 +3,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "schema/ipc/clock.h"
@@ -47,7 +48,7 @@ json executors_json(Dispatcher& dispatcher, const DaemonFacts& facts, const Call
   for (const auto& [id, executor] : dispatcher.executors()) {
     const ExecutorIdentity& identity = executor->link->identity();
     if (!caller.may_see(identity.domain)) continue;
-    const auto restarts = facts.restarts.find(identity.domain);
+    const auto known = facts.executors.find({identity.domain, identity.place});
     executors.push_back({{"executor", id},
                          {"device", identity.device},
                          {"domain", identity.domain},
@@ -55,12 +56,82 @@ json executors_json(Dispatcher& dispatcher, const DaemonFacts& facts, const Call
                          {"state", executor->link->ready() ? "ready" : "starting"},
                          {"in_flight", executor->in_flight.size()},
                          {"finished", executor->finished},
-                         {"restarts", restarts == facts.restarts.end() ? 0 : restarts->second},
+                         {"restarts", known == facts.executors.end() ? 0 : known->second.restarts},
                          {"device_used_bytes", executor->used_bytes},
                          {"device_limit_bytes", executor->limit_bytes},
                          {"counters", counters_json(executor->counters)}});
   }
   return executors;
+}
+
+// A device as the caller's domains see it.
+struct DeviceView {
+  bool is_ready = false;
+  bool is_starting = false;
+  std::string failure;
+  std::uint64_t used_bytes = 0;
+  std::uint64_t limit_bytes = 0;
+  std::size_t in_flight = 0;
+  std::size_t executors = 0;
+};
+
+DeviceView view_device(Dispatcher& dispatcher, std::uint32_t place, const DaemonFacts& facts,
+                       const Caller& caller) {
+  DeviceView view;
+  for (const auto& [id, executor] : dispatcher.executors()) {
+    const ExecutorIdentity& identity = executor->link->identity();
+    if (identity.place != place || !caller.may_see(identity.domain)) continue;
+    ++view.executors;
+    (executor->link->ready() ? view.is_ready : view.is_starting) = true;
+    view.used_bytes += executor->used_bytes;
+    view.limit_bytes = std::max(view.limit_bytes, executor->device_bytes);
+    view.in_flight += executor->in_flight.size();
+  }
+  for (const auto& [domain, places] : dispatcher.domains()) {
+    if (caller.may_see(domain) && places[place - 1].wanted) view.is_starting = true;
+  }
+  for (const auto& [key, executor] : facts.executors) {
+    if (key.second == place && caller.may_see(key.first) && !executor.failure.empty()) {
+      view.failure = executor.failure;
+    }
+  }
+  return view;
+}
+
+const char* device_state(const DeviceState& device, const DeviceView& view) {
+  if (device.state == DeviceState::State::Suspended) return "suspended";
+  if (device.state == DeviceState::State::Suspending) return "suspending";
+  if (view.is_ready) return "ready";
+  if (!view.failure.empty()) return "failed";
+  return view.is_starting ? "starting" : "idle";
+}
+
+json devices_json(Dispatcher& dispatcher, const DaemonFacts& facts, const Caller& caller) {
+  json devices = json::array();
+  for (std::uint32_t place = 1; place <= dispatcher.devices().size(); ++place) {
+    const DeviceState& device = dispatcher.devices()[place - 1];
+    const DeviceView view = view_device(dispatcher, place, facts, caller);
+    devices.push_back({{"id", device.spec.id},
+                       {"name", device.name},
+                       {"state", device_state(device, view)},
+                       {"cause", view.failure},
+                       {"used_bytes", view.used_bytes},
+                       {"limit_bytes", view.limit_bytes},
+                       {"in_flight", view.in_flight},
+                       {"executors", view.executors}});
+  }
+  return devices;
+}
+
+// The truth about all: with every device suspended no kernel runs, whatever executors are well.
+void correct_health(const Dispatcher& dispatcher, json& status) {
+  const auto& devices = dispatcher.devices();
+  const bool all_suspended = std::all_of(
+      devices.begin(), devices.end(),
+      [](const DeviceState& device) { return device.state == DeviceState::State::Suspended; });
+  if (!all_suspended) return;
+  status["health"] = "degraded";
+  status["health_reason"] = "every device is suspended: requests wait until one is resumed";
 }
 
 json under_way_json(const Session& session, std::uint64_t now) {
@@ -97,6 +168,7 @@ std::string status_json(Dispatcher& dispatcher, ByteBudget& budget, const Daemon
       {"sessions", dispatcher.sessions().size()},
       {"requests_under_way", dispatcher.runs().size()},
       {"queued", dispatcher.policy().waiting()},
+      {"devices", devices_json(dispatcher, facts, caller)},
       {"executors", executors_json(dispatcher, facts, caller)},
       {"store",
        {{"objects", usage.objects},
@@ -110,6 +182,7 @@ std::string status_json(Dispatcher& dispatcher, ByteBudget& budget, const Daemon
       {"libraries", dispatcher.instances().libraries().size()},
       {"arenas_ready", facts.arenas_ready},
   };
+  correct_health(dispatcher, status);
   if (!facts.config_json.empty()) status["config"] = json::parse(facts.config_json);
   return dump(status);
 }

@@ -21,6 +21,12 @@ struct Caller {
   }
 };
 
+// What the control thread knows of a domain's executor on a device.
+struct ExecutorFacts {
+  std::uint32_t restarts = 0;
+  std::string failure;  // Why none can be started; empty: it can.
+};
+
 // What the control thread adds to the status.
 struct DaemonFacts {
   std::string version;
@@ -30,7 +36,7 @@ struct DaemonFacts {
   std::size_t arenas_ready = 0;
   std::string health;  // "ok", "starting", "degraded".
   std::string health_reason;
-  std::map<std::uint32_t, std::uint32_t> restarts;  // By domain.
+  std::map<std::pair<std::uint32_t, std::uint32_t>, ExecutorFacts> executors;  // Domain, place.
   std::string config_json;
 };
 

@@ -29,7 +29,7 @@ Control::~Control() = default;
 Result<void> Control::start(int signals) {
   KAAS_RETURN_IF_ERROR(parts_.events.watch(listener_.descriptor(), [this] { accept(); }));
   KAAS_RETURN_IF_ERROR(parts_.events.watch(signals, [this, signals] { on_signal(signals); }));
-  parts_.supervisor.want(domain_of(config_, ::geteuid()));
+  parts_.supervisor.want_everywhere(domain_of(config_, ::geteuid()));
   refill_arenas();
   return {};
 }

@@ -37,7 +37,7 @@ class Control {
   Control(ControlParts parts, Config config, Listener listener);
   ~Control();
 
-  // Watches the socket and `signals` (a signalfd). The first executor is started.
+  // Watches the socket and `signals` (a signalfd). The first executors are started.
   Result<void> start(int signals);
 
   // From the dispatcher: its session is gone.
@@ -83,6 +83,8 @@ class Control {
   void command_session(Asked asked, const wire::ControlRequest& request);
   void list_objects(Asked asked, const wire::ListObjects& wanted);
   void share(Asked asked, const wire::Share& wanted);
+  // device_requests.cc
+  void command_device(Asked asked, const wire::ControlRequest& request);
   [[nodiscard]] Caller caller_of(const Connection& connection) const;
   [[nodiscard]] DaemonFacts facts() const;
 

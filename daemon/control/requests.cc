@@ -61,15 +61,18 @@ DaemonFacts Control::facts() const {
   facts.arenas_ready = arenas_.ready();
   facts.config_json = config_json(config_);
   facts.health = "ok";
-  for (const auto& [domain, state] : parts_.supervisor.domains()) {
-    facts.restarts[domain] = state.restarts;
+  for (const auto& [key, state] : parts_.supervisor.states()) {
+    ExecutorFacts& executor = facts.executors[key];
+    executor.restarts = state.restarts;
+    if (!state.is_wanted || state.is_ready) continue;
+    const std::string name = "the executor of " + parts_.supervisor.name_of(key);
     if (state.failures_in_row > 0) {
+      executor.failure = state.last_cause;
       facts.health = "degraded";
-      facts.health_reason = "the executor of domain " + std::to_string(domain) +
-                            " does not start: " + state.last_cause;
-    } else if (!state.is_ready && facts.health == "ok") {
+      facts.health_reason = name + " does not start: " + state.last_cause;
+    } else if (facts.health == "ok") {
       facts.health = "starting";
-      facts.health_reason = "the executor of domain " + std::to_string(domain) + " is starting";
+      facts.health_reason = name + " is starting";
     }
   }
   return facts;
@@ -306,6 +309,12 @@ void Control::administer(Asked asked, const wire::ControlRequest& request) {
     case wire::Control::CancelRequest:
     case wire::Control::Kick:
       return command_session(asked, request);
+    case wire::Control::SuspendDevice:
+    case wire::Control::ResumeDevice:
+      if (!caller.is_operator) {
+        return reply_status(socket, id, operator_only("suspending and resuming devices"));
+      }
+      return command_device(asked, request);
     case wire::Control::Reload:
       if (!caller.is_operator) return reply_status(socket, id, operator_only("reload"));
       return reload([=](const Result<void>& done) { reply_status(socket, id, done); });

@@ -13,8 +13,12 @@ namespace {
 constexpr std::uint32_t kFailuresMax = 3;
 constexpr std::uint64_t kBackoffNs = 100'000'000;
 constexpr std::uint64_t kBackoffMaxNs = 5'000'000'000;
+// For an executor that was let go: a device may take its time to free its memory.
+constexpr std::uint64_t kReleaseNs = 5'000'000'000;
 constexpr std::size_t kOutputLineMax = 4096;
 constexpr char kKernelLineMark = '\x1e';
+// The executor's own lines begin so.
+constexpr std::string_view kOwnLine = "kaas-executor: ";
 
 }  // namespace
 
@@ -27,63 +31,104 @@ Supervisor::~Supervisor() {
   }
 }
 
-void Supervisor::want(std::uint32_t domain) {
-  DomainState& state = domains_[domain];
-  if (state.executor == 0 && state.retry == 0) start(domain);
+std::string Supervisor::name_of(Key key) const {
+  return devices_[key.second - 1].id + ", domain " + std::to_string(key.first);
 }
 
-void Supervisor::start(std::uint32_t domain) {
-  DomainState& state = domains_[domain];
+void Supervisor::want(std::uint32_t domain, std::uint32_t place) {
+  State& state = states_[{domain, place}];
+  state.is_wanted = true;
+  if (state.executor == 0 && state.retry == 0) start({domain, place});
+  tell_waiting();
+}
+
+void Supervisor::want_everywhere(std::uint32_t domain) {
+  for (std::uint32_t place = 1; place <= devices_.size(); ++place) want(domain, place);
+}
+
+void Supervisor::unwant(std::uint32_t domain, std::uint32_t place) {
+  State& state = states_[{domain, place}];
+  state.is_wanted = false;
+  state.failures_in_row = 0;
+  if (state.retry != 0) events_.cancel(state.retry);
+  state.retry = 0;
+}
+
+void Supervisor::release(std::uint32_t executor) {
+  const auto child = children_.find(executor);
+  if (child == children_.end()) return;
+  states_[child->second->key].is_wanted = false;
+  child->second->is_released = true;
+  child->second->patience = events_.after(
+      kReleaseNs, [this, executor] { kill(executor, "it did not end when it was let go"); });
+}
+
+void Supervisor::start(Key key) {
+  State& state = states_[key];
   state.retry = 0;
   state.is_ready = false;
+  const DeviceSpec& device = devices_[key.second - 1];
   ExecutorCommand command = command_;
-  command.uid = domain;
+  command.uid = key.first;
+  command.device = device.argument;
+  command.memory_limit_bytes = device.memory_limit_bytes;
   auto process = start_executor(command);
-  if (!process.has_value()) return failed(domain, process.error());
+  if (!process.has_value()) return failed(key, process.error(), false);
   const std::uint32_t executor = next_executor_++;
   auto child = std::make_unique<Child>();
-  child->domain = domain;
+  child->key = key;
   child->process = *std::move(process);
+  const int pid = child->process.pid;
   auto link = std::make_unique<ExecutorLink>(
-      ExecutorIdentity{executor, domain, command.device, child->process.pid},
+      ExecutorIdentity{executor, key.first, key.second, device.id, pid},
       std::move(child->process.endpoints));
   state.executor = executor;
+  watch(executor, std::move(child));
+  // Dispatcher::Command must be copyable.
+  auto shared = std::make_shared<std::unique_ptr<ExecutorLink>>(std::move(link));
+  dispatcher_.post(
+      [shared](Dispatcher& dispatcher) { dispatcher.executor_up(std::move(*shared)); });
+  log_.write(spdlog::level::info, "executor " + std::to_string(executor) + " (" + name_of(key) +
+                                      ") started, process " + std::to_string(pid));
+}
+
+void Supervisor::watch(std::uint32_t executor, std::unique_ptr<Child> child) {
   Child* raw = child.get();
   const auto death =
       events_.watch(child->process.pidfd.get(), [this, executor] { died(executor); });
   const auto output = events_.watch(child->process.log.get(), [this, raw] { read_output(*raw); });
   children_[executor] = std::move(child);
   if (!death.has_value() || !output.has_value()) kill(executor, "no descriptors are left");
-  // Dispatcher::Command must be copyable.
-  auto shared = std::make_shared<std::unique_ptr<ExecutorLink>>(std::move(link));
-  dispatcher_.post(
-      [shared](Dispatcher& dispatcher) { dispatcher.executor_up(std::move(*shared)); });
-  log_.write(spdlog::level::info, "executor " + std::to_string(executor) + " (" + command.device +
-                                      ", domain " + std::to_string(domain) + ") started, process " +
-                                      std::to_string(raw->process.pid));
 }
 
-void Supervisor::failed(std::uint32_t domain, const Status& cause) {
-  DomainState& state = domains_[domain];
-  state.last_cause = cause.message;
+// `is_final`: trying again soon will not help. It is tried again all the same, but who waits is
+// told at once.
+void Supervisor::failed(Key key, const Status& cause, bool is_final) {
+  State& state = states_[key];
   ++state.failures_in_row;
-  log_.write(spdlog::level::err,
-             "executor of domain " + std::to_string(domain) + ": " + cause.message);
-  if (state.failures_in_row >= kFailuresMax) {
-    const Status status{StatusCode::Unavailable,
-                        "no executor can be started (" + cause.message + ")"};
-    dispatcher_.post(
-        [domain, status](Dispatcher& dispatcher) { dispatcher.executor_failed(domain, status); });
+  // A device that can't be had for long would fill the log.
+  const bool is_news = state.failures_in_row <= kFailuresMax || state.last_cause != cause.message;
+  state.last_cause = cause.message;
+  log_.write(is_news ? spdlog::level::err : spdlog::level::debug,
+             "executor of " + name_of(key) + ": " + cause.message);
+  if (is_final || state.failures_in_row >= kFailuresMax) {
+    const Status status{StatusCode::Unavailable, "no executor can be started on " +
+                                                     devices_[key.second - 1].id + " (" +
+                                                     cause.message + ")"};
+    dispatcher_.post([key, status](Dispatcher& dispatcher) {
+      dispatcher.executor_failed(key.first, key.second, status);
+    });
   }
+  if (!state.is_wanted) return;
   const std::uint64_t delay =
       std::min(kBackoffMaxNs, kBackoffNs << std::min(state.failures_in_row, 6u));
-  state.retry = events_.after(delay, [this, domain] { start(domain); });
+  state.retry = events_.after(delay, [this, key] { start(key); });
 }
 
 void Supervisor::ready(std::uint32_t executor) {
   const auto child = children_.find(executor);
   if (child == children_.end()) return;
-  DomainState& state = domains_[child->second->domain];
+  State& state = states_[child->second->key];
   state.is_ready = true;
   state.failures_in_row = 0;
   const auto sealed = seal_executor_segments(child->second->process);
@@ -103,25 +148,61 @@ void Supervisor::died(std::uint32_t executor) {
   children_.erase(found);
   events_.unwatch(child->process.pidfd.get());
   events_.unwatch(child->process.log.get());
+  if (child->patience != 0) events_.cancel(child->patience);
   read_output(*child);  // What it said last.
   if (!child->partial_line.empty()) print_line(*child, child->partial_line);
-  std::string cause = reap(child->process.pid);
-  if (!child->reason.empty()) cause = child->reason;
-  DomainState& state = domains_[child->domain];
+  const ProcessEnd end = reap(child->process.pid);
+  const std::string cause = child->reason.empty() ? end.text : child->reason;
+  State& state = states_[child->key];
   const bool was_ready = state.is_ready;
   state.executor = 0;
   state.is_ready = false;
-  state.last_cause = cause;
-  ++state.restarts;
-  log_.write(spdlog::level::warn, "executor " + std::to_string(executor) + " ended: " + cause);
+  const bool as_asked = child->is_released && child->reason.empty();
+  log_.write(as_asked ? spdlog::level::info : spdlog::level::warn,
+             "executor " + std::to_string(executor) + " (" + name_of(child->key) +
+                 ") ended: " + (as_asked ? "it was let go" : cause));
   dispatcher_.post(
       [executor, cause](Dispatcher& dispatcher) { dispatcher.executor_down(executor, cause); });
-  if (was_ready) {
-    start(child->domain);
-  } else {
-    failed(child->domain,
-           Status{StatusCode::Unavailable, "it ended before it was ready: " + cause});
+  if (child->is_released) {
+    tell_waiting();
+    if (state.is_wanted) start(child->key);  // Again, since.
+    return;
   }
+  ++state.restarts;
+  if (was_ready) {
+    state.last_cause = cause;
+    if (state.is_wanted) start(child->key);
+    return;
+  }
+  const bool is_final = end.exit_status == kExitDeviceUnavailable;
+  const std::string said = child->last_line.empty() ? "" : ": " + child->last_line;
+  failed(child->key,
+         Status{StatusCode::Unavailable, is_final && !said.empty()
+                                             ? child->last_line
+                                             : "it ended before it was ready: " + cause + said},
+         is_final);
+}
+
+void Supervisor::when_gone(std::vector<std::uint32_t> places, std::function<void()> gone) {
+  waiting_.push_back({std::move(places), std::move(gone)});
+  tell_waiting();
+}
+
+bool Supervisor::is_ending(const std::vector<std::uint32_t>& places) const {
+  return std::any_of(children_.begin(), children_.end(), [&](const auto& entry) {
+    const Child& child = *entry.second;
+    // What is not wanted any more is released as soon as the dispatcher hears that it is there.
+    return (child.is_released || !states_.at(child.key).is_wanted) &&
+           std::find(places.begin(), places.end(), child.key.second) != places.end();
+  });
+}
+
+void Supervisor::tell_waiting() {
+  std::vector<Waiting> still;
+  std::vector<Waiting> told;
+  for (Waiting& one : waiting_) (is_ending(one.places) ? still : told).push_back(std::move(one));
+  waiting_ = std::move(still);
+  for (const Waiting& one : told) one.gone();
 }
 
 void Supervisor::read_output(Child& child) {
@@ -145,7 +226,7 @@ void Supervisor::read_output(Child& child) {
 }
 
 // "\x1e<session> <request> <text>", or text that nobody can be named for.
-void Supervisor::print_line(const Child& child, std::string_view line) {
+void Supervisor::print_line(Child& child, std::string_view line) {
   std::uint64_t session = 0;
   std::uint64_t request = 0;
   if (!line.empty() && line.front() == kKernelLineMark) {
@@ -158,7 +239,8 @@ void Supervisor::print_line(const Child& child, std::string_view line) {
       line = line.substr(static_cast<std::size_t>(parsed.ptr + 1 - line.data()));
     }
   }
-  log_.write_kernel_line(child.domain, session, request, std::string(line));
+  child.last_line = line.starts_with(kOwnLine) ? line.substr(kOwnLine.size()) : line;
+  log_.write_kernel_line(child.key.first, session, request, std::string(line));
 }
 
 }  // namespace kaas

@@ -21,7 +21,10 @@ Dispatcher::Dispatcher(DispatcherOptions options, DispatcherHost& host, Store& s
       segments_(segments),
       policy_(std::move(policy)),
       templates_(kTemplatesMax, kTemplateBytesMax),
-      instances_(options_.libraries, kInstancesMax) {}
+      instances_(options_.libraries, kInstancesMax) {
+  KAAS_CHECK(!options_.devices.empty());
+  for (const DeviceSpec& device : options_.devices) devices_.push_back({device, device.name});
+}
 
 Dispatcher::~Dispatcher() {
   while (!sessions_.empty()) {
@@ -55,7 +58,9 @@ std::size_t Dispatcher::step() {
   }
   if (!deadlines_.empty()) expire();
   check_running_limit();
+  if (!suspensions_.empty()) check_suspensions();
   if (pump_due_) pump();
+  if (options_.idle_release_ns != 0) release_idle();
   tell_dropped();
   for (auto& [id, executor] : executors_) executor->link->flush();
   for (auto& [id, session] : sessions_) {
@@ -77,7 +82,11 @@ bool Dispatcher::prepare_to_sleep(std::uint64_t& wake_at_ns) {
     if (options_.running_limit_ns != 0 && !executor->in_flight.empty() && !executor->condemned) {
       at_the_latest(executor->in_flight.front()->started_ns + options_.running_limit_ns);
     }
+    if (options_.idle_release_ns != 0 && is_releasable(*executor)) {
+      at_the_latest(executor->idle_since_ns + options_.idle_release_ns);
+    }
   }
+  for (const Suspension& suspension : suspensions_) at_the_latest(suspension.deadline_ns);
   for (auto& [id, session] : sessions_) {
     for (auto& ring : session->rings) {
       ring->ring.announce();
@@ -145,7 +154,7 @@ void Dispatcher::add_session(std::unique_ptr<Session> session) {
   for (const auto& ring : session->rings) {
     host_.watch(ring->ring.doorbell_descriptor(), session->id, 0);
   }
-  want_executor(session->domain);
+  want_executors(session->domain);
   const std::uint64_t id = session->id;
   sessions_[id] = std::move(session);
 }
@@ -209,6 +218,7 @@ void Dispatcher::tell_dropped() {
     for (const std::uint32_t library : instances_.collect_libraries()) {
       for (auto& [id, executor] : executors_) executor->link->drop_library(library);
     }
+    forget_unused_libraries();
   }
   if (!gone_.load(std::memory_order_relaxed)) return;
   std::vector<std::uint32_t> segments;
@@ -221,7 +231,10 @@ void Dispatcher::tell_dropped() {
   }
   for (auto& [id, executor] : executors_) {
     for (const std::uint32_t segment : segments) executor->link->detach_segment(segment);
-    for (const std::uint64_t version : versions) executor->link->drop_version(version);
+    for (const std::uint64_t version : versions) {
+      executor->link->drop_version(version);
+      executor->used_versions.erase(version);
+    }
   }
 }
 

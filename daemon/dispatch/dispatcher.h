@@ -18,6 +18,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "daemon/dispatch/device_states.h"
 #include "daemon/dispatch/instances.h"
 #include "daemon/dispatch/runs.h"
 #include "daemon/intake/submission.h"
@@ -25,6 +26,7 @@
 #include "daemon/plan/functions.h"
 #include "daemon/plan/template_cache.h"
 #include "daemon/reply/answer.h"
+#include "daemon/schedule/placement.h"
 #include "daemon/schedule/policy.h"
 #include "daemon/session/session.h"
 #include "daemon/store/store.h"
@@ -35,6 +37,8 @@ namespace kaas {
 struct DispatcherOptions {
   std::uint64_t running_limit_ns = 0;     // Of one run on an executor; 0: none.
   std::uint32_t runs_per_executor = 512;  // In flight at most; below kWorkRingSlots.
+  std::uint64_t idle_release_ns = 0;      // Executors without work for so long are ended; 0: none.
+  std::vector<DeviceSpec> devices;        // At least one. A place is an index in it, plus 1.
   LibraryRules libraries;
 };
 
@@ -43,9 +47,13 @@ class DispatcherHost {
  public:
   virtual ~DispatcherHost() = default;
   [[nodiscard]] virtual std::uint64_t now_ns() = 0;
-  // There is work for a domain that has no executor: start one. Called again only after
-  // executor_down or executor_failed for that domain.
-  virtual void want_executor(std::uint32_t domain) = 0;
+  // There is work for a domain that has no executor on this device: start one, and keep one. Called
+  // again only after executor_down, executor_failed, release_executor or unwant_executor.
+  virtual void want_executor(std::uint32_t domain, std::uint32_t place) = 0;
+  // No executor is wanted there any more. One that has been started meanwhile comes as executor_up.
+  virtual void unwant_executor(std::uint32_t domain, std::uint32_t place) = 0;
+  // The executor's link is gone, so its process ends, and must not be started again.
+  virtual void release_executor(std::uint32_t executor) = 0;
   // End this executor's process; executor_down follows.
   virtual void kill_executor(std::uint32_t executor, const std::string& reason) = 0;
   // Its rings work: it has mapped its segments and reported Ready.
@@ -96,8 +104,17 @@ class Dispatcher {
   void executor_up(std::unique_ptr<ExecutorLink> link);
   // `cause` is told to those whose requests can't be tried again.
   void executor_down(std::uint32_t executor, const std::string& cause);
-  // No executor can be started for the domain now.
-  void executor_failed(std::uint32_t domain, const Status& cause);
+  // No executor can be started for the domain on this device now.
+  void executor_failed(std::uint32_t domain, std::uint32_t place, const Status& cause);
+
+  // Ends the executors of the devices that `name` names (devices.cc), so that their memory is free
+  // for others, once what runs there has ended. `done` hears the places when the links are gone.
+  // Fails, with the devices as they were: NotFound, AlreadyExists (under way), InvalidArgument (the
+  // state of libraries would be lost, and not `force`), DeadlineExceeded after `within_ns`.
+  using Suspended = std::function<void(Result<std::vector<std::uint32_t>>)>;
+  void suspend_devices(std::string_view name, std::uint64_t within_ns, bool force, Suspended done);
+  // Takes the devices again. Fails: NotFound.
+  Result<std::vector<std::uint32_t>> resume_devices(std::string_view name);
 
   // Any thread: SegmentRegistry and Store call them.
   void segment_released(std::uint32_t segment) noexcept;
@@ -127,10 +144,18 @@ class Dispatcher {
     std::uint64_t limit_bytes = 0;
     std::uint64_t device_bytes = 0;
     std::uint64_t finished = 0;
+    std::uint64_t idle_since_ns = 0;  // When it had its last work, or was ready.
+    // Large versions that were used there. Only where there are several devices.
+    std::unordered_set<std::uint64_t> used_versions;
   };
   [[nodiscard]] const std::map<std::uint32_t, std::unique_ptr<ExecutorState>>& executors()
       const noexcept {
     return executors_;
+  }
+  [[nodiscard]] const std::vector<DeviceState>& devices() const noexcept { return devices_; }
+  // The domains that have wanted executors, with the state of each place.
+  [[nodiscard]] const std::map<std::uint32_t, std::vector<PlaceState>>& domains() const noexcept {
+    return domains_;
   }
   [[nodiscard]] const RunTable& runs() const noexcept { return runs_; }
   [[nodiscard]] const Policy& policy() const noexcept { return *policy_; }
@@ -189,22 +214,58 @@ class Dispatcher {
   // execute.cc: schedule, execute.
   void enqueue_if_ready(Run& run);
   void pump();
-  bool pump(ExecutorState& executor);
+  bool pump(std::uint32_t domain, std::vector<PlaceState>& places);
+  bool pump_held_back(std::vector<PlaceState>& places);
+  bool find_openings(const std::vector<PlaceState>& places);
+  ExecutorState& choose_executor(const Run& run);
   enum class Dispatched { Sent, Full, Finished };
   Dispatched send(ExecutorState& executor, Run& run);
+  Dispatched send_or_hold(ExecutorState& executor, Run& run);
   Result<bool> lease_outbox(ExecutorState& executor, Run& run);
   Dispatched refuse(ExecutorState& executor, Run& run, const Status& cause);
   static void return_outbox(ExecutorState& executor, Run& run);
   Result<void> locate(ExecutorState& executor, Run& run);
   Result<void> locate_load(const Run& run, const BoundLoad& load);
   Dispatched send_prepare(ExecutorState& executor, Run& run);
-  void want_executor(std::uint32_t domain);
+
+  // devices.cc: which devices there are for a domain, where the state of libraries is, and devices
+  // that are given back.
+  std::vector<PlaceState>& places_of(std::uint32_t domain);
+  [[nodiscard]] bool is_active(std::uint32_t place) const;
+  [[nodiscard]] bool has_several_devices() const noexcept { return devices_.size() > 1; }
+  void want_executors(std::uint32_t domain);
+  void want(std::uint32_t domain, std::uint32_t place);
+  void want_idle(std::uint32_t domain);
+  std::uint32_t home_of(Run& run, std::uint32_t preferred);
+  std::uint32_t choose_home(const Run& run, std::uint32_t preferred);
+  void learn_state(const ExecutorState& executor, PlanInstance& plan, bool stateful);
+  void requeue_plan(std::uint32_t plan);
+  void forget_state(std::uint32_t domain, std::uint32_t place);
+  void forget_unused_libraries();
+  [[nodiscard]] std::size_t libraries_with_state(std::uint32_t place) const;
+  static void remember_use(ExecutorState& executor, const Run& run);
+  [[nodiscard]] static std::uint64_t used_input_bytes(const ExecutorState& executor,
+                                                      const Run& run);
+  Result<std::vector<std::uint32_t>> find_places(std::string_view name) const;
+  void begin_suspension(const std::vector<std::uint32_t>& places);
+  void check_suspensions();
+  bool finish_suspension(const Suspension& suspension);
+  void refuse_suspension(Suspension suspension, const Status& cause);
+  [[nodiscard]] std::string what_runs_on(const std::vector<std::uint32_t>& places) const;
+  [[nodiscard]] bool is_releasable(const ExecutorState& executor) const;
+  void release_idle();
+  void release(std::uint32_t executor);
+  void take_back_held(ExecutorState& executor);
+  void requeue_all();
 
   // reports.cc: reports, settle.
   std::size_t take_reports(ExecutorState& executor);
   bool handle_report(ExecutorState& executor, const wire::ReportItem& report);
+  void executor_ready(ExecutorState& executor, const wire::Ready& report);
   bool run_done(ExecutorState& executor, const wire::RunDone& report);
   bool plan_loaded(ExecutorState& executor, const wire::PlanLoaded& report);
+  [[nodiscard]] std::shared_ptr<PlanInstance> find_plan(const ExecutorState& executor,
+                                                        std::uint32_t plan) const;
   bool library_loaded(ExecutorState& executor, const wire::LibraryLoaded& report);
   void settle(Run& run, const Status* failure, const wire::RunDone* report);
   Result<void> publish(Run& run, ExecutorState* executor);
@@ -245,7 +306,10 @@ class Dispatcher {
 
   std::map<std::uint64_t, std::unique_ptr<Session>> sessions_;
   std::map<std::uint32_t, std::unique_ptr<ExecutorState>> executors_;
-  std::unordered_set<std::uint32_t> wanted_domains_;
+  std::vector<DeviceState> devices_;                          // By place - 1.
+  std::map<std::uint32_t, std::vector<PlaceState>> domains_;  // By place - 1.
+  std::map<std::pair<std::uint32_t, std::uint32_t>, LibraryState> library_states_;  // Domain, id.
+  std::vector<Suspension> suspensions_;
   std::multimap<std::uint64_t, std::uint64_t> deadlines_;  // When, run number.
   std::size_t stalled_tokens_ = 0;  // Rings that wait for a donated descriptor.
   std::vector<std::pair<std::uint64_t, std::uint32_t>> resumable_;  // (session, ring).
@@ -261,6 +325,10 @@ class Dispatcher {
   std::vector<SegmentRef> read_segments_;
   std::vector<SegmentRef> once_segments_;
   std::vector<std::uint64_t> after_;
+  std::vector<std::uint32_t> in_flight_places_;  // Scratch of enqueue_if_ready().
+  std::vector<ExecutorState*> open_;             // Scratch of pump().
+  std::vector<std::uint32_t> open_places_;
+  std::vector<PlaceView> views_;
 
   std::mutex mailbox_mutex_;
   std::vector<Command> mailbox_;           // Guarded by mailbox_mutex_.

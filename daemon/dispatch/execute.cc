@@ -5,62 +5,117 @@
 
 namespace kaas {
 
-// A run may go to the policy when everything it depends on is settled, or in flight on one
-// executor: that executor then keeps the order.
+// A run may go to the policy when everything it depends on is settled, or in flight on one device:
+// its executor then keeps the order.
 void Dispatcher::enqueue_if_ready(Run& run) {
   if (run.state != Run::State::Waiting) return;
-  std::uint32_t executor = 0;
+  in_flight_places_.clear();
   for (const Run* earlier : run.depends_on) {
     if (earlier->state != Run::State::InFlight) return;
-    if (executor != 0 && executor != earlier->executor) return;
-    executor = earlier->executor;
+    const auto executor = executors_.find(earlier->executor);
+    KAAS_CHECK(executor != executors_.end());
+    in_flight_places_.push_back(executor->second->link->identity().place);
   }
+  const std::uint32_t first = in_flight_places_.empty() ? kAnyPlace : in_flight_places_.front();
+  const auto place = tied_place({in_flight_places_, home_of(run, first)});
+  // It is looked at again when something that it waits for has ended, or the device's suspension.
+  if (!place || (*place != kAnyPlace && !is_active(*place))) return;
   run.state = Run::State::Queued;
-  policy_->add({run.number, run.options.priority, run.domain, run.session_id, executor,
+  run.place = *place;
+  policy_->add({run.number, run.options.priority, run.domain, run.session_id, run.place,
                 run.plan->plan->working_set_bytes});
   pump_due_ = true;
-  want_executor(run.domain);
-}
-
-void Dispatcher::want_executor(std::uint32_t domain) {
-  const bool exists = std::any_of(executors_.begin(), executors_.end(), [&](const auto& entry) {
-    return entry.second->link->identity().domain == domain;
-  });
-  if (exists || !wanted_domains_.insert(domain).second) return;
-  host_.want_executor(domain);
+  want_executors(run.domain);
 }
 
 void Dispatcher::pump() {
   pump_due_ = false;
-  for (auto& [id, executor] : executors_) {
-    if (executor->link->ready() && !pump(*executor)) pump_due_ = true;
+  for (auto& [domain, places] : domains_) {
+    if (!pump(domain, places)) pump_due_ = true;
   }
 }
 
-// Sends what the policy gives until the executor has no room. False: it must be tried again.
-bool Dispatcher::pump(ExecutorState& executor) {
-  for (;;) {
-    // A run that an executor died with goes alone, so that it can be told from the others.
-    if (executor.alone || executor.in_flight.size() >= options_.runs_per_executor) return true;
+// Sends what the policy gives until no executor of the domain has room. False: it must be tried
+// again.
+bool Dispatcher::pump(std::uint32_t domain, std::vector<PlaceState>& places) {
+  bool all_sent = pump_held_back(places);
+  while (find_openings(places)) {
+    const auto next = policy_->take({domain, open_places_});
+    if (!next) break;
+    Run* run = runs_.find(*next);
+    KAAS_CHECK(run != nullptr);
+    ExecutorState& executor = choose_executor(*run);
+    // All are busy: one that was ended because it was not needed is needed now.
+    if (executor.in_flight.size() > kAffinityLead) want_idle(domain);
+    if (send_or_hold(executor, *run) == Dispatched::Full) all_sent = false;
+  }
+  return all_sent;
+}
+
+// Those that had no room before. False: one has none yet and no report will say that there is.
+bool Dispatcher::pump_held_back(std::vector<PlaceState>& places) {
+  bool all_sent = true;
+  for (const PlaceState& place : places) {
+    const auto found = executors_.find(place.executor);
+    if (found == executors_.end() || found->second->held_back == nullptr) continue;
+    ExecutorState& executor = *found->second;
+    if (executor.alone || executor.in_flight.size() >= options_.runs_per_executor) continue;
     Run* run = executor.held_back;
     executor.held_back = nullptr;
-    if (run == nullptr) {
-      const auto next =
-          policy_->take({executor.link->identity().executor, executor.link->identity().domain,
-                         static_cast<std::uint32_t>(executor.in_flight.size())});
-      if (!next) return true;
-      run = runs_.find(*next);
-      KAAS_CHECK(run != nullptr);
-    }
-    if (run->strikes > 0 && !executor.in_flight.empty()) {
-      executor.held_back = run;
-      return true;
-    }
-    if (send(executor, *run) == Dispatched::Full) {
-      executor.held_back = run;
-      return false;
-    }
+    if (send_or_hold(executor, *run) == Dispatched::Full) all_sent = false;
   }
+  return all_sent;
+}
+
+// Where one more run may be sent; false: nowhere.
+bool Dispatcher::find_openings(const std::vector<PlaceState>& places) {
+  open_.clear();
+  open_places_.clear();
+  for (std::uint32_t place = 1; place <= places.size(); ++place) {
+    const auto found = executors_.find(places[place - 1].executor);
+    if (found == executors_.end() || !is_active(place)) continue;
+    ExecutorState& executor = *found->second;
+    // A run that an executor died with goes alone, so that it can be told from the others.
+    if (!executor.link->ready() || executor.alone || executor.held_back != nullptr ||
+        executor.in_flight.size() >= options_.runs_per_executor) {
+      continue;
+    }
+    open_.push_back(&executor);
+    open_places_.push_back(place);
+  }
+  return !open_.empty();
+}
+
+// Of those that are open, the one that the run goes to.
+Dispatcher::ExecutorState& Dispatcher::choose_executor(const Run& run) {
+  if (run.place != kAnyPlace) {
+    const auto own = std::find(open_places_.begin(), open_places_.end(), run.place);
+    KAAS_CHECK(own != open_places_.end());
+    return *open_[static_cast<std::size_t>(own - open_places_.begin())];
+  }
+  if (open_.size() == 1) return *open_.front();
+  views_.clear();
+  for (const ExecutorState* executor : open_) {
+    // One that must go alone goes where nothing has to end first.
+    PlaceView view{static_cast<std::uint32_t>(executor->in_flight.size()), false, 0};
+    if (run.strikes == 0) {
+      view.has_plan = executor->link->knows_plan(run.plan->id);
+      view.input_bytes = used_input_bytes(*executor, run);
+    }
+    views_.push_back(view);
+  }
+  return *open_[choose_place(views_)];
+}
+
+// Full: the run is the executor's next one. It goes when there is room.
+Dispatcher::Dispatched Dispatcher::send_or_hold(ExecutorState& executor, Run& run) {
+  if (run.strikes > 0 && !executor.in_flight.empty()) {
+    executor.held_back = &run;
+    return Dispatched::Finished;  // The end of another one will say that there is room.
+  }
+  const Dispatched outcome = send(executor, run);
+  if (outcome == Dispatched::Full) executor.held_back = &run;
+  return outcome;
 }
 
 Dispatcher::Dispatched Dispatcher::send(ExecutorState& executor, Run& run) {
@@ -102,6 +157,7 @@ Dispatcher::Dispatched Dispatcher::send(ExecutorState& executor, Run& run) {
   run.executor = executor.link->identity().executor;
   executor.in_flight.push_back(&run);
   executor.alone = run.strikes > 0;
+  if (has_several_devices()) remember_use(executor, run);
   if (options_.running_limit_ns != 0) run.started_ns = step_ns_;
   for (std::size_t i = 0; i < run.dependents.size(); ++i) enqueue_if_ready(*run.dependents[i]);
   return Dispatched::Sent;

@@ -97,10 +97,18 @@ void Dispatcher::close_session(std::uint64_t session_id, const Status& reason) {
 
 void Dispatcher::executor_up(std::unique_ptr<ExecutorLink> link) {
   const ExecutorIdentity identity = link->identity();
-  wanted_domains_.erase(identity.domain);
+  PlaceState& place = places_of(identity.domain)[identity.place - 1];
+  if (!is_active(identity.place)) {  // It was wanted before the device was suspended.
+    place.given_back = true;
+    return host_.release_executor(identity.executor);
+  }
+  KAAS_CHECK(place.executor == 0);
+  place = PlaceState{};
+  place.executor = identity.executor;
   host_.watch(link->doorbell_descriptor(), 0, identity.executor);
   auto state = std::make_unique<ExecutorState>();
   state->link = std::move(link);
+  state->idle_since_ns = step_ns_;
   executors_[identity.executor] = std::move(state);
   pump_due_ = true;
 }
@@ -114,12 +122,12 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
   }
   const std::unique_ptr<ExecutorState> executor = std::move(found->second);
   executors_.erase(found);
+  const ExecutorIdentity& identity = executor->link->identity();
+  places_of(identity.domain)[identity.place - 1].executor = 0;
+  forget_state(identity.domain, identity.place);
   host_.unwatch(executor->link->doorbell_descriptor());
-  if (executor->held_back != nullptr) {
-    executor->held_back->state = Run::State::Waiting;
-    enqueue_if_ready(*executor->held_back);
-  }
   // All are taken back before any is ended or tried again: ending one may start its dependents.
+  if (executor->held_back != nullptr) executor->held_back->state = Run::State::Waiting;
   for (Run* run : executor->in_flight) {
     run->state = Run::State::Waiting;
     run->executor = 0;
@@ -133,7 +141,7 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
     if (run == nullptr) continue;
     after_death(*run, numbers.size() == 1, executor->over_limit, cause);
   }
-  requeue_domain(executor->link->identity().domain);
+  requeue_domain(identity.domain);
 }
 
 // A run whose executor died with it in flight: tried again alone, or ended with the cause.
@@ -181,8 +189,18 @@ void Dispatcher::requeue_domain(std::uint32_t domain) {
   for (Run* run : waiting) enqueue_if_ready(*run);
 }
 
-void Dispatcher::executor_failed(std::uint32_t domain, const Status& cause) {
-  wanted_domains_.erase(domain);
+void Dispatcher::executor_failed(std::uint32_t domain, std::uint32_t place_number,
+                                 const Status& cause) {
+  auto& places = places_of(domain);
+  PlaceState& place = places[place_number - 1];
+  if (place.executor != 0 || !is_active(place_number)) return;  // It was overtaken.
+  place.wanted = false;
+  place.failed = true;
+  forget_state(domain, place_number);
+  const bool others = std::any_of(places.begin(), places.end(), [](const PlaceState& other) {
+    return other.executor != 0 || other.wanted || other.idle;
+  });
+  if (others) return requeue_domain(domain);
   std::vector<std::uint64_t> numbers;
   runs_.for_each([&](const Run& run) {
     if (run.domain == domain && run.state != Run::State::InFlight) numbers.push_back(run.number);

@@ -52,6 +52,7 @@ std::shared_ptr<PlanInstance> Instances::derive(const PlanInstance& instance,
   derived->libraries = instance.libraries;
   derived->kernel_library = instance.kernel_library;
   derived->stateful = instance.stateful;
+  derived->stateless = instance.stateless;
   return derived;
 }
 

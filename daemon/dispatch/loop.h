@@ -15,7 +15,9 @@ namespace kaas {
 
 // What the loop passes on to the control thread. Called on the dispatcher thread; must not block.
 struct LoopEvents {
-  std::function<void(std::uint32_t domain)> want_executor;
+  std::function<void(std::uint32_t domain, std::uint32_t place)> want_executor;
+  std::function<void(std::uint32_t domain, std::uint32_t place)> unwant_executor;
+  std::function<void(std::uint32_t executor)> release_executor;
   std::function<void(std::uint32_t executor, const std::string& reason)> kill_executor;
   std::function<void(std::uint32_t executor)> executor_ready;
   std::function<void(std::uint64_t session, const Status& reason)> session_closed;
@@ -34,7 +36,13 @@ class DispatcherLoop final : public DispatcherHost {
   void wake() const noexcept;
 
   [[nodiscard]] std::uint64_t now_ns() override;
-  void want_executor(std::uint32_t domain) override { events_.want_executor(domain); }
+  void want_executor(std::uint32_t domain, std::uint32_t place) override {
+    events_.want_executor(domain, place);
+  }
+  void unwant_executor(std::uint32_t domain, std::uint32_t place) override {
+    events_.unwant_executor(domain, place);
+  }
+  void release_executor(std::uint32_t executor) override { events_.release_executor(executor); }
   void kill_executor(std::uint32_t executor, const std::string& reason) override {
     events_.kill_executor(executor, reason);
   }

@@ -48,10 +48,7 @@ bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& 
   switch (item.report_type()) {
     case wire::Report::Ready:
       if (executor.link->ready()) return false;
-      executor.device_bytes = item.report_as_Ready()->device_bytes();
-      executor.link->mark_ready();
-      host_.executor_ready(executor.link->identity().executor);
-      pump_due_ = true;
+      executor_ready(executor, *item.report_as_Ready());
       return true;
     case wire::Report::RunDone:
       return run_done(executor, *item.report_as_RunDone());
@@ -72,6 +69,17 @@ bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& 
       break;
   }
   return false;
+}
+
+void Dispatcher::executor_ready(ExecutorState& executor, const wire::Ready& report) {
+  const ExecutorIdentity& identity = executor.link->identity();
+  executor.device_bytes = report.device_bytes();
+  executor.idle_since_ns = step_ns_;
+  executor.link->mark_ready();
+  const std::string_view name = view(report.device()).substr(0, kNameBytesMax);
+  if (!name.empty()) devices_[identity.place - 1].name = name;
+  host_.executor_ready(identity.executor);
+  pump_due_ = true;
 }
 
 bool Dispatcher::library_loaded(ExecutorState& executor, const wire::LibraryLoaded& report) {
@@ -112,16 +120,27 @@ bool Dispatcher::plan_loaded(ExecutorState& executor, const wire::PlanLoaded& re
     instances_.forget_plan(report.plan());
   }
   const Status failure = status_of(report.code(), report.message());
+  const std::shared_ptr<PlanInstance> plan = find_plan(executor, report.plan());
+  if (plan != nullptr && (report.code() == wire::StatusCode::Ok || report.stateful())) {
+    learn_state(executor, *plan, report.stateful());
+  }
   for (Run* run : waiting) {
-    run->plan->stateful = run->plan->stateful || report.stateful();
     settle(*run, report.code() == wire::StatusCode::Ok ? nullptr : &failure, nullptr);
   }
-  if (report.stateful()) {
-    runs_.for_each([&](Run& run) {
-      if (run.plan->id == report.plan()) run.plan->stateful = true;
-    });
-  }
   return true;
+}
+
+// By its number, if a run still names it: most likely one of those that are in flight there.
+std::shared_ptr<PlanInstance> Dispatcher::find_plan(const ExecutorState& executor,
+                                                    std::uint32_t plan) const {
+  for (const Run* run : executor.in_flight) {
+    if (run->plan->id == plan) return run->plan;
+  }
+  std::shared_ptr<PlanInstance> found;
+  runs_.for_each([&](const Run& run) {
+    if (run.plan->id == plan) found = run.plan;
+  });
+  return found;
 }
 
 bool Dispatcher::run_done(ExecutorState& executor, const wire::RunDone& report) {
@@ -153,6 +172,7 @@ void Dispatcher::settle(Run& run, const Status* failure, const wire::RunDone* re
     if (was_first && !in_flight.empty()) in_flight.front()->started_ns = step_ns_;
     if (run.strikes > 0) executor->alone = false;
     ++executor->finished;
+    executor->idle_since_ns = step_ns_;
     pump_due_ = true;
   }
   // It may have been queued since its executor ended: by the end of what it waited for.

@@ -69,6 +69,7 @@ class RunTable {
     run.state = Run::State::Waiting;
     run.answered = false;
     run.strikes = run.executor = run.prepared_plan = 0;
+    run.place = kAnyPlace;
     run.session = nullptr;
     run.accepted_ns = run.decoded_ns = run.planned_ns = run.sent_ns = run.reported_ns = 0;
     run.started_ns = 0;

@@ -39,7 +39,9 @@ struct PlanInstance {
   std::vector<std::shared_ptr<const LibraryVersion>> libraries;  // Distinct.
   std::vector<std::uint16_t> kernel_library;  // Index in `libraries`, per kernel.
   bool stateful = false;  // An executor said that a kernel in it keeps state: not replayable.
-  bool failed = false;    // An executor refused it; a later request makes a new instance.
+  // Executors have said of all its kernels that they keep no state. False: at least of one unknown.
+  bool stateless = false;
+  bool failed = false;  // An executor refused it; a later request makes a new instance.
   // Versions of the template's own inline inputs, by buffer; made at the first run.
   std::vector<VersionRef> inline_versions;
 };

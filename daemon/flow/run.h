@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "daemon/flow/bound.h"
+#include "daemon/flow/device.h"
 #include "daemon/flow/plan_instance.h"
 #include "daemon/flow/request.h"
 #include "schema/ipc/result.h"
@@ -27,7 +28,7 @@ struct DeferredRead {
 
 // States, with who moves them:
 //
-//   Waiting --all it depends on is settled, or in flight on one executor--> Queued (policy)
+//   Waiting --all it depends on is settled, or in flight on one device--> Queued (policy)
 //   Queued --an executor has room--> InFlight
 //   InFlight --RunDone--> settled, answered, gone
 //   InFlight --executor died, replayable--> Waiting
@@ -61,6 +62,7 @@ struct Run {
   // Those who asked for its cancellation and wait to hear whether it came in time.
   std::vector<std::function<void(const Result<void>&)>> cancels;
 
+  std::uint32_t place = kAnyPlace;            // Queued: the only one it may go to, or any.
   std::uint32_t executor = 0;                 // InFlight: where. Else 0.
   std::vector<std::uint64_t> outbox_offsets;  // InFlight: per store; kNoOutbox: none.
 

@@ -8,13 +8,13 @@
 namespace kaas {
 namespace {
 
-// A queue a (domain, executor) and priority, so that taking never looks at runs that can't go.
+// A queue a (domain, place) and priority, so that taking never looks at runs that can't go.
 // Removed runs stay in their queue until their turn, as entries that `waiting_` does not know.
 class FifoPolicy final : public Policy {
  public:
   void add(const Candidate& candidate) override {
     KAAS_CHECK(waiting_.try_emplace(candidate.run, next_order_).second);
-    const Target target{candidate.domain, candidate.executor};
+    const Target target{candidate.domain, candidate.place};
     auto found = queues_.find(target);
     if (found == queues_.end()) {
       drop_empty();
@@ -23,13 +23,14 @@ class FifoPolicy final : public Policy {
     found->second[candidate.priority].push_back({next_order_++, candidate.run});
   }
 
-  std::optional<std::uint64_t> take(const ExecutorView& executor) override {
-    if (waiting_.empty()) return std::nullopt;
-    Queue* free = best({executor.domain, 0});
-    Queue* bound = executor.executor == 0 ? nullptr : best({executor.domain, executor.executor});
-    Queue* chosen = free;
-    if (free == nullptr || (bound != nullptr && before(*bound, *free))) chosen = bound;
-    if (chosen == nullptr) return std::nullopt;
+  std::optional<std::uint64_t> take(const Openings& openings) override {
+    if (waiting_.empty() || openings.places.empty()) return std::nullopt;
+    std::optional<Queue> chosen = best({openings.domain, kAnyPlace});
+    for (const std::uint32_t place : openings.places) {
+      const std::optional<Queue> bound = best({openings.domain, place});
+      if (bound && (!chosen || before(*bound, *chosen))) chosen = bound;
+    }
+    if (!chosen) return std::nullopt;
     const std::uint64_t run = chosen->runs->front().run;
     chosen->runs->pop_front();
     waiting_.erase(run);
@@ -56,8 +57,8 @@ class FifoPolicy final : public Policy {
     return found != waiting_.end() && found->second == entry.order;
   }
 
-  // Executors come and go, and queues with them: what is left of the gone ones is dropped when a
-  // new one is made.
+  // Domains come and go, and queues with them: what is left of the gone ones is dropped when a new
+  // one is made.
   void drop_empty() {
     for (auto target = queues_.begin(); target != queues_.end();) {
       auto& by_priority = target->second;
@@ -75,24 +76,19 @@ class FifoPolicy final : public Policy {
   }
 
   // The first queue of a target that holds a waiting run; drops what was removed on the way.
-  Queue* best(const Target& target) {
+  std::optional<Queue> best(const Target& target) {
     const auto found = queues_.find(target);
-    if (found == queues_.end()) return nullptr;
-    Queue& result = target.second == 0 ? free_ : bound_;
+    if (found == queues_.end()) return std::nullopt;
     for (auto& [priority, runs] : found->second) {
       while (!runs.empty() && !is_waiting(runs.front())) runs.pop_front();
-      if (runs.empty()) continue;
-      result = {priority, &runs};
-      return &result;
+      if (!runs.empty()) return Queue{priority, &runs};
     }
-    return nullptr;
+    return std::nullopt;
   }
 
   std::map<Target, ByPriority> queues_;
   std::unordered_map<std::uint64_t, std::uint64_t> waiting_;  // By run: its entry's order.
   std::uint64_t next_order_ = 0;
-  Queue free_{};
-  Queue bound_{};
 };
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "daemon/flow/device.h"
 #include "daemon/flow/plan_instance.h"
 #include "daemon/flow/segments.h"
 #include "daemon/supervise/outbox.h"
@@ -38,7 +39,8 @@ struct ExecutorEndpoints {
 struct ExecutorIdentity {
   std::uint32_t executor = 0;  // kaasd's number, never reused.
   std::uint32_t domain = 0;    // Trust domain.
-  std::string device;          // "host".
+  std::uint32_t place = 0;     // Of its device.
+  std::string device;          // The device's id.
   int pid = 0;
 };
 

@@ -190,18 +190,19 @@ void kill_process(const Descriptor& pidfd, int signal) noexcept {
   ::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0);
 }
 
-std::string reap(pid_t pid) {
+ProcessEnd reap(pid_t pid) {
   int status = 0;
   pid_t reaped = 0;
   do {
     reaped = ::waitpid(pid, &status, 0);
   } while (reaped < 0 && errno == EINTR);
-  if (reaped < 0) return "unknown cause";
+  if (reaped < 0) return {"unknown cause", -1};
   if (WIFSIGNALED(status)) {
-    return "signal " + std::to_string(WTERMSIG(status)) + " (" + ::strsignal(WTERMSIG(status)) +
-           ")";
+    return {
+        "signal " + std::to_string(WTERMSIG(status)) + " (" + ::strsignal(WTERMSIG(status)) + ")",
+        -1};
   }
-  return "exit status " + std::to_string(WEXITSTATUS(status));
+  return {"exit status " + std::to_string(WEXITSTATUS(status)), WEXITSTATUS(status)};
 }
 
 }  // namespace kaas

@@ -42,7 +42,17 @@ Result<void> seal_executor_segments(const ExecutorProcess& process);
 // Ends a process by its pidfd: a pid could be another's by now.
 void kill_process(const Descriptor& pidfd, int signal) noexcept;
 
-// Reaps a child that has ended and says how: "signal 11 (Segmentation fault)", "exit status 1".
-std::string reap(pid_t pid);
+// The exit status by which an executor says that its device can't be had now; its last line says
+// why.
+inline constexpr int kExitDeviceUnavailable = 3;
+
+// How a process ended.
+struct ProcessEnd {
+  std::string text;      // "signal 11 (Segmentation fault)", "exit status 1".
+  int exit_status = -1;  // -1: by a signal, or unknown.
+};
+
+// Reaps a child that has ended.
+ProcessEnd reap(pid_t pid);
 
 }  // namespace kaas

@@ -36,10 +36,14 @@ TEST(Simulation, WorkIsDoneAndFaultsHappen) {
     sum.ok += one.ok;
     sum.failed += one.failed;
     sum.executor_deaths += one.executor_deaths;
+    sum.suspensions += one.suspensions;
+    sum.releases += one.releases;
   }
   EXPECT_GT(sum.ok, 500u);
   EXPECT_GT(sum.failed, 100u);
   EXPECT_GT(sum.executor_deaths, 5u);
+  EXPECT_GT(sum.suspensions, 5u);
+  EXPECT_GT(sum.releases, 5u);
 }
 
 // --- What the model takes and what it does not --------------------------------------------------

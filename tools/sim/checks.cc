@@ -32,6 +32,11 @@ std::string check_run(const Run& run, const Dispatcher& dispatcher) {
     if (executor == dispatcher.executors().end() || !has(executor->second->in_flight, &run)) {
       return name(run) + " is in flight nowhere";
     }
+    for (const Run* earlier : run.depends_on) {
+      if (earlier->executor != run.executor) {
+        return name(run) + " waits for " + name(*earlier) + ", which is not on its executor";
+      }
+    }
   } else if (!run.outbox_offsets.empty()) {
     return name(run) + " holds a part of an outbox and is not in flight";
   }
@@ -59,6 +64,28 @@ std::string check_executor(const Dispatcher::ExecutorState& state) {
   return {};
 }
 
+std::string check_devices(const Dispatcher& dispatcher) {
+  const auto& devices = dispatcher.devices();
+  for (const auto& [domain, places] : dispatcher.domains()) {
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      const bool is_there = places[i].executor != 0;
+      if (is_there && dispatcher.executors().count(places[i].executor) == 0) {
+        return "the executor of a place is gone";
+      }
+      if (devices[i].state == DeviceState::State::Suspended && (is_there || places[i].wanted)) {
+        return "device " + devices[i].spec.id + " is suspended and has an executor";
+      }
+    }
+  }
+  for (const auto& [number, state] : dispatcher.executors()) {
+    const ExecutorIdentity& identity = state->link->identity();
+    if (dispatcher.domains().at(identity.domain)[identity.place - 1].executor != number) {
+      return "executor " + std::to_string(number) + " is not where its place says";
+    }
+  }
+  return {};
+}
+
 std::string check_ring(const RingState& ring, const Dispatcher& dispatcher) {
   if (ring.stalled_on != 0 && ring.stalled_message.empty()) return "a ring stalls on nothing";
   for (const auto& [key, write] : ring.pending) {
@@ -80,8 +107,14 @@ std::string check_state(World& world) {
   std::size_t held = 0;
   dispatcher.runs().for_each([&](const Run& run) {
     if (fault.empty()) fault = check_run(run, dispatcher);
-    if (run.state == Run::State::Queued) ++queued;
+    if (run.state != Run::State::Queued) return;
+    ++queued;
+    if (run.place != kAnyPlace &&
+        dispatcher.devices()[run.place - 1].state != DeviceState::State::Active) {
+      fault = name(run) + " is queued for a device that takes nothing";
+    }
   });
+  if (fault.empty()) fault = check_devices(dispatcher);
   for (const auto& [number, state] : dispatcher.executors()) {
     if (fault.empty()) fault = check_executor(*state);
     if (state->held_back != nullptr) ++held;

@@ -47,6 +47,7 @@ class SimExecutor {
   [[nodiscard]] FakeDevice& device() noexcept { return *device_; }
   [[nodiscard]] std::uint32_t number() const noexcept { return identity_.executor; }
   [[nodiscard]] std::uint32_t domain() const noexcept { return identity_.domain; }
+  [[nodiscard]] std::uint32_t place() const noexcept { return identity_.place; }
   // The report segment, which an executor may fill with anything.
   [[nodiscard]] RingView report() const noexcept { return RingView::at(report_.data(), geometry_); }
   [[nodiscard]] RingView work() const noexcept { return RingView::at(work_.data(), geometry_); }

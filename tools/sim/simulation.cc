@@ -38,6 +38,8 @@ WorldOptions draw_world(Random& random, Faults& faults) {
     faults.store_is_small = true;
   }
   if (random.one_in(4)) options.executor.outbox_bytes = 256u << 10;
+  if (random.one_in(2)) options.devices = static_cast<std::uint32_t>(random.between(2, 3));
+  if (random.one_in(4)) options.idle_release_ns = 20'000 + random.below(500'000);
   return options;
 }
 
@@ -58,6 +60,7 @@ class Simulation {
     result_.failure = failure_;
     result_.trace_hash = trace_.hash();
     result_.executor_deaths = faults_.executor_deaths;
+    result_.releases = world_.released.size();
     for (const auto& client : honest_) count(*client);
     return result_;
   }
@@ -171,16 +174,17 @@ class Simulation {
   }
   bool start_wanted(bool may_refuse) {
     if (world_.wanted.empty()) return false;
-    const std::uint32_t domain = world_.wanted.front();
+    const auto [domain, place] = world_.wanted.front();
     world_.wanted.erase(world_.wanted.begin());
     wake_kaasd();
     if (may_refuse && random_.one_in(6)) {
       trace_.add("no executor for " + std::to_string(domain));
       ++faults_.executors_refused;
-      world_.dispatcher().executor_failed(domain, {StatusCode::Unavailable, "none can be started"});
+      world_.dispatcher().executor_failed(domain, place,
+                                          {StatusCode::Unavailable, "none can be started"});
       return true;
     }
-    SimExecutor& executor = world_.start_executor(domain);
+    SimExecutor& executor = world_.start_executor(domain, place);
     trace_.add("executor " + std::to_string(executor.number()) + " starts");
     return true;
   }
@@ -236,7 +240,7 @@ class Simulation {
 
   void fault() {
     SimExecutor* executor = any_executor();
-    switch (random_.below(7)) {
+    switch (random_.below(9)) {
       case 0:
         if (executor != nullptr) end_executor(executor->number(), "signal 9 (Killed)");
         break;
@@ -259,18 +263,46 @@ class Simulation {
       case 5:
         if (liars_.size() < kLiarsMax) connect_liar();
         break;
+      case 6:
+        suspend();
+        break;
+      case 7:
+        resume(world_.dispatcher().devices()[any_device()].spec.id);
+        break;
       default:
         if (executor == nullptr || executor->domain() != kLiarUid) break;
+        // One that was let go has no reader any more.
+        if (world_.dispatcher().executors().count(executor->number()) == 0) break;
         trace_.add("executor " + std::to_string(executor->number()) + " reports " +
                    lie(*executor, world_.dispatcher(), random_));
         break;
     }
   }
 
+  std::size_t any_device() { return random_.below(world_.dispatcher().devices().size()); }
+  // Nobody may notice but by waiting. Liars' requests may never end.
+  void suspend() {
+    wake_kaasd();
+    const std::string id =
+        random_.one_in(4) ? "all" : world_.dispatcher().devices()[any_device()].spec.id;
+    const bool force = random_.one_in(2);
+    trace_.add("suspend " + id);
+    world_.dispatcher().suspend_devices(id, random_.below(300'000), force, [this](auto places) {
+      trace_.add(places.has_value() ? "suspended" : "not suspended: " + places.error().message);
+      if (places.has_value()) ++result_.suspensions;
+    });
+  }
+  void resume(const std::string& id) {
+    wake_kaasd();
+    trace_.add("resume " + id);
+    if (!world_.dispatcher().resume_devices(id).has_value()) fail("no device " + id);
+  }
+
   // No more faults: everybody who is alive and honest gets all answers, woken by nothing but the
   // doorbells and words.
   void finish() {
     trace_.add("finish");
+    resume("all");
     for (auto& liar : liars_) liar->client().hang_up();
     std::vector<std::uint32_t> lying;
     for (auto& [number, executor] : world_.executors()) {
@@ -292,7 +324,7 @@ class Simulation {
     for (int quiet = 0; quiet < 3 && failure_.empty();) {
       bool busy = do_chores();
       // The liars' work may wait for ever: nobody starts an executor for them any more.
-      std::erase(world_.wanted, kLiarUid);
+      std::erase_if(world_.wanted, [](const auto& one) { return one.domain == kLiarUid; });
       busy = start_wanted(false) || busy;
       busy = step_kaasd(true) || busy;
       for (auto& [number, executor] : world_.executors()) busy = step_executor(*executor) || busy;

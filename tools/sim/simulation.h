@@ -21,6 +21,8 @@ struct SimulationResult {
   std::uint64_t ok = 0;
   std::uint64_t failed = 0;
   std::uint64_t executor_deaths = 0;
+  std::uint64_t suspensions = 0;
+  std::uint64_t releases = 0;  // Executors that were let go.
   std::uint64_t sessions = 0;
 };
 

@@ -40,6 +40,11 @@ World::World(const WorldOptions& options) : options_(options), folder_(make_libr
   DispatcherOptions dispatching;
   dispatching.running_limit_ns = options.running_limit_ns;
   dispatching.runs_per_executor = options.runs_per_executor;
+  dispatching.idle_release_ns = options.idle_release_ns;
+  for (std::uint32_t device = 0; device < options.devices; ++device) {
+    const std::string id = "fake-" + std::to_string(device);
+    dispatching.devices.push_back({id, "fake", id, 0});
+  }
   dispatching.libraries.search_path = {folder_};
   dispatcher_ = std::make_unique<Dispatcher>(std::move(dispatching), *this, *store_, *segments_,
                                              make_fifo_policy());
@@ -108,19 +113,39 @@ void World::hang_up(SimClient& client) {
   dispatcher_->doorbell(client.session(), 0);
 }
 
-SimExecutor& World::start_executor(std::uint32_t domain) {
+SimExecutor& World::start_executor(std::uint32_t domain, std::uint32_t place) {
+  unwant_executor(domain, place);
   const std::uint32_t number = next_executor_++;
   std::unique_ptr<ExecutorLink> link;
-  auto executor = SimExecutor::create(options_.executor,
-                                      {number, domain, "fake", static_cast<int>(number)}, link);
+  auto executor = SimExecutor::create(
+      options_.executor, {number, domain, place, "fake", static_cast<int>(number)}, link);
+  SimExecutor& started = *(executors_[number] = std::move(executor));
+  started.loop().report_ready();
   dispatcher_->executor_up(std::move(link));
-  executor->loop().report_ready();
-  return *(executors_[number] = std::move(executor));
+  return started;
 }
 
 void World::end_executor(std::uint32_t executor, const std::string& cause) {
   executors_.erase(executor);
   dispatcher_->executor_down(executor, cause);
+}
+
+SimExecutor* World::executor_at(std::uint32_t place) {
+  for (auto& [number, executor] : executors_) {
+    if (executor->place() == place) return executor.get();
+  }
+  return nullptr;
+}
+
+void World::unwant_executor(std::uint32_t domain, std::uint32_t place) {
+  std::erase_if(wanted, [&](const WantedExecutor& one) {
+    return one.domain == domain && one.place == place;
+  });
+}
+
+void World::release_executor(std::uint32_t executor) {
+  released.push_back(executor);
+  let_go_.push_back(executor);
 }
 
 SimExecutor& World::executor() {
@@ -141,11 +166,13 @@ bool World::do_chores() {
     end_executor(executor, reason);
     did = true;
   }
+  for (const std::uint32_t executor : let_go_) did = executors_.erase(executor) != 0 || did;
+  let_go_.clear();
   if (!options_.start_executors) return did;
-  std::vector<std::uint32_t> domains;
-  domains.swap(wanted);
-  for (const std::uint32_t domain : domains) {
-    start_executor(domain);
+  std::vector<WantedExecutor> now_started;
+  now_started.swap(wanted);
+  for (const WantedExecutor& one : now_started) {
+    start_executor(one.domain, one.place);
     did = true;
   }
   return did;

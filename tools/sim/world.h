@@ -22,11 +22,19 @@ struct WorldOptions {
   std::uint64_t store_bytes = 256u << 20;
   std::uint64_t running_limit_ns = 0;
   std::uint32_t runs_per_executor = 512;
+  std::uint64_t idle_release_ns = 0;
+  std::uint32_t devices = 1;  // "fake-0", "fake-1", ...
   SimExecutorOptions executor;
   RingGeometry client_rings{64, 256u << 10};
   std::uint64_t arena_bytes = 64u << 10;
   // Executors that the dispatcher wants are started by the next turn; else by start_executor().
   bool start_executors = true;
+};
+
+// A domain's executor on a device.
+struct WantedExecutor {
+  std::uint32_t domain = 0;
+  std::uint32_t place = 1;
 };
 
 class World final : public DispatcherHost {
@@ -49,13 +57,15 @@ class World final : public DispatcherHost {
   // Steps everything until nothing moves.
   void settle();
 
-  SimExecutor& start_executor(std::uint32_t domain);
+  SimExecutor& start_executor(std::uint32_t domain, std::uint32_t place = 1);
   // Its process ends now.
   void end_executor(std::uint32_t executor, const std::string& cause = "signal 9 (Killed)");
   // Ends all executors and kaasd's data path, as at kaasd's end. Store and budget stay.
   void shut_down();
   // The only executor there is.
   SimExecutor& executor();
+  // That of a device; null: none. Of any domain.
+  SimExecutor* executor_at(std::uint32_t place);
   [[nodiscard]] std::map<std::uint32_t, std::unique_ptr<SimExecutor>>& executors() noexcept {
     return executors_;
   }
@@ -74,11 +84,16 @@ class World final : public DispatcherHost {
   std::vector<std::pair<std::uint64_t, Status>> closed;  // Sessions that kaasd has ended.
   std::vector<std::uint32_t> killed;                     // Executors that kaasd wanted to end.
   std::vector<std::string> logged;
-  std::vector<std::uint32_t> wanted;  // Domains, not started yet.
+  std::vector<WantedExecutor> wanted;   // Not started yet.
+  std::vector<std::uint32_t> released;  // Executors that kaasd has let go.
 
   // --- DispatcherHost --------------------------------------------------------------------------
   [[nodiscard]] std::uint64_t now_ns() override { return now; }
-  void want_executor(std::uint32_t domain) override { wanted.push_back(domain); }
+  void want_executor(std::uint32_t domain, std::uint32_t place) override {
+    wanted.push_back({domain, place});
+  }
+  void unwant_executor(std::uint32_t domain, std::uint32_t place) override;
+  void release_executor(std::uint32_t executor) override;
   void kill_executor(std::uint32_t executor, const std::string& reason) override;
   void executor_ready(std::uint32_t) override {}
   void session_closed(std::uint64_t session, const Status& reason) override {
@@ -105,6 +120,7 @@ class World final : public DispatcherHost {
   std::unique_ptr<Dispatcher> dispatcher_;
   std::map<std::uint32_t, std::unique_ptr<SimExecutor>> executors_;
   std::deque<std::pair<std::uint32_t, std::string>> condemned_;
+  std::vector<std::uint32_t> let_go_;
   std::uint32_t next_executor_ = 1;
   std::uint64_t next_session_ = 1;
   std::map<int, std::pair<std::uint64_t, std::uint32_t>> watched_;  // Session, executor.

@@ -22,14 +22,16 @@ class NaivePolicy {
     waiting_.erase(found);
     return true;
   }
-  static bool may_go(const Candidate& candidate, const ExecutorView& executor) {
-    return candidate.domain == executor.domain &&
-           (candidate.executor == 0 || candidate.executor == executor.executor);
+  static bool may_go(const Candidate& candidate, const Openings& openings) {
+    const auto& places = openings.places;
+    return candidate.domain == openings.domain && !places.empty() &&
+           (candidate.place == kAnyPlace ||
+            std::find(places.begin(), places.end(), candidate.place) != places.end());
   }
-  [[nodiscard]] std::optional<std::uint64_t> best(const ExecutorView& executor) const {
+  [[nodiscard]] std::optional<std::uint64_t> best(const Openings& openings) const {
     const Candidate* chosen = nullptr;
     for (const Candidate& candidate : waiting_) {
-      if (!may_go(candidate, executor)) continue;
+      if (!may_go(candidate, openings)) continue;
       if (chosen == nullptr || candidate.priority > chosen->priority) chosen = &candidate;
     }
     return chosen == nullptr ? std::nullopt : std::optional(chosen->run);
@@ -53,11 +55,14 @@ template <class Maker>
 class PolicyContract : public testing::Test {
  protected:
   void add(std::uint64_t run, int priority = 0, std::uint32_t domain = 1,
-           std::uint32_t executor = 0) {
-    policy->add({run, priority, domain, 1, executor, 0});
+           std::uint32_t place = kAnyPlace) {
+    policy->add({run, priority, domain, 1, place, 0});
   }
-  std::uint64_t take(std::uint32_t executor = 1, std::uint32_t domain = 1) {
-    return policy->take({executor, domain, 0}).value_or(0);
+  std::uint64_t take(std::uint32_t place = 1, std::uint32_t domain = 1) {
+    return policy->take({domain, {&place, 1}}).value_or(0);
+  }
+  std::uint64_t take_at(const std::vector<std::uint32_t>& places) {
+    return policy->take({1, places}).value_or(0);
   }
   std::unique_ptr<Policy> policy = Maker::make();
 };
@@ -96,7 +101,7 @@ TYPED_TEST_P(PolicyContract, RunsGoToTheirDomainOnly) {
   EXPECT_EQ(this->take(1, 1), 1u);
 }
 
-TYPED_TEST_P(PolicyContract, BoundRunsGoToTheirExecutorOnly) {
+TYPED_TEST_P(PolicyContract, BoundRunsGoToTheirPlaceOnly) {
   this->add(1, 0, 1, 7);
   this->add(2, 0, 1);
   EXPECT_EQ(this->take(8), 2u);
@@ -110,6 +115,18 @@ TYPED_TEST_P(PolicyContract, BoundAndFreeRunsKeepTheirCommonOrder) {
   this->add(3, 0, 1, 7);
   this->add(4, 5, 1);
   for (const std::uint64_t run : {4u, 1u, 2u, 3u}) EXPECT_EQ(this->take(7), run);
+}
+
+TYPED_TEST_P(PolicyContract, RunsOfSeveralOpeningsKeepTheirCommonOrder) {
+  this->add(1, 0, 1, 7);
+  this->add(2, 0, 1, 9);
+  this->add(3, 0, 1);
+  this->add(4, 0, 1, 8);
+  this->add(5, 3, 1, 8);
+  EXPECT_EQ(this->take_at({}), 0u);
+  for (const std::uint64_t run : {5u, 1u, 3u, 4u}) EXPECT_EQ(this->take_at({7, 8}), run);
+  EXPECT_EQ(this->take_at({7, 8}), 0u) << "the last one is bound to another place";
+  EXPECT_EQ(this->take_at({8, 9}), 2u);
 }
 
 TYPED_TEST_P(PolicyContract, RemovedRunsAreGone) {
@@ -180,18 +197,22 @@ TYPED_TEST_P(PolicyContract, AgreesWithThePlainRules) {
         ASSERT_EQ(tried->remove(run), was_waiting);
         if (was_waiting) removed.push_back(run);
       } else {
-        const ExecutorView executor{1 + below(3), 1 + below(2), below(5)};
-        const auto wanted = naive.best(executor);
-        const auto given = tried->take(executor);
+        std::vector<std::uint32_t> places;
+        for (std::uint32_t place = 1; place <= 3; ++place) {
+          if (below(2) == 0) places.push_back(place);
+        }
+        const Openings openings{1 + below(2), places};
+        const auto wanted = naive.best(openings);
+        const auto given = tried->take(openings);
         ASSERT_EQ(given.has_value(), wanted.has_value());
         if (!given) continue;
         const auto found = naive.find(*given);
         ASSERT_NE(found, naive.waiting().end()) << "it was not waiting";
-        ASSERT_TRUE(NaivePolicy::may_go(*found, executor));
+        ASSERT_TRUE(NaivePolicy::may_go(*found, openings));
         ASSERT_EQ(found->priority, naive.find(*wanted)->priority);
         for (const Candidate& other : naive.waiting()) {
           if (other.run == *given) break;  // The rest came later.
-          ASSERT_FALSE(NaivePolicy::may_go(other, executor) && other.session == found->session &&
+          ASSERT_FALSE(NaivePolicy::may_go(other, openings) && other.session == found->session &&
                        other.priority == found->priority)
               << *given << " overtakes " << other.run;
         }
@@ -204,8 +225,9 @@ TYPED_TEST_P(PolicyContract, AgreesWithThePlainRules) {
 
 REGISTER_TYPED_TEST_SUITE_P(PolicyContract, IsMadeByItsName, GivesEachRunOnceInOrder,
                             HigherPrioritiesGoFirst, RunsGoToTheirDomainOnly,
-                            BoundRunsGoToTheirExecutorOnly, BoundAndFreeRunsKeepTheirCommonOrder,
-                            RemovedRunsAreGone, RemovedRunComesAgainUnderItsNewTermsOnly,
+                            RunsOfSeveralOpeningsKeepTheirCommonOrder, BoundRunsGoToTheirPlaceOnly,
+                            BoundAndFreeRunsKeepTheirCommonOrder, RemovedRunsAreGone,
+                            RemovedRunComesAgainUnderItsNewTermsOnly,
                             RemovedRunThatComesAgainIsLast, RunIsTakenAndComesAgain,
                             AgreesWithThePlainRules);
 using Policies = testing::Types<Fifo>;

@@ -280,7 +280,7 @@ TEST_F(HeldDispatcherTest, ExecutorThatCannotBeStartedFailsWhatWaitsForIt) {
   const auto unaffected = put("z", kOnes);
   step();
   ASSERT_FALSE(world.wanted.empty());
-  dispatcher().executor_failed(client->uid(), Status{StatusCode::Unavailable, "no executor"});
+  dispatcher().executor_failed(client->uid(), 1, Status{StatusCode::Unavailable, "no executor"});
   step();
   EXPECT_EQ(code(a), StatusCode::Unavailable);
   EXPECT_NE(code(b), StatusCode::Ok);
