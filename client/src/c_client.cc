@@ -224,5 +224,16 @@ kaas_code kaas_cancel_request(kaas_client* client, uint64_t session, uint32_t ri
 kaas_code kaas_reload(kaas_client* client, kaas_error* error) {
   return done(error, [&] { return client->client.reload(); });
 }
+kaas_code kaas_suspend_device(kaas_client* client, const char* device, uint32_t within_ms,
+                              int force, char** text, kaas_error* error) {
+  return text_out(text, error, [&] {
+    return client->client.suspend_device(text_of(device), std::chrono::milliseconds(within_ms),
+                                         force != 0);
+  });
+}
+kaas_code kaas_resume_device(kaas_client* client, const char* device, char** text,
+                             kaas_error* error) {
+  return text_out(text, error, [&] { return client->client.resume_device(text_of(device)); });
+}
 
 }  // extern "C"

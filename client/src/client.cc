@@ -28,8 +28,9 @@ Result<void> without_value(Result<ControlAnswer> answer) {
 
 // An administration call whose answer is JSON text.
 template <class Fill>
-Result<std::string> json(Session& session, Fill fill) {
-  auto answer = session.call(fill);
+Result<std::string> json(Session& session, Fill fill,
+                         std::uint64_t timeout_ns = Link::kCallTimeoutNs) {
+  auto answer = session.call(fill, {}, timeout_ns);
   if (!answer.has_value()) return std::move(answer).error();
   if (answer->descriptors.empty()) return std::string(view(answer->root->json()));
   // A text too long for a message comes in memory of its own.
@@ -266,6 +267,26 @@ Result<void> Client::cancel_request(std::uint64_t session, std::uint32_t ring, s
 Result<void> Client::reload() {
   return without_value(
       session_->call([](Builder& builder) { return wire::CreateReload(builder); }));
+}
+Result<std::string> Client::suspend_device(std::string_view device,
+                                           std::chrono::milliseconds within, bool force) {
+  if (within.count() < 0 || within.count() > kSuspendWithinMsMax) {
+    return Status{StatusCode::InvalidArgument, "within is " + std::to_string(within.count()) +
+                                                   " ms, allowed 0 to " +
+                                                   std::to_string(kSuspendWithinMsMax)};
+  }
+  const auto within_ms = static_cast<std::uint32_t>(within.count());
+  return json(
+      *session_,
+      [&](Builder& builder) {
+        return wire::CreateSuspendDevice(builder, text(builder, device), within_ms, force);
+      },
+      Link::kCallTimeoutNs + std::uint64_t{within_ms} * 1'000'000);
+}
+Result<std::string> Client::resume_device(std::string_view device) {
+  return json(*session_, [&](Builder& builder) {
+    return wire::CreateResumeDevice(builder, text(builder, device));
+  });
 }
 
 }  // namespace v1

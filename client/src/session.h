@@ -43,9 +43,10 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // An administration call.
   template <class Fill>
-  Result<ControlAnswer> call(Fill fill, std::span<const int> descriptors = {}) {
+  Result<ControlAnswer> call(Fill fill, std::span<const int> descriptors = {},
+                             std::uint64_t timeout_ns = Link::kCallTimeoutNs) {
     if (forked()) return link_->forked_status();
-    return link_->call(fill, descriptors);
+    return link_->call(fill, descriptors, timeout_ns);
   }
 
   int event_fd() noexcept;

@@ -5,6 +5,7 @@
 #include <limits>
 #include <set>
 
+#include "schema/limits.h"
 #include "tools/kaasctl/text.h"
 #include "tools/request_json/json_node.h"
 
@@ -12,6 +13,9 @@ namespace kaas {
 namespace {
 
 constexpr std::uint64_t kRepeatMax = 10'000'000;
+
+constexpr const char* kDeviceHelp =
+    "Its id, as status shows it, what only one id begins with, or all";
 
 constexpr const char* kFooter =
     "Exit status: 0 done, 1 the request failed, 2 wrong usage, 3 no daemon.";
@@ -62,6 +66,16 @@ class Grammar {
     logs->add_option("-n,--lines", line_.lines, "How many of the last lines (100)");
     command(app_, "doctor", "Check this machine and the daemon", Command::Doctor);
     command(app_, "reload", "Make the daemon read its configuration again", Command::Reload);
+    CLI::App* suspend =
+        command(app_, "suspend", "Give a device's memory back to other programs", Command::Suspend);
+    suspend->add_option("device", line_.target, kDeviceHelp)->required();
+    suspend
+        ->add_option("--within", line_.within_s,
+                     "Seconds that what runs there is waited for (30); then the device goes on")
+        ->check(CLI::Range(0u, kSuspendWithinMsMax / 1000));
+    suspend->add_flag("--force", line_.force, "Also if the state of libraries would be lost");
+    CLI::App* resume = command(app_, "resume", "Take a device again", Command::Resume);
+    resume->add_option("device", line_.target, kDeviceHelp)->required();
     CLI::App* completion =
         command(app_, "completion", "Print a completion script", Command::Completion);
     completion->add_option("shell", line_.shell, "bash")

@@ -32,6 +32,8 @@ enum class Command : std::uint8_t {
   Logs,
   Doctor,
   Reload,
+  Suspend,
+  Resume,
   Completion
 };
 
@@ -56,7 +58,7 @@ struct CommandLine {
   std::string tenant;
   bool profile = false;
 
-  std::string target;             // cancel: a request. kick: a session.
+  std::string target;             // cancel: a request. kick: a session. suspend, resume: a device.
   std::string key;                // kv
   std::vector<std::string> keys;  // kv rm
   std::string prefix;
@@ -64,6 +66,8 @@ struct CommandLine {
   bool everyone = false;
   bool write = false;
   bool revoke = false;
+  std::uint32_t within_s = 30;  // suspend
+  bool force = false;           // suspend
   bool follow = false;
   std::uint32_t lines = 100;
   std::string shell;

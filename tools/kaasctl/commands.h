@@ -16,6 +16,8 @@ int show_logs(const CommandLine& line, Console& console);
 int cancel_request(const CommandLine& line, Console& console);
 int kick_session(const CommandLine& line, Console& console);
 int reload_configuration(const CommandLine& line, Console& console);
+int suspend_device(const CommandLine& line, Console& console);
+int resume_device(const CommandLine& line, Console& console);
 
 // function_commands.cc
 int deploy_function(const CommandLine& line, Console& console);

@@ -37,6 +37,13 @@ class DaemonWords {
                 [](const Json& client) { return std::to_string(natural_at(client, "session")); });
   }
 
+  std::vector<std::string> devices() {
+    std::vector<std::string> ids = each(&Client::status_json, "devices",
+                                        [](const Json& device) { return text_at(device, "id"); });
+    ids.emplace_back("all");
+    return ids;
+  }
+
   std::vector<std::string> requests() {
     std::vector<std::string> names;
     const Json answer = ask(&Client::clients_json);
@@ -125,6 +132,7 @@ std::vector<std::string> positional(const Expected& expected, const std::string&
   }
   if (command == "cancel" && is_first) return daemon().requests();
   if (command == "kick" && is_first) return daemon().sessions();
+  if ((command == "suspend" || command == "resume") && is_first) return daemon().devices();
   const bool is_store = expected.path.size() == 2 && expected.path.front() == "kv";
   if (is_store && (is_first || command == "rm")) return daemon().keys(begun);
   if (is_store && (command == "put" || command == "get")) return {kAnyFile};

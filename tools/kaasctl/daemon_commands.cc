@@ -39,7 +39,17 @@ std::string executor_table(const Json& status) {
                count(counters, "device_hits"), count(counters, "device_misses"),
                count(counters, "evictions"), count(counters, "launches")});
   }
-  return executors.empty() ? "no executors yet; the first request starts one\n" : table.to_string();
+  return executors.empty() ? "no executors; a request starts one\n" : table.to_string();
+}
+
+std::string device_table(const Json& status) {
+  Table table({"DEVICE", "NAME", "STATE", ">RUNNING", ">EXECUTORS", ">MEMORY", ">OF", "CAUSE"});
+  for (const Json& device : list_at(status, "devices")) {
+    table.add({text_at(device, "id"), text_at(device, "name"), text_at(device, "state"),
+               count(device, "in_flight"), count(device, "executors"), bytes(device, "used_bytes"),
+               bytes(device, "limit_bytes"), text_at(device, "cause")});
+  }
+  return table.to_string();
 }
 
 std::string status_text(const Json& status) {
@@ -68,7 +78,7 @@ std::string status_text(const Json& status) {
   for (const auto& [name, value] : rows) {
     text += name + std::string(11 - std::string_view(name).size(), ' ') + printable(value) + "\n";
   }
-  return text + "\n" + executor_table(status);
+  return text + "\n" + device_table(status) + "\n" + executor_table(status);
 }
 
 std::string sessions_text(const Json& clients) {
@@ -243,6 +253,38 @@ int kick_session(const CommandLine& line, Console& console) {
   const auto kicked = client->kick(*session);
   if (!kicked.has_value()) return fail(console, *client, kicked.error());
   return done(console, "ended session " + line.target, {{"kicked", *session}});
+}
+
+namespace {
+
+// Reports what an order did to devices: `verb` is the field of the answer that lists them.
+int devices_done(Console& console, Client& client, const Result<std::string>& answer,
+                 const char* verb) {
+  if (!answer.has_value()) return fail(console, client, answer.error());
+  const auto parsed = parse_answer(*answer);
+  if (!parsed.has_value()) return fail(console, client, parsed.error());
+  std::string text;
+  for (const Json& id : list_at(*parsed, verb)) {
+    if (!text.empty()) text += "\n";
+    text += std::string(verb) + " " + (id.is_string() ? printable(id.get<std::string>()) : "");
+  }
+  return done(console, text, *parsed);
+}
+
+}  // namespace
+
+int suspend_device(const CommandLine& line, Console& console) {
+  auto client = connect(line, console, SessionKind::Administration);
+  if (!client) return kExitNoDaemon;
+  const auto answer =
+      client->suspend_device(line.target, std::chrono::seconds(line.within_s), line.force);
+  return devices_done(console, *client, answer, "suspended");
+}
+
+int resume_device(const CommandLine& line, Console& console) {
+  auto client = connect(line, console, SessionKind::Administration);
+  if (!client) return kExitNoDaemon;
+  return devices_done(console, *client, client->resume_device(line.target), "resumed");
 }
 
 int reload_configuration(const CommandLine& line, Console& console) {

@@ -50,6 +50,10 @@ int dispatch(const CommandLine& line, Console& console) {
       return examine(line, console);
     case Command::Reload:
       return reload_configuration(line, console);
+    case Command::Suspend:
+      return suspend_device(line, console);
+    case Command::Resume:
+      return resume_device(line, console);
     case Command::Completion:
       return print_completion_script(console);
   }

@@ -329,6 +329,15 @@ class KAAS_API Client {
   Result<void> kick(std::uint64_t session);
   Result<void> cancel_request(std::uint64_t session, std::uint32_t ring, std::uint64_t id);
   Result<void> reload();
+  // Gives the memory of devices back to other programs, and takes it again. `device`: an id that
+  // status_json shows, what only one id begins with, or "all". What runs there is waited for at
+  // most `within`, an hour or less; then DeadlineExceeded, and the device goes on. `force`: also if
+  // the state of libraries would be lost. The call returns when the memory is free. JSON texts:
+  // `suspended` and `resumed`, lists of ids.
+  Result<std::string> suspend_device(std::string_view device,
+                                     std::chrono::milliseconds within = std::chrono::seconds(30),
+                                     bool force = false);
+  Result<std::string> resume_device(std::string_view device);
 
  private:
   explicit Client(std::shared_ptr<Session> session) noexcept : session_(std::move(session)) {}

@@ -424,6 +424,12 @@ KAAS_API kaas_code kaas_kick(kaas_client* client, uint64_t session, kaas_error* 
 KAAS_API kaas_code kaas_cancel_request(kaas_client* client, uint64_t session, uint32_t ring,
                                        uint64_t id, kaas_error* error);
 KAAS_API kaas_code kaas_reload(kaas_client* client, kaas_error* error);
+/* Gives the memory of devices back to other programs, and takes it again: an id, what only one id
+ * begins with, or "all". What runs there is waited for at most `within_ms`. */
+KAAS_API kaas_code kaas_suspend_device(kaas_client* client, const char* device, uint32_t within_ms,
+                                       int force, char** text, kaas_error* error);
+KAAS_API kaas_code kaas_resume_device(kaas_client* client, const char* device, char** text,
+                                      kaas_error* error);
 
 #ifdef __cplusplus
 }

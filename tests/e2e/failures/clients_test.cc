@@ -346,7 +346,9 @@ TEST_F(OpenToAll, AnotherUidSeesAndTouchesNothingOfOthers) {
     const auto logs = nobody.logs_json();
     return clients.has_value() && clients->find("secret-name") == std::string::npos &&
            logs.has_value() && nlohmann::json::parse(*logs)["lines"].empty() &&
-           !nobody.kick(client.session()).has_value() && !nobody.reload().has_value();
+           !nobody.kick(client.session()).has_value() && !nobody.reload().has_value() &&
+           nobody.suspend_device("all").error().code == StatusCode::PermissionDenied &&
+           nobody.resume_device("all").error().code == StatusCode::PermissionDenied;
   }));
   EXPECT_OK(client.alive());
 }

@@ -159,6 +159,25 @@ class KaasctlTest(DaemonCase):
         self.refused(FAILED, "cancel", "999999.0.1")
         self.assertIn("SESSION.RING.ID", self.refused(USAGE, "cancel", "12"))
 
+    def test_devices_are_suspended_and_resumed(self):
+        devices = self.done_json("status")["devices"]
+        self.assertEqual([(device["id"], device["state"]) for device in devices],
+                         [("host", "ready")])
+        self.assertEqual(set(devices[0]), {"id", "name", "state", "cause", "used_bytes",
+                                           "limit_bytes", "in_flight", "executors"})
+        self.assertEqual(self.done_json("suspend", "ho"), {"suspended": ["host"]})
+        self.assertIn("suspended", self.done("status"))
+        self.assertIn("every device is suspended", self.ctl("doctor").stdout.decode())
+        self.assertEqual(self.done("suspend", "all"), "suspended host\n")
+        self.assertEqual(self.done("resume", "host"), "resumed host\n")
+        self.assertEqual(self.done_json("resume", "all"), {"resumed": ["host"]})
+        self.assertEqual(self.done("resume", "all", "-q"), "")
+        message = self.refused(FAILED, "suspend", "GPU-1", "--within", "1")
+        self.assertIn("there are host", message)
+        self.refused(FAILED, "resume", "GPU-1")
+        self.done("run", "example1.json", "y=in:" + self.write("one.bin", floats(1, 1, 1, 1)),
+                  "y=out:ignored.bin")
+
     # --- The store -------------------------------------------------------------------------------
 
     def test_objects_of_every_size_come_back_as_they_went(self):
@@ -421,6 +440,9 @@ class KaasctlTest(DaemonCase):
             ("kv", "s"): {"share", "stat"},
             ("call", "compl"): {"completed"},
             ("undeploy", "compl"): {"completed"},
+            ("suspend", ""): {"host", "all"},
+            ("resume", "h"): {"host"},
+            ("suspend", "host", "--f"): {"--force"},
             ("call", "completed", ""): {"in=", "out=", "width=", "height="},
             ("call", "completed", "in=@"): {"@files"},
             ("kv", "get", "completed/"): {"completed/key"},
@@ -458,7 +480,8 @@ class KaasctlTest(DaemonCase):
                       ("undeploy", "f"), ("functions",), ("call", "f"), ("cancel", "1.2.3"),
                       ("kick", "1"), ("kv", "put", "k", "example0.json"), ("kv", "get", "k", "-"),
                       ("kv", "ls"), ("kv", "stat", "k"), ("kv", "rm", "k"),
-                      ("kv", "share", "k", "--everyone"), ("libraries",), ("logs",), ("reload",)):
+                      ("kv", "share", "k", "--everyone"), ("libraries",), ("logs",), ("reload",),
+                      ("suspend", "all"), ("resume", "all")):
             self.assertIn(nobody, self.refused(NO_DAEMON, *words, "--socket", nobody))
         environment = {key: value for key, value in os.environ.items() if key != "KAAS_SOCKET"}
         environment["XDG_RUNTIME_DIR"] = self.path("runtime")

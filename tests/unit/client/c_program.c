@@ -144,6 +144,12 @@ static int use_errors(kaas_client *client) {
   CHECK(kaas_request_from_bytes("nonsense", 8, &request, &error) == KAAS_OK);
   kaas_request_free(request);
   CHECK(kaas_kick(client, 99, NULL) == KAAS_NOT_FOUND && reply == NULL);
+  char *devices = NULL;
+  CHECK(kaas_suspend_device(client, "d", 1000, 0, &devices, &error) == KAAS_OK);
+  kaas_text_free(devices);
+  CHECK(kaas_suspend_device(client, "d", 3600001, 0, &devices, NULL) == KAAS_INVALID_ARGUMENT);
+  CHECK(kaas_resume_device(client, "d", &devices, &error) == KAAS_OK);
+  kaas_text_free(devices);
   CHECK(kaas_alive(client, &error) == KAAS_OK);
   CHECK(kaas_event_fd(client) >= 0);
   kaas_poll(client);

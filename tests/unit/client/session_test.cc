@@ -298,6 +298,13 @@ TEST_F(ClientSession, AdministrationAnswersWithJson) {
   EXPECT_EQ(*client.libraries_json(), "{\"asked\":\"GetLibraries\"}");
   EXPECT_EQ(*client.logs_json(3, 4), "{\"asked\":\"GetLogs\"}");
   EXPECT_EQ(*client.list_json("p"), "{\"asked\":\"ListObjects\"}");
+  EXPECT_EQ(*client.suspend_device("d"), "{\"asked\":\"SuspendDevice\"}");
+  EXPECT_EQ(*client.resume_device("d"), "{\"asked\":\"ResumeDevice\"}");
+  for (const int hours : {-1, 2}) {
+    const auto refused = client.suspend_device("d", std::chrono::hours(hours));
+    EXPECT_EQ(refused.error().code, StatusCode::InvalidArgument);
+    EXPECT_NE(refused.error().message.find("3600000"), std::string::npos);
+  }
   EXPECT_TRUE(client.share("k", 7).has_value());
   EXPECT_TRUE(client.unshare("k", {}).has_value());
   EXPECT_TRUE(client.cancel_request(1, 0, 9).has_value());

@@ -47,6 +47,8 @@ TEST(CommandLineTest, EveryCommandIsKnown) {
       {{"logs"}, Command::Logs},
       {{"doctor"}, Command::Doctor},
       {{"reload"}, Command::Reload},
+      {{"suspend", "GPU-1"}, Command::Suspend},
+      {{"resume", "all"}, Command::Resume},
       {{"completion", "bash"}, Command::Completion}};
   for (const auto& [words, command] : cases) EXPECT_EQ(parsed(words).command, command);
 }
@@ -80,6 +82,16 @@ TEST(CommandLineTest, VersionsAreChosen) {
   EXPECT_FALSE(parsed({"call", "f"}).version.has_value());
 }
 
+TEST(CommandLineTest, SuspensionWaitsHalfAMinuteUnlessItIsToldOtherwise) {
+  EXPECT_EQ(parsed({"suspend", "GPU-1"}).within_s, 30U);
+  EXPECT_FALSE(parsed({"suspend", "GPU-1"}).force);
+  const auto line = parsed({"suspend", "GPU-1", "--within", "0", "--force"});
+  EXPECT_EQ(line.target, "GPU-1");
+  EXPECT_EQ(line.within_s, 0U);
+  EXPECT_TRUE(line.force);
+  EXPECT_EQ(parsed({"resume", "GPU-1"}).target, "GPU-1");
+}
+
 TEST(CommandLineTest, StoreCommandsTakeKeysAndFiles) {
   const auto put = parsed({"kv", "put", "key", "-"});
   EXPECT_EQ(put.key, "key");
@@ -101,6 +113,9 @@ TEST(CommandLineTest, WrongUsageEndsWithTwoAndSaysWhy) {
       {{"status", "--jsn"}, "The following argument was not expected: --jsn"},
       {{"kv", "get"}, "key is required"},
       {{"kick"}, "session is required"},
+      {{"suspend"}, "device is required"},
+      {{"suspend", "d", "--within", "3601"}, "--within"},
+      {{"suspend", "d", "--within", "-1"}, "--within"},
       {{"run"}, "file is required"},
       {{"run", "f", "--repeat", "0"}, "--repeat"},
       {{"run", "f", "--repeat", "x"}, "--repeat"},
