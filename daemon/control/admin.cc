@@ -66,6 +66,7 @@ json executors_json(Dispatcher& dispatcher, const DaemonFacts& facts, const Call
 
 // A device as the caller's domains see it.
 struct DeviceView {
+  std::string name;
   bool is_ready = false;
   bool is_starting = false;
   std::string failure;
@@ -78,10 +79,12 @@ struct DeviceView {
 DeviceView view_device(Dispatcher& dispatcher, std::uint32_t place, const DaemonFacts& facts,
                        const Caller& caller) {
   DeviceView view;
+  view.name = dispatcher.devices()[place - 1].spec.name;
   for (const auto& [id, executor] : dispatcher.executors()) {
     const ExecutorIdentity& identity = executor->link->identity();
     if (identity.place != place || !caller.may_see(identity.domain)) continue;
     ++view.executors;
+    if (!executor->device_name.empty()) view.name = executor->device_name;
     (executor->link->ready() ? view.is_ready : view.is_starting) = true;
     view.used_bytes += executor->used_bytes;
     view.limit_bytes = std::max(view.limit_bytes, executor->device_bytes);
@@ -112,7 +115,7 @@ json devices_json(Dispatcher& dispatcher, const DaemonFacts& facts, const Caller
     const DeviceState& device = dispatcher.devices()[place - 1];
     const DeviceView view = view_device(dispatcher, place, facts, caller);
     devices.push_back({{"id", device.spec.id},
-                       {"name", device.name},
+                       {"name", view.name},
                        {"state", device_state(device, view)},
                        {"cause", view.failure},
                        {"used_bytes", view.used_bytes},

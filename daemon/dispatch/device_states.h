@@ -23,7 +23,6 @@ namespace kaas {
 struct DeviceState {
   enum class State : std::uint8_t { Active, Suspending, Suspended };
   DeviceSpec spec;
-  std::string name;  // As its executors report it; before, as it was found.
   State state = State::Active;
 };
 

@@ -23,7 +23,7 @@ Dispatcher::Dispatcher(DispatcherOptions options, DispatcherHost& host, Store& s
       templates_(kTemplatesMax, kTemplateBytesMax),
       instances_(options_.libraries, kInstancesMax) {
   KAAS_CHECK(!options_.devices.empty());
-  for (const DeviceSpec& device : options_.devices) devices_.push_back({device, device.name});
+  for (const DeviceSpec& device : options_.devices) devices_.push_back({device});
 }
 
 Dispatcher::~Dispatcher() {

@@ -142,6 +142,7 @@ class Dispatcher {
     wire::Counters counters;
     std::uint64_t used_bytes = 0;
     std::uint64_t limit_bytes = 0;
+    std::string device_name;  // As the executor says; only its own domain may believe it.
     std::uint64_t device_bytes = 0;
     std::uint64_t finished = 0;
     std::uint64_t idle_since_ns = 0;  // When it had its last work, or was ready.
@@ -306,8 +307,8 @@ class Dispatcher {
 
   std::map<std::uint64_t, std::unique_ptr<Session>> sessions_;
   std::map<std::uint32_t, std::unique_ptr<ExecutorState>> executors_;
-  std::vector<DeviceState> devices_;                          // By place - 1.
-  std::map<std::uint32_t, std::vector<PlaceState>> domains_;  // By place - 1.
+  std::vector<DeviceState> devices_;                                                // By place - 1.
+  std::map<std::uint32_t, std::vector<PlaceState>> domains_;                        // By place - 1.
   std::map<std::pair<std::uint32_t, std::uint32_t>, LibraryState> library_states_;  // Domain, id.
   std::vector<Suspension> suspensions_;
   std::multimap<std::uint64_t, std::uint64_t> deadlines_;  // When, run number.

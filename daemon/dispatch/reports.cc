@@ -76,8 +76,7 @@ void Dispatcher::executor_ready(ExecutorState& executor, const wire::Ready& repo
   executor.device_bytes = report.device_bytes();
   executor.idle_since_ns = step_ns_;
   executor.link->mark_ready();
-  const std::string_view name = view(report.device()).substr(0, kNameBytesMax);
-  if (!name.empty()) devices_[identity.place - 1].name = name;
+  executor.device_name = view(report.device()).substr(0, kNameBytesMax);
   host_.executor_ready(identity.executor);
   pump_due_ = true;
 }
