@@ -132,8 +132,10 @@ LoopEvents loop_events(ControlThread& thread, LogBook& log) {
   passed_on.unwant_executor = [&thread](std::uint32_t domain, std::uint32_t place) {
     thread.events.post([&thread, domain, place] { thread.supervisor->unwant(domain, place); });
   };
-  passed_on.release_executor = [&thread](std::uint32_t executor) {
-    thread.events.post([&thread, executor] { thread.supervisor->release(executor); });
+  passed_on.release_executor = [&thread](std::shared_ptr<ExecutorLink> link) {
+    thread.events.post([&thread, link = std::move(link)]() mutable {
+      thread.supervisor->release(std::move(link));
+    });
   };
   passed_on.kill_executor = [&thread](std::uint32_t executor, const std::string& reason) {
     thread.events.post([&thread, executor, reason] { thread.supervisor->kill(executor, reason); });

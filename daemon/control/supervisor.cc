@@ -54,7 +54,8 @@ void Supervisor::unwant(std::uint32_t domain, std::uint32_t place) {
   state.retry = 0;
 }
 
-void Supervisor::release(std::uint32_t executor) {
+void Supervisor::release(std::shared_ptr<ExecutorLink> link) {
+  const std::uint32_t executor = link->identity().executor;
   const auto child = children_.find(executor);
   if (child == children_.end()) return;
   states_[child->second->key].is_wanted = false;

@@ -35,9 +35,9 @@ class Supervisor {
   void want_everywhere(std::uint32_t domain);
   // From now on it needs none. One that runs already is told to the dispatcher, who releases it.
   void unwant(std::uint32_t domain, std::uint32_t place);
-  // The dispatcher has let go of the executor, whose process ends by itself; it is killed if it
-  // takes too long, and not restarted.
-  void release(std::uint32_t executor);
+  // The dispatcher has let go of the executor. Destroys the link, the last reference, so that the
+  // process ends by itself; it is killed if it takes too long, and not restarted.
+  void release(std::shared_ptr<ExecutorLink> link);
   // Ends an executor's process; it is restarted like any that died.
   void kill(std::uint32_t executor, const std::string& reason);
   // It has mapped its memory: nobody else may from now on.

@@ -410,16 +410,17 @@ void Dispatcher::release_idle() {
   }
 }
 
-// Lets go of an executor that has nothing to do: without its link, its process ends.
+// Lets go of an executor that has nothing to do. The link ends with the supervisor, who must know
+// before the process does that it is to end.
 void Dispatcher::release(std::uint32_t id) {
   const auto found = executors_.find(id);
   const std::unique_ptr<ExecutorState> executor = std::move(found->second);
   executors_.erase(found);
-  const ExecutorIdentity& identity = executor->link->identity();
+  const ExecutorIdentity identity = executor->link->identity();
   host_.unwatch(executor->link->doorbell_descriptor());
   places_of(identity.domain)[identity.place - 1] = PlaceState{};
   forget_state(identity.domain, identity.place);
-  host_.release_executor(id);
+  host_.release_executor(std::move(executor->link));
 }
 
 }  // namespace kaas

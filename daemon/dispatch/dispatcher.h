@@ -52,8 +52,9 @@ class DispatcherHost {
   virtual void want_executor(std::uint32_t domain, std::uint32_t place) = 0;
   // No executor is wanted there any more. One that has been started meanwhile comes as executor_up.
   virtual void unwant_executor(std::uint32_t domain, std::uint32_t place) = 0;
-  // The executor's link is gone, so its process ends, and must not be started again.
-  virtual void release_executor(std::uint32_t executor) = 0;
+  // The executor is not needed any more: when its link is destroyed its process ends by itself, and
+  // must not be started again.
+  virtual void release_executor(std::unique_ptr<ExecutorLink> link) = 0;
   // End this executor's process; executor_down follows.
   virtual void kill_executor(std::uint32_t executor, const std::string& reason) = 0;
   // Its rings work: it has mapped its segments and reported Ready.

@@ -100,7 +100,7 @@ void Dispatcher::executor_up(std::unique_ptr<ExecutorLink> link) {
   PlaceState& place = places_of(identity.domain)[identity.place - 1];
   if (!is_active(identity.place)) {  // It was wanted before the device was suspended.
     place.given_back = true;
-    return host_.release_executor(identity.executor);
+    return host_.release_executor(std::move(link));
   }
   KAAS_CHECK(place.executor == 0);
   place = PlaceState{};

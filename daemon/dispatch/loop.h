@@ -17,7 +17,7 @@ namespace kaas {
 struct LoopEvents {
   std::function<void(std::uint32_t domain, std::uint32_t place)> want_executor;
   std::function<void(std::uint32_t domain, std::uint32_t place)> unwant_executor;
-  std::function<void(std::uint32_t executor)> release_executor;
+  std::function<void(std::shared_ptr<ExecutorLink> link)> release_executor;  // The last reference.
   std::function<void(std::uint32_t executor, const std::string& reason)> kill_executor;
   std::function<void(std::uint32_t executor)> executor_ready;
   std::function<void(std::uint64_t session, const Status& reason)> session_closed;
@@ -42,7 +42,9 @@ class DispatcherLoop final : public DispatcherHost {
   void unwant_executor(std::uint32_t domain, std::uint32_t place) override {
     events_.unwant_executor(domain, place);
   }
-  void release_executor(std::uint32_t executor) override { events_.release_executor(executor); }
+  void release_executor(std::unique_ptr<ExecutorLink> link) override {
+    events_.release_executor(std::move(link));
+  }
   void kill_executor(std::uint32_t executor, const std::string& reason) override {
     events_.kill_executor(executor, reason);
   }

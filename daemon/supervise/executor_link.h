@@ -2,7 +2,7 @@
 // Mechanism only: who is sent what is decided in dispatch/, processes are started in process.h.
 // Trust:   an executor is not trusted; its reports are verified FlatBuffers in private memory and
 //          name only runs, plans and libraries that this link knows.
-// Threads: dispatcher only, once constructed.
+// Threads: dispatcher only, once constructed; destroyed by whoever owns it last.
 #pragma once
 
 #include <cstdint>

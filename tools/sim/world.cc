@@ -143,9 +143,9 @@ void World::unwant_executor(std::uint32_t domain, std::uint32_t place) {
   });
 }
 
-void World::release_executor(std::uint32_t executor) {
-  released.push_back(executor);
-  let_go_.push_back(executor);
+void World::release_executor(std::unique_ptr<ExecutorLink> link) {
+  released.push_back(link->identity().executor);
+  let_go_.push_back(link->identity().executor);
 }
 
 SimExecutor& World::executor() {

@@ -93,7 +93,7 @@ class World final : public DispatcherHost {
     wanted.push_back({domain, place});
   }
   void unwant_executor(std::uint32_t domain, std::uint32_t place) override;
-  void release_executor(std::uint32_t executor) override;
+  void release_executor(std::unique_ptr<ExecutorLink> link) override;
   void kill_executor(std::uint32_t executor, const std::string& reason) override;
   void executor_ready(std::uint32_t) override {}
   void session_closed(std::uint64_t session, const Status& reason) override {

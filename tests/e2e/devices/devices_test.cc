@@ -210,7 +210,7 @@ TEST_F(Devices, SuspensionWaitsForWhatRunsOrIsRefusedWithIt) {
   EXPECT_NE(refused.error().message.find(name), std::string::npos) << refused.error().message;
   ASSERT_OK(admin.suspend_device("all"));
   ASSERT_OK(run.get());
-  EXPECT_EQ(daemon_->executors().size(), 0u);
+  EXPECT_EQ(daemon_->executors().size(), 0u) << daemon_->log();
 }
 
 TEST_F(Devices, RequestsWaitForADeviceThatIsResumed) {
@@ -229,6 +229,18 @@ TEST_F(Devices, RequestsWaitForADeviceThatIsResumed) {
   ASSERT_OK(admin.resume_device("host-1"));
   ASSERT_OK(patient.get());
   EXPECT_EQ(floats(client, "x").at(0), 3.0f);
+}
+
+// A process that ends at once is not taken for one that died.
+TEST_F(Devices, SuspendedAgainAndAgainNoExecutorIsLeft) {
+  Client client = connect();
+  for (int round = 0; round < 30; ++round) {
+    ASSERT_OK(client.suspend_device("all"));
+    ASSERT_EQ(daemon_->executors().size(), 0u) << daemon_->log();
+    ASSERT_OK(client.resume_device("all"));
+    ASSERT_OK(client.run(busy("x", 0, 1.0f)));
+  }
+  EXPECT_EQ(number(client, "host-0", "restarts"), 0u);
 }
 
 TEST_F(Devices, ExecutorThatDoesNotEndWhenItIsLetGoIsKilled) {
