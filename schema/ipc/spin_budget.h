@@ -43,7 +43,7 @@ class SpinPause {
 
  private:
   static constexpr int kFewCores = 4;
-  static constexpr std::uint32_t kPausesPerYield = 64;
+  static constexpr std::uint32_t kPausesPerYield = 512;
 
   std::uint32_t pauses_ = 0;
 };

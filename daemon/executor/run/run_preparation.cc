@@ -271,8 +271,8 @@ Result<void> RunPreparation::take_block(std::size_t allocation) {
 }
 
 // Has the program move a small range between staging and device memory, if it can: one kernel does
-// all of them sooner than the driver starts a copy. Only whole ranges: a move copies multiples of 16
-// bytes.
+// all of them sooner than the driver starts a copy. Only whole ranges: a move copies multiples of
+// 16 bytes.
 bool RunPreparation::move(std::vector<Move>& moves, DeviceAddress to, DeviceAddress from,
                           const wire::PlanRange& range) const {
   if (to == from) return false;

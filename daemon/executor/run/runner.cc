@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <iterator>
 #include <new>
 #include <utility>
 
@@ -141,8 +142,13 @@ Result<void> ExecutorRunner::copy_message(RunTask& task, const wire::Run& messag
 // Nothing to wait for if that run has ended, or never was.
 void ExecutorRunner::wait_for(RunTask& task, std::uint64_t run, bool until_end) {
   const auto found = active_.find(run);
-  if (found == active_.end()) return;
-  RunTask& earlier = *found->second;
+  if (found != active_.end()) return come_behind(task, *found->second, until_end);
+  const auto early = ended_early_.find(run);
+  if (early == ended_early_.end()) return;
+  for (const std::uint64_t other : early->second) wait_for(task, other, until_end);
+}
+
+void ExecutorRunner::come_behind(RunTask& task, RunTask& earlier, bool until_end) {
   if (until_end || !may_follow(task, earlier)) {
     earlier.dependents.push_back({&task, RunTask::Expects::End});
     ++task.waits;
@@ -153,6 +159,22 @@ void ExecutorRunner::wait_for(RunTask& task, std::uint64_t run, bool until_end) 
     earlier.dependents.push_back({&task, RunTask::Expects::Order});
     task.follows.push_back(&earlier);
     ++task.unordered;
+  }
+}
+
+// A run that ends, refused or cancelled, before those that it was to come behind: whoever comes
+// behind it comes behind them.
+void ExecutorRunner::pass_on_order(RunTask& task) {
+  for (auto early = ended_early_.begin(); early != ended_early_.end();) {
+    std::erase(early->second, task.run);
+    early = early->second.empty() ? ended_early_.erase(early) : std::next(early);
+  }
+  if (task.follows.empty()) return;
+  for (RunTask* earlier : task.follows) {
+    ended_early_[task.run].push_back(earlier->run);
+    for (const RunTask::Dependent& dependent : task.dependents) {
+      come_behind(*dependent.task, *earlier, false);
+    }
   }
 }
 
@@ -174,8 +196,8 @@ bool ExecutorRunner::may_follow(const RunTask& task, const RunTask& earlier) con
   return true;
 }
 
-// Runs that touch segments by way of their own staging memory only, and keep no state, need no order
-// on the device: it is enough that they end in order.
+// Runs that touch segments by way of their own staging memory only, and keep no state, need no
+// order on the device: it is enough that they end in order.
 Result<void> ExecutorRunner::follow_earlier(RunTask& task) {
   const bool needs_order = !task.all_staged || task.plan->stateful;
   for (const RunTask* earlier : task.follows) {
@@ -465,6 +487,7 @@ void ExecutorRunner::finish(RunTask& task) {
   if (const auto found = active_.find(task.run); found != active_.end() && found->second == &task) {
     active_.erase(found);
   }
+  pass_on_order(task);
   forget_followed(task);
   release_dependents(task);
   recycle(task);

@@ -94,6 +94,8 @@ class ExecutorRunner {
   Result<void> accept(RunTask& task, const wire::Run& message);
   Result<void> copy_message(RunTask& task, const wire::Run& message);
   void wait_for(RunTask& task, std::uint64_t run, bool until_end);
+  void come_behind(RunTask& task, RunTask& earlier, bool until_end);
+  void pass_on_order(RunTask& task);
   [[nodiscard]] bool may_follow(const RunTask& task, const RunTask& earlier) const noexcept;
   Result<void> follow_earlier(RunTask& task);
   void enqueued(RunTask& task);
@@ -126,9 +128,12 @@ class ExecutorRunner {
 
   RunnerParts parts_;
   std::unordered_map<std::uint64_t, RunTask*> active_;  // By run; those that did not end at once.
-  std::deque<RunTask*> ready_;                          // Wait for memory or a worker.
-  std::vector<RunTask*> polled_;                        // Enqueued on an asynchronous device.
-  std::size_t next_polled_ = 0;                         // Of polled_, beyond the oldest.
+  // Runs that ended before others which they were to come behind, and those others: kaasd may name
+  // only the former to a run that comes behind both.
+  std::unordered_map<std::uint64_t, std::vector<std::uint64_t>> ended_early_;
+  std::deque<RunTask*> ready_;    // Wait for memory or a worker.
+  std::vector<RunTask*> polled_;  // Enqueued on an asynchronous device.
+  std::size_t next_polled_ = 0;   // Of polled_, beyond the oldest.
   std::uint32_t running_ = 0;
   std::uint64_t starts_ = 0;
   std::string lost_reason_;

@@ -43,7 +43,8 @@ TEST_F(CudaDeviceTest, RegisteredMemoryIsCopiedAcrossItsPiecesAndReachedInPlace)
   ASSERT_NE(mapped, MAP_FAILED);
   auto* words = static_cast<std::uint32_t*>(mapped);
   std::mt19937 random(1);
-  for (std::uint64_t i = 0; i < kBytes / 4; i += 512) words[i] = random();
+  for (std::uint64_t i = 0; i < kBytes / 4; i += 512)
+    words[i] = static_cast<std::uint32_t>(random());
   {
     auto registered = device.register_host({static_cast<std::byte*>(mapped), kBytes}, true);
     ASSERT_TRUE(registered.has_value()) << registered.error().message;

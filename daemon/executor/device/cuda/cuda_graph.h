@@ -6,8 +6,9 @@
 //   until          | while: k, end |       a conditional node; the device counts the iterations
 //
 // Where one launch is all, the first node copies small inputs to the device and the last one small
-// outputs from there; it then writes a word of host memory. Reading that costs nothing, while asking
-// the driver whether a stream is idle costs more than a microsecond, and its answer comes later.
+// outputs from there; it then writes a word of host memory. Reading that costs nothing, while
+// asking the driver whether a stream is idle costs more than a microsecond, and its answer comes
+// later.
 //
 // Patching a node costs about 0.5 us, so what did not change is not touched: a shadow of the
 // program's words says what the graph holds.

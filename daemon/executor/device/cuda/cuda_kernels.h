@@ -31,8 +31,8 @@ CUresult load_end_iteration(CUfunction* function);
 // begin_run(MoveTable), one block.
 CUresult load_begin_run(CUfunction* function);
 
-// end_run(MoveTable, u32* word, u32 value), one block: copies, and writes a word of host memory when
-// that and all before it is done and visible to the host.
+// end_run(MoveTable, u32* word, u32 value), one block: copies, and writes a word of host memory
+// when that and all before it is done and visible to the host.
 CUresult load_end_run(CUfunction* function);
 
 inline constexpr unsigned kMoveThreads = 512;

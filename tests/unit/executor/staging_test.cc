@@ -1,0 +1,302 @@
+// What the runner does differently on a device that reaches host memory: frames as instances with
+// staging memory, the choice of a place, runs that are enqueued behind one another. And the heap
+// that such a device cuts its memory with.
+#include <gtest/gtest.h>
+
+#include "daemon/executor/device/block_heap.h"
+#include "tests/unit/executor/loop_harness.h"
+
+namespace kaas {
+namespace {
+
+using wire::Access;
+using Words = std::vector<std::uint32_t>;
+
+// out = in, by allocations of their own.
+TestPlan copy_plan(std::uint32_t id, std::uint64_t words) {
+  TestPlan plan;
+  plan.plan = id;
+  plan.kernels[0].kernel = "copy";
+  plan.kernels[0].literals = {u64(words * 4)};
+  plan.kernels[0].arguments = {argument(0, words * 4, Access::In),
+                               argument(1, words * 4, Access::Out)};
+  plan.allocations = {words * 4, words * 4};
+  plan.loads = {wire::PlanRange(0, words * 4, 0, false)};
+  plan.stores = {wire::PlanRange(0, words * 4, 1, false)};
+  return plan;
+}
+// ++data, `times` kernels one after another.
+TestPlan add_plan(std::uint32_t id, std::uint64_t words, std::size_t times) {
+  TestPlan plan;
+  plan.plan = id;
+  plan.kernels.assign(times, TestKernel{});
+  for (std::size_t i = 0; i < times; ++i) {
+    plan.kernels[i].kernel = "add_one";
+    plan.kernels[i].literals = {u64(words)};
+    plan.kernels[i].arguments = {argument(0, words * 4, Access::InOut)};
+    if (i > 0) plan.kernels[i].after = {static_cast<std::uint16_t>(i - 1)};
+  }
+  plan.allocations = {words * 4};
+  plan.loads = {wire::PlanRange(0, words * 4, 0, false)};
+  plan.stores = {wire::PlanRange(0, words * 4, 0, false)};
+  return plan;
+}
+
+class StagingTest : public testing::Test {
+ protected:
+  StagingTest() {
+    harness_.load_library();
+    EXPECT_EQ(harness_.only_report().code, StatusCode::Ok);
+  }
+  ~StagingTest() override { EXPECT_EQ(harness_.loop->unfinished_runs(), 0u); }
+  void load(const TestPlan& plan) {
+    harness_.load_plan(plan);
+    const SeenReport report = harness_.only_report();
+    ASSERT_EQ(report.code, StatusCode::Ok) << report.message;
+  }
+  SeenReport run(const TestRun& run) {
+    harness_.run(run);
+    return harness_.only_report();
+  }
+  // One step at a time: what is enqueued is done by the polls in later ones.
+  std::size_t unfinished() { return harness_.loop->unfinished_runs(); }
+
+  LoopHarness harness_{{.memory_bytes = 1u << 20, .asynchronous = true, .reaches_host = true}};
+};
+
+TEST_F(StagingTest, BytesAreRightWhereverKernelsWork) {
+  load(copy_plan(1, 5));  // 20 bytes: no multiple of 16.
+  load(add_plan(2, 64, 1));
+  load(add_plan(3, 64, 5));
+  // Enough runs for the choice to be tried both ways and made.
+  Words& in = harness_.segment(20, Words(64));
+  Words& out = harness_.segment(21, Words(64));
+  for (std::uint32_t round = 0; round < 60; ++round) {
+    std::fill(in.begin(), in.end(), round);
+    std::fill(out.begin(), out.end(), 7u);
+    EXPECT_EQ(run({.plan = 1, .loads = {at(20, 0)}, .stores = {at(21, 4)}}).code, StatusCode::Ok);
+    Words wanted(64, 7);
+    std::fill_n(wanted.begin() + 1, 5, round);
+    EXPECT_EQ(out, wanted);
+    EXPECT_EQ(run({.plan = 2, .loads = {at(20, 0)}, .stores = {at(21, 0)}}).code, StatusCode::Ok);
+    EXPECT_EQ(out, Words(64, round + 1));
+    EXPECT_EQ(run({.plan = 3, .loads = {at(20, 0)}, .stores = {at(20, 0)}}).code, StatusCode::Ok);
+    EXPECT_EQ(in, Words(64, round + 5));
+  }
+}
+
+TEST_F(StagingTest, VersionThatIsAskedForAgainIsKeptOnTheDevice) {
+  load(copy_plan(1, 4));
+  Words& in = harness_.segment(20, {1, 2, 3, 4});
+  Words& out = harness_.segment(21, Words(4));
+  const TestRun again{.loads = {at(20, 0, 100)}, .stores = {at(21, 0)}};
+  for (int i = 0; i < 4; ++i) run(again);
+  in = {9, 9, 9, 9};  // The version's bytes never change; these are not it.
+  EXPECT_EQ(run(again).counters->device_hits(), 1u);
+  EXPECT_EQ(out, (Words{1, 2, 3, 4}));
+  harness_.drop_versions({100});
+  harness_.settle();
+  run(again);
+  EXPECT_EQ(out, (Words{9, 9, 9, 9}));
+}
+
+TEST_F(StagingTest, SmallOutputIsThereForARunThatCountsOnIt) {
+  load(copy_plan(1, 4));
+  harness_.segment(20, {1, 2, 3, 4});
+  harness_.segment(21, Words(4));
+  Words& out = harness_.segment(22, Words(4));
+  // The reader comes behind its producer, or after that has ended but before kaasd knows.
+  for (const bool together : {true, false}) {
+    const std::uint64_t version = together ? 50 : 60;
+    harness_.run({.run = 1, .loads = {at(20, 0)}, .stores = {at(21, 0, version)}});
+    std::vector<SeenReport> reports;
+    if (!together) {
+      while (harness_.loop->step() == StepOutcome::Progress) {
+      }
+    }
+    harness_.run({.run = 2, .loads = {at(0, 0, version)}, .stores = {at(22, 0)}, .after = {1}});
+    reports = harness_.settle();
+    ASSERT_EQ(reports.size(), 2u);
+    EXPECT_EQ(reports[1].code, StatusCode::Ok) << reports[1].message;
+    EXPECT_EQ(out, (Words{1, 2, 3, 4}));
+    std::fill(out.begin(), out.end(), 0u);
+    harness_.drop_versions({version});
+    harness_.settle();
+  }
+}
+
+TEST_F(StagingTest, NobodySeesWhatAnotherTenantLeft) {
+  TestPlan keeping;  // Stores what it was given, and what nobody wrote.
+  keeping.plan = 1;
+  keeping.kernels[0].kernel = "noop";
+  keeping.allocations = {32};
+  keeping.loads = {wire::PlanRange(0, 16, 0, false)};
+  keeping.stores = {wire::PlanRange(0, 32, 0, false)};
+  load(keeping);
+  Words& in = harness_.segment(20, Words(4));
+  Words& out = harness_.segment(21, Words(8));
+  for (std::uint32_t i = 0; i < 40; ++i) {
+    const std::uint32_t tenant = i / 5;
+    std::fill(in.begin(), in.end(), 0xdead + tenant);
+    EXPECT_EQ(run({.tenant = tenant, .loads = {at(20, 0)}, .stores = {at(21, 0)}}).code,
+              StatusCode::Ok);
+    for (std::size_t w = 0; w < 4; ++w) EXPECT_EQ(out[w], 0xdead + tenant);
+    for (std::size_t w = 4; w < 8; ++w) {
+      EXPECT_TRUE(out[w] == 0 || out[w] == 0xdead + tenant) << "run " << i << ": " << out[w];
+    }
+  }
+}
+
+TEST_F(StagingTest, RunsThatWriteTheSameBytesAreUnderWayTogetherAndEndInOrder) {
+  load(copy_plan(1, 4));
+  for (std::uint32_t i = 0; i < 8; ++i) harness_.segment(30 + i, Words(4, i));
+  Words& out = harness_.segment(21, Words(4, 99));
+  for (std::uint32_t i = 0; i < 8; ++i) {
+    TestRun writer{.run = 100 + i, .loads = {at(30 + i, 0)}, .stores = {at(21, 0)}};
+    if (i > 0) writer.after = {100 + i - 1};
+    harness_.run(writer);
+  }
+  EXPECT_EQ(harness_.loop->step(), StepOutcome::Progress);
+  EXPECT_GE(harness_.fake->launches() + unfinished(), 8u);
+  EXPECT_TRUE(harness_.loop->executing());
+  const auto reports = harness_.settle();
+  ASSERT_EQ(reports.size(), 8u);
+  for (std::uint32_t i = 0; i < 8; ++i) EXPECT_EQ(reports[i].id, 100 + i);
+  EXPECT_EQ(out, Words(4, 7));
+}
+
+TEST_F(StagingTest, RunThatReadsWhatAnotherWritesOnTheHostWaitsForItsEnd) {
+  load(add_plan(1, 4, 1));
+  Words& data = harness_.segment(20, Words(4, 0));
+  for (std::uint32_t i = 0; i < 10; ++i) {
+    TestRun step{.run = 100 + i, .loads = {at(20, 0)}, .stores = {at(20, 0)}};
+    if (i > 0) step.after = {100 + i - 1};
+    harness_.run(step);
+  }
+  EXPECT_EQ(harness_.settle().size(), 10u);
+  EXPECT_EQ(data, Words(4, 10));
+}
+
+TEST_F(StagingTest, FailedRunInTheMiddleHoldsNobodyUp) {
+  load(copy_plan(1, 4));
+  TestPlan failing;
+  failing.plan = 2;
+  failing.kernels[0].kernel = "fail";
+  failing.allocations = {16};
+  failing.stores = {wire::PlanRange(0, 16, 0, false)};
+  load(failing);
+  harness_.segment(20, Words(4, 5));
+  Words& out = harness_.segment(21, Words(4));
+  harness_.run({.run = 1, .loads = {at(20, 0)}, .stores = {at(21, 0)}});
+  harness_.run({.run = 2, .plan = 2, .stores = {at(21, 0)}, .after = {1}});
+  harness_.run({.run = 3, .loads = {at(20, 0)}, .stores = {at(21, 0)}, .after = {1, 2}});
+  harness_.run({.run = 4, .loads = {at(77, 0)}, .stores = {at(21, 0)}, .after = {3}});
+  harness_.run({.run = 5, .loads = {at(20, 0)}, .stores = {at(21, 0)}, .after = {3, 4}});
+  const auto reports = harness_.settle();
+  ASSERT_EQ(reports.size(), 5u);
+  std::map<std::uint64_t, StatusCode> codes;
+  for (const SeenReport& report : reports) codes[report.id] = report.code;
+  EXPECT_EQ(codes[1], StatusCode::Ok);
+  EXPECT_EQ(codes[2], StatusCode::KernelFault);
+  EXPECT_EQ(codes[3], StatusCode::Ok);
+  EXPECT_EQ(codes[4], StatusCode::InvalidArgument);
+  EXPECT_EQ(codes[5], StatusCode::Ok);
+  EXPECT_EQ(out, Words(4, 5));
+}
+
+// Runs 1 and 3 write the same bytes, run 2 between them ends at once. Run 3 knows of run 2 only,
+// and comes before or after that has ended.
+TEST_F(StagingTest, OrderOutlivesARunThatEndedEarly) {
+  load(copy_plan(1, 4));
+  harness_.segment(20, Words(4, 5));
+  harness_.segment(22, Words(4, 6));
+  Words& out = harness_.segment(21, Words(4));
+  for (const bool step_between : {false, true}) {
+    std::fill(out.begin(), out.end(), 0u);
+    harness_.run({.run = 1, .loads = {at(20, 0)}, .stores = {at(21, 0)}});
+    harness_.run({.run = 2, .loads = {at(77, 0)}, .stores = {at(21, 0)}, .after = {1}});
+    if (step_between) {
+      EXPECT_EQ(harness_.loop->step(), StepOutcome::Progress);
+    }
+    harness_.run({.run = 3, .loads = {at(22, 0)}, .stores = {at(21, 0)}, .after = {2}});
+    const auto reports = harness_.settle();
+    ASSERT_EQ(reports.size(), 3u);
+    EXPECT_EQ(reports[0].id, 2u);
+    EXPECT_EQ(reports[1].id, 1u);
+    EXPECT_EQ(reports[2].id, 3u);
+    EXPECT_EQ(out, Words(4, 6));
+  }
+}
+
+TEST(StagingMemory, BlocksThatIdleInstancesKeepAreGivenBackWhenOthersNeedThem) {
+  LoopHarness harness({.memory_bytes = 512u << 10, .asynchronous = true, .reaches_host = true});
+  harness.load_library();
+  constexpr std::uint64_t kWords = 80'000;  // 320000 bytes: one fits, two don't.
+  harness.load_plan(add_plan(1, kWords, 1));
+  harness.load_plan(add_plan(2, kWords, 1));
+  EXPECT_EQ(harness.settle().size(), 3u);
+  Words& data = harness.segment(20, Words(kWords, 0));
+  for (std::uint32_t i = 0; i < 6; ++i) {
+    harness.run({.plan = 1 + i % 2, .loads = {at(20, 0)}, .stores = {at(20, 0)}});
+    const SeenReport done = harness.only_report();
+    EXPECT_EQ(done.code, StatusCode::Ok) << done.message;
+  }
+  EXPECT_EQ(data, Words(kWords, 6));
+}
+
+TEST(PlacementTest, TriesBothWaysAndKeepsTheFaster) {
+  for (const auto faster : {Placement::Way::InPlace, Placement::Way::Copied}) {
+    Placement placement;
+    std::array<int, 2> tried{};
+    for (int i = 0; i < 100; ++i) {
+      const Placement::Way way = placement.next();
+      if (!placement.decided()) ++tried[static_cast<std::size_t>(way)];
+      // The slow outlier of the faster way must not count.
+      placement.measured(way, way == faster ? (i % 7 == 0 ? 50'000 : 8'000) : 9'000);
+    }
+    EXPECT_TRUE(placement.decided());
+    EXPECT_EQ(placement.next(), faster);
+    EXPECT_GE(tried[0], 8);
+    EXPECT_GE(tried[1], 8);
+  }
+}
+
+TEST(BlockHeap, CutsTheSmallestPieceThatFitsAndJoinsNeighbours) {
+  BlockHeap heap(256);
+  EXPECT_FALSE(heap.take(1).has_value());
+  heap.add({4096, 4096});
+  heap.add({8192, 1024});  // Right behind it, but another chunk.
+  EXPECT_EQ(heap.take(1000), 8192u);
+  const auto first = heap.take(256);
+  const auto second = heap.take(300);
+  const auto third = heap.take(256);
+  EXPECT_EQ(first, 4096u);
+  EXPECT_EQ(second, 4352u);
+  EXPECT_EQ(third, 4864u);
+  EXPECT_EQ(heap.free_bytes(), 4096u - 1024);
+  heap.give_back(*first, 256);
+  heap.give_back(*third, 256);
+  EXPECT_FALSE(heap.remove_idle().has_value());
+  heap.give_back(*second, 300);
+  EXPECT_EQ(heap.take(4096), 4096u);
+  heap.give_back(4096, 4096);
+  EXPECT_FALSE(heap.take(5000).has_value()) << "pieces of two chunks must not be joined";
+  const auto idle = heap.remove_idle();
+  ASSERT_TRUE(idle.has_value());
+  EXPECT_EQ(idle->address, 4096u);
+  EXPECT_EQ(idle->bytes, 4096u);
+  heap.give_back(8192, 1000);
+  EXPECT_TRUE(heap.remove_idle().has_value());
+  EXPECT_EQ(heap.chunk_bytes(), 0u);
+  EXPECT_EQ(heap.free_bytes(), 0u);
+}
+
+TEST(BlockHeap, SizesNearTheEndOfTheRangeDoNotWrap) {
+  BlockHeap heap(256);
+  heap.add({4096, 4096});
+  EXPECT_FALSE(heap.take(~std::uint64_t{0}).has_value());
+  EXPECT_FALSE(heap.take(~std::uint64_t{0} - 200).has_value());
+}
+
+}  // namespace
+}  // namespace kaas
