@@ -55,6 +55,15 @@ function(kaas_set_test_properties name label timeout environment)
   endif()
 endfunction()
 
+# kaas_run_on_gpu(NAME): the test NAME once more, as NAME_on_gpu with the label gpu, on all GPUs.
+function(kaas_run_on_gpu name)
+  if(KAAS_HAVE_CUDA)
+    add_test(NAME ${name}_on_gpu COMMAND ${name})
+    kaas_set_test_properties(${name}_on_gpu gpu 300 "KAAS_DEVICES=cuda")
+    add_dependencies(kaas_tests_gpu ${name})
+  endif()
+endfunction()
+
 function(kaas_add_test name label)
   cmake_parse_arguments(PARSE_ARGV 2 arg "NO_MAIN" "TIMEOUT" "SOURCES;LIBS;DEPENDS;ENVIRONMENT")
   set(sources ${arg_SOURCES} ${arg_UNPARSED_ARGUMENTS})

@@ -4,11 +4,14 @@
 #include <gtest/gtest.h>
 #include <kaas/client.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <numeric>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/support/daemon_process.h"
@@ -35,9 +38,26 @@ std::string outcome_of(const R& result) {
 #define EXPECT_OK(result) EXPECT_EQ(::kaas::outcome_of(result), "ok")
 #define ASSERT_OK(result) ASSERT_EQ(::kaas::outcome_of(result), "ok")
 
+// The test is to run on GPUs, as kaasd will read it.
+inline bool wants_gpu() {
+  const char* devices = std::getenv("KAAS_DEVICES");
+  return devices != nullptr && std::string_view(devices) == "cuda";
+}
+inline bool has_gpu() {
+  const std::string command =
+      test_environment("KAAS_TEST_BINARY_DIR") + "/bin/kaas-executor --list-devices";
+  std::FILE* output = ::popen(command.c_str(), "r");
+  if (output == nullptr) return false;
+  std::string text(4096, '\0');
+  text.resize(std::fread(text.data(), 1, text.size(), output));
+  ::pclose(output);
+  return text.find("GPU-") != std::string::npos || text.find("MIG-") != std::string::npos;
+}
+
 class E2eTest : public testing::Test {
  protected:
   void SetUp() override {
+    if (wants_gpu() && !has_gpu()) GTEST_SKIP() << "no GPU";
     daemon_ = DaemonProcess::start(arguments());
     ASSERT_NE(daemon_, nullptr);
   }

@@ -35,7 +35,8 @@ using DeviceAddress = std::uintptr_t;
 inline constexpr std::size_t kDeviceAlignmentBytes = 256;
 
 struct DeviceLimits {
-  std::string name;  // "host", for reports and errors.
+  std::string name;   // "host", or a GPU's id; for errors and profiles.
+  std::string model;  // What the device is, for people; empty: the name.
   std::uint32_t kind = KAAS_DEVICE_HOST;
   std::int32_t ordinal = 0;
   std::uint32_t host_threads = 1;  // Threads that run kernels, for a library's open hook.
@@ -240,6 +241,9 @@ class Device {
   // only, while it is made ready elsewhere. Null: the device keeps nothing of this program.
   virtual std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) = 0;
   virtual Result<std::unique_ptr<DeviceStream>> open_stream() = 0;
+
+  // Brings what kernels have printed to the process's streams. Not before all of it is idle.
+  virtual void flush_output() noexcept {}
 
   // Nothing of this device works any more in this process, as after a fault of a kernel on a GPU.
   // Any thread.

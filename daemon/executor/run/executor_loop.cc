@@ -46,7 +46,8 @@ void ExecutorLoop::add_segment(std::uint32_t segment, std::shared_ptr<ExecutorSe
 }
 
 void ExecutorLoop::report_ready() {
-  reports_.ready(parts_.device.limits().name, parts_.memory_limit_bytes);
+  const DeviceLimits& limits = parts_.device.limits();
+  reports_.ready(limits.model.empty() ? limits.name : limits.model, parts_.memory_limit_bytes);
 }
 
 StepOutcome ExecutorLoop::step() {
@@ -193,6 +194,7 @@ void ExecutorLoop::close(std::string reason) {
 }
 
 bool ExecutorLoop::announce_sleep() {
+  runner_.flush_output();
   segments_.poll();
   kaas::announce_sleep(*parts_.report.header);
   const bool work = reader_.waiting() && reports_.waiting() < kReportsWaitingMax;

@@ -78,6 +78,9 @@ class ExecutorRunner {
   [[nodiscard]] bool stalled() const noexcept { return running_ == 0 && !ready_.empty(); }
   [[nodiscard]] std::size_t unfinished() const noexcept { return active_.size(); }
   [[nodiscard]] const ExecutorCounters& counters() const noexcept { return counters_; }
+  // When nothing executes: what kernels have printed since the last time goes to the log, with the
+  // request that ran, or with none if it was more than one.
+  void flush_output();
   // What was seen when the device was lost. Runs that were under way then are not reported: any of
   // them may have done it.
   [[nodiscard]] const std::string& lost_reason() const noexcept { return lost_reason_; }
@@ -136,6 +139,10 @@ class ExecutorRunner {
   std::size_t next_polled_ = 0;   // Of polled_, beyond the oldest.
   std::uint32_t running_ = 0;
   std::uint64_t starts_ = 0;
+  // Requests that ran on an asynchronous device since its output was flushed.
+  bool output_due_ = false;
+  bool output_is_mixed_ = false;
+  RunTag output_tag_;
   std::string lost_reason_;
   struct Unacknowledged {
     std::uint64_t reports;  // Written by then.

@@ -70,6 +70,8 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::open(const std::string& id,
   const std::string own_kernels = "loading the executor's own kernels";
   KAAS_RETURN_IF_CUDA_ERROR(load_begin_run(&device->begin_run_), own_kernels);
   KAAS_RETURN_IF_CUDA_ERROR(load_end_run(&device->end_run_), own_kernels);
+  KAAS_RETURN_IF_CUDA_ERROR(driver->StreamCreate(&device->quiet_stream_, CU_STREAM_NON_BLOCKING),
+                            "creating a stream");
   device->graphs_ = std::make_unique<CudaGraphBuilder>(*device);
   return device;
 }
@@ -84,6 +86,7 @@ CudaDevice::~CudaDevice() {
   if (context_ == nullptr) return;
   enter();
   graphs_.reset();
+  if (quiet_stream_ != nullptr) driver_.StreamDestroy(quiet_stream_);
   while (const auto chunk = heap_.remove_idle()) driver_.MemFree(chunk->address);
   while (const auto chunk = host_heap_.remove_idle()) {
     driver_.MemFreeHost(reinterpret_cast<void*>(chunk->address));  // NOLINT
@@ -99,6 +102,9 @@ int CudaDevice::attribute(CUdevice_attribute which) const noexcept {
 
 Result<void> CudaDevice::read_limits(const std::string& name) {
   limits_.name = name;
+  char model[256] = "";
+  driver_.DeviceGetName(model, sizeof model, device_);
+  limits_.model = model;
   limits_.kind = KAAS_DEVICE_CUDA;
   limits_.ordinal = device_;
   limits_.host_threads = 1;
@@ -141,6 +147,13 @@ Result<std::uint64_t> CudaDevice::free_bytes() const {
   std::size_t total = 0;
   KAAS_RETURN_IF_CUDA_ERROR(driver_.MemGetInfo(&free, &total), "asking for free device memory");
   return std::uint64_t{free};
+}
+
+// Any synchronisation makes the driver write out its buffer (CUDA programming guide, "Formatted
+// output").
+void CudaDevice::flush_output() noexcept {
+  enter();
+  driver_.StreamSynchronize(quiet_stream_);
 }
 
 // --- Memory --------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ class CudaDevice final : public Device {
   Result<DeviceFunction> load(const KernelEntry& entry) override;
   std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) override;
   Result<std::unique_ptr<DeviceStream>> open_stream() override;
+  void flush_output() noexcept override;
   [[nodiscard]] bool lost() const noexcept override {
     return faulted_.load(std::memory_order_relaxed);
   }
@@ -71,6 +72,7 @@ class CudaDevice final : public Device {
   const CudaDriver& driver_;
   CUdevice device_;
   CUcontext context_ = nullptr;
+  CUstream quiet_stream_ = nullptr;  // Nothing is ever enqueued on it.
   CUfunction begin_run_ = nullptr;
   CUfunction end_run_ = nullptr;
   DeviceLimits limits_;
