@@ -153,7 +153,9 @@ void Supervisor::died(std::uint32_t executor) {
   read_output(*child);  // What it said last.
   if (!child->partial_line.empty()) print_line(*child, child->partial_line);
   const ProcessEnd end = reap(child->process.pid);
-  const std::string cause = child->reason.empty() ? end.text : child->reason;
+  std::string cause = child->reason.empty() ? end.text : child->reason;
+  // Why it gave up, as it said itself.
+  if (child->reason.empty() && child->says_why) cause += " (" + child->last_line + ")";
   State& state = states_[child->key];
   const bool was_ready = state.is_ready;
   state.executor = 0;
@@ -240,7 +242,8 @@ void Supervisor::print_line(Child& child, std::string_view line) {
       line = line.substr(static_cast<std::size_t>(parsed.ptr + 1 - line.data()));
     }
   }
-  child.last_line = line.starts_with(kOwnLine) ? line.substr(kOwnLine.size()) : line;
+  child.says_why = line.starts_with(kOwnLine);
+  child.last_line = child.says_why ? line.substr(kOwnLine.size()) : line;
   log_.write_kernel_line(child.key.first, session, request, std::string(line));
 }
 

@@ -67,6 +67,7 @@ class Supervisor {
     bool is_released = false;    // Its end is what was asked for.
     std::uint64_t patience = 0;  // Timer that kills it when it was released; 0: none.
     std::string partial_line;    // Of its output.
+    bool says_why = false;       // The last line is the executor's own, not a kernel's.
     std::string last_line;
   };
   struct Waiting {

@@ -248,6 +248,8 @@ class Device {
   // Nothing of this device works any more in this process, as after a fault of a kernel on a GPU.
   // Any thread.
   [[nodiscard]] virtual bool lost() const noexcept { return false; }
+  // What was seen then. It says nothing of which kernel: several may have been running.
+  [[nodiscard]] virtual std::string lost_reason() const { return {}; }
 
  private:
   friend class DeviceMemory;

@@ -53,8 +53,7 @@ void ExecutorLoop::report_ready() {
 StepOutcome ExecutorLoop::step() {
   if (!closed_reason_.empty()) return StepOutcome::Closed;
   bool progress = runner_.advance();
-  if (parts_.device.lost()) close("the device is lost: " + runner_.lost_reason());
-  if (!closed_reason_.empty()) return StepOutcome::Closed;
+  if (closes_as_lost()) return StepOutcome::Closed;
   if (reports_.waiting() != 0) reports_.flush();
   progress = take_work() || progress;
   if (!reports_.peer_is_sane()) close("kaasd's count of read reports is impossible");
@@ -150,6 +149,7 @@ void ExecutorLoop::load_library(const wire::LoadLibrary& message) {
   } catch (const std::bad_alloc&) {
     // Refused with what `opened` says.
   }
+  if (closes_as_lost()) return;
   LibraryReport report;
   report.library = message.library();
   if (opened) {
@@ -168,6 +168,7 @@ void ExecutorLoop::load_plan(const wire::LoadPlan& message) {
   } catch (const std::bad_alloc&) {
     // Refused with what `plan` says.
   }
+  if (closes_as_lost()) return;
   PlanReport report;
   report.plan = message.plan();
   if (plan) {
@@ -187,6 +188,13 @@ void ExecutorLoop::drop_versions(const wire::DropVersions& message) {
   for (std::size_t i = 0; i < count(message.versions()); ++i) {
     cache_.drop(value_at(message.versions(), i));
   }
+}
+
+// Nothing that fails from now on says anything about what was asked for, so it is not reported.
+bool ExecutorLoop::closes_as_lost() {
+  if (!parts_.device.lost()) return false;
+  close("the device is lost: " + parts_.device.lost_reason());
+  return true;
 }
 
 void ExecutorLoop::close(std::string reason) {

@@ -90,6 +90,7 @@ class ExecutorLoop {
   void load_plan(const wire::LoadPlan& message);
   void run(const wire::Run& message);
   void drop_versions(const wire::DropVersions& message);
+  bool closes_as_lost();
   void close(std::string reason);
 
   ExecutorParts parts_;

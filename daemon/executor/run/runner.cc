@@ -204,6 +204,10 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
     RunPreparation::release(task);
     const bool memory_comes = running_ > 0 || awaits_acknowledgement() || !alone;
     if (prepared.error().code == StatusCode::OutOfMemory && memory_comes) return Start::MustWait;
+    if (parts_.device.lost()) {
+      ++running_;
+      return Start::Running;
+    }
     task.failure = std::move(prepared).error();
     finish(task);
     return Start::Done;
@@ -260,7 +264,7 @@ ExecutorRunner::Start ExecutorRunner::execute_here(RunTask& task) {
   } catch (const std::bad_alloc&) {
     task.failure = Status{StatusCode::ResourceExhausted, "no memory to execute a run"};
   }
-  if (task.failure && is_lost(*task.failure)) {
+  if (task.failure && parts_.device.lost()) {
     ++running_;  // For ever: nothing of this process is worth reporting any more.
     return Start::Running;
   }
@@ -268,12 +272,6 @@ ExecutorRunner::Start ExecutorRunner::execute_here(RunTask& task) {
   if (task.failure) static_cast<void>(task.body.stream->wait());
   finish(task);
   return Start::Done;
-}
-
-bool ExecutorRunner::is_lost(const Status& seen) {
-  if (!parts_.device.lost()) return false;
-  if (lost_reason_.empty()) lost_reason_ = seen.message;
-  return true;
 }
 
 bool ExecutorRunner::cancel(std::uint64_t run) {
@@ -294,7 +292,7 @@ bool ExecutorRunner::advance() {
   if (parts_.workers != nullptr) {
     for (RunTask* task = parts_.workers->take_finished(); task != nullptr;) {
       RunTask* next = std::exchange(task->next_finished, nullptr);
-      if (task->failure && is_lost(*task->failure)) return false;
+      if (task->failure && parts_.device.lost()) return false;
       --running_;
       finish(*task);
       task = next;
@@ -312,7 +310,7 @@ bool ExecutorRunner::advance() {
       ++next_polled_;
     }
   }
-  if (!lost_reason_.empty()) return false;
+  if (parts_.device.lost()) return false;
   if (!ready_.empty()) start_ready();
   return progress;
 }
@@ -323,7 +321,7 @@ bool ExecutorRunner::poll_one(std::size_t index) {
   if (task.unordered != 0) return false;
   const Result<bool> idle = task.body.stream->poll();
   if (idle && !*idle) return false;
-  if (!idle && is_lost(idle.error())) return false;
+  if (!idle && parts_.device.lost()) return false;
   polled_.erase(polled_.begin() + static_cast<std::ptrdiff_t>(index));
   --running_;
   Result<void> outcome;

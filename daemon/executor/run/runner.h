@@ -8,6 +8,8 @@
 // What a run stored stays on the device until kaasd is known to have read the run's report and all
 // work sent before that is taken in: until then kaasd may send runs that count on its being there.
 //
+// When the device is lost, runs that were under way are not reported: any of them may have done it.
+//
 // Memory that no load fills is zeroed before a run unless the same tenant used it last: a run may
 // find what its own tenant left there, never anyone else's bytes.
 // Threads: main thread only.
@@ -81,9 +83,6 @@ class ExecutorRunner {
   // When nothing executes: what kernels have printed since the last time goes to the log, with the
   // request that ran, or with none if it was more than one.
   void flush_output();
-  // What was seen when the device was lost. Runs that were under way then are not reported: any of
-  // them may have done it.
-  [[nodiscard]] const std::string& lost_reason() const noexcept { return lost_reason_; }
 
  private:
   enum class Start {
@@ -115,8 +114,6 @@ class ExecutorRunner {
   Result<void> open_stream(RunTask& task);
   void prepare_program(RunTask& task);
   bool poll_one(std::size_t index);
-  // Whether the device is lost; notes why.
-  bool is_lost(const Status& seen);
   Start execute_here(RunTask& task);
 
   // End.
@@ -143,7 +140,6 @@ class ExecutorRunner {
   bool output_due_ = false;
   bool output_is_mixed_ = false;
   RunTag output_tag_;
-  std::string lost_reason_;
   struct Unacknowledged {
     std::uint64_t reports;  // Written by then.
     CachePin stored;

@@ -88,13 +88,14 @@ TEST_F(GpuFailures, BlockBeyondWhatAKernelTakesIsRefusedWithBothNumbers) {
   builder.kernel("bench", "busy")
       .grid(1)
       .block(32)
-      .shared_bytes(230'000)
+      .shared_bytes(300'000)
       .literal(std::uint64_t{1})
       .out("taken");
   const auto outcome = client.run(built(builder));
   ASSERT_FALSE(outcome.has_value());
   EXPECT_EQ(outcome.error().code, StatusCode::InvalidArgument);
-  EXPECT_NE(outcome.error().message.find("230000"), std::string::npos) << outcome.error().message;
+  EXPECT_NE(outcome.error().message.find("300000"), std::string::npos) << outcome.error().message;
+  EXPECT_NE(outcome.error().message.find("232448"), std::string::npos) << outcome.error().message;
   ASSERT_OK(client.run(busy(1000)));
 }
 

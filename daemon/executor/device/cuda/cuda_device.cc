@@ -137,8 +137,13 @@ void CudaDevice::enter() const noexcept {
 }
 
 Status CudaDevice::failed(CUresult result, const std::string& what) const {
-  if (ends_the_context(result)) faulted_.store(true, std::memory_order_relaxed);
+  CUresult none = CUDA_SUCCESS;
+  if (ends_the_context(result)) faulted_.compare_exchange_strong(none, result);
   return cuda_status(result, what);
+}
+
+std::string CudaDevice::lost_reason() const {
+  return cuda_status(faulted_.load(), limits_.name).message;
 }
 
 Result<std::uint64_t> CudaDevice::free_bytes() const {
@@ -294,6 +299,9 @@ Result<DeviceFunction> CudaDevice::load(const KernelEntry& entry) {
     if (entry.resolve == nullptr ||
         entry.resolve(entry.device_entry, &function.native, error, sizeof error) != 0) {
       error[sizeof error - 1] = '\0';
+      // What the library's runtime met may be what a kernel has done.
+      const CUresult health = driver_.StreamQuery(quiet_stream_);
+      if (ends_the_context(health)) return failed(health, "loading " + what);
       return Status{StatusCode::InvalidArgument, what + " can't be loaded on " + limits_.name +
                                                      (error[0] == '\0' ? "" : ": ") + error};
     }

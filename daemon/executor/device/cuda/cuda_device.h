@@ -39,8 +39,9 @@ class CudaDevice final : public Device {
   Result<std::unique_ptr<DeviceStream>> open_stream() override;
   void flush_output() noexcept override;
   [[nodiscard]] bool lost() const noexcept override {
-    return faulted_.load(std::memory_order_relaxed);
+    return faulted_.load(std::memory_order_acquire) != CUDA_SUCCESS;
   }
+  [[nodiscard]] std::string lost_reason() const override;
 
   // Free memory of the GPU now, as the driver says.
   [[nodiscard]] Result<std::uint64_t> free_bytes() const;
@@ -76,7 +77,7 @@ class CudaDevice final : public Device {
   CUfunction begin_run_ = nullptr;
   CUfunction end_run_ = nullptr;
   DeviceLimits limits_;
-  mutable std::atomic<bool> faulted_{false};
+  mutable std::atomic<CUresult> faulted_{CUDA_SUCCESS};  // The first error that ended it.
   BlockHeap heap_;
   BlockHeap host_heap_;
   std::uint64_t allocated_ = 0;
