@@ -270,9 +270,9 @@ class Device {
   // reaches_host. Takes about 0.1 ms a MiB. Any thread. Fails: ResourceExhausted (locked memory).
   virtual Result<HostRegistration> register_host(std::span<std::byte> memory, bool writable) = 0;
 
-  // Loads code of the device's own; compiles it first if it is source. `code` is borrowed for the
-  // call. Fails: InvalidArgument (not for this device; does not compile, with the compiler's words),
-  // Unavailable (no compiler). A device without such code refuses all.
+  // Loads code of the device's own; compiles it first if it is source, which takes seconds. `code`
+  // is borrowed for the call. A device without such code refuses all. Fails: InvalidArgument (not
+  // for this device; does not compile, with the compiler's words), Unavailable (no compiler).
   virtual Result<std::shared_ptr<DeviceModule>> load_module(const ModuleCode& code) {
     return Status{StatusCode::InvalidArgument,
                   code.what + " is CUDA code; this device is " + limits().name};

@@ -90,6 +90,10 @@ CodeName::CodeName(std::string linker_name) : mangled(std::move(linker_name)) {
   full = demangled(mangled);
   // Instances of templates are demangled with what they return: kernels return nothing.
   if (full.starts_with("void ")) full.erase(0, 5);
+  // What is static lies in a namespace that the compiler makes of the file's name.
+  if (full.starts_with("_INTERNAL_")) {
+    if (const std::size_t end = full.find("::"); end != std::string::npos) full.erase(0, end + 2);
+  }
   brief = without_last_bracket(full, '(', ')');
   base = without_last_bracket(brief, '<', '>');
 }

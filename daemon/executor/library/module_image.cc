@@ -1,7 +1,7 @@
 #include "daemon/executor/library/module_image.h"
 
 #include <algorithm>
-#include <cctype>
+#include <charconv>
 #include <cstring>
 #include <optional>
 
@@ -36,6 +36,7 @@ struct FatbinPart {
 };
 static_assert(sizeof(FatbinPart) == 32);
 constexpr std::uint16_t kPtxPart = 1;
+constexpr std::string_view kFileNamespace = "_INTERNAL_";
 
 std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -174,10 +175,22 @@ Result<void> add_fatbin(std::span<const std::byte> file, const std::string& what
   return {};
 }
 
-// What compilers and linkers put there for themselves.
+// What compilers, linkers and the toolkit's headers put there for themselves.
 bool is_internal(const std::string& name) {
-  return name.starts_with('$') || name.starts_with(".nv") || name.starts_with("__nv") ||
-         name.starts_with("_ZN38_INTERNAL");
+  constexpr std::string_view kOwners[] = {"18cooperative_groups", "4cuda", "3cub", "6thrust"};
+  if (name.starts_with('$') || name.starts_with(".nv") || name.starts_with("__nv")) return true;
+  if (!name.starts_with("_Z")) return false;
+  std::size_t begin = std::min(name.find_first_not_of("_ZNKS"), name.size());
+  // What is static lies in a namespace of its file: "31_INTERNAL_..." and then as many characters.
+  std::size_t length = 0;
+  const auto number = std::from_chars(name.data() + begin, name.data() + name.size(), length);
+  const auto after = static_cast<std::size_t>(number.ptr - name.data());
+  if (name.compare(after, kFileNamespace.size(), kFileNamespace) == 0) {
+    begin = std::min(after + std::min(length, name.size()), name.size());
+  }
+  return std::any_of(std::begin(kOwners), std::end(kOwners), [&](std::string_view owner) {
+    return name.compare(begin, owner.size(), owner) == 0;
+  });
 }
 
 }  // namespace

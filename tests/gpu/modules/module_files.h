@@ -2,6 +2,11 @@
 // Threads: one.
 #pragma once
 
+#include <Cubin.h>
+#include <Fatbin.h>
+#include <ForeignCubin.h>
+#include <Ptx.h>
+#include <Source.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -11,11 +16,6 @@
 #include <span>
 #include <string>
 
-#include "Cubin.h"
-#include "Fatbin.h"
-#include "ForeignCubin.h"
-#include "Ptx.h"
-#include "Source.h"
 #include "daemon/executor/library/library_copy.h"
 
 namespace kaas {

@@ -1,12 +1,12 @@
-// Twenty kernels of an ordinary CUDA program, as people write them: compiled to a cubin, to PTX, to a
-// fatbin, and at run time by NVRTC. So it includes nothing that NVRTC lacks.
+// Twenty kernels of an ordinary CUDA program, as people write them: compiled to a cubin, to PTX, to
+// a fatbin, and at run time by NVRTC. So it includes nothing that NVRTC lacks.
 #include <cooperative_groups.h>
 
 __constant__ float table[4] = {1, 2, 3, 4};
 __constant__ unsigned char bytes_table[3] = {7, 8, 9};
-__device__ int counter;
+static __device__ int counter;
 
-namespace ns {
+namespace kaas {
 __device__ double deep[2];
 }
 
@@ -62,12 +62,12 @@ __global__ void store(float value, float* out) {
   if (thread_index() == 0) *out = value;
 }
 
-namespace ns {
+namespace kaas {
 __global__ void twice(unsigned count, int* data) {
   const unsigned i = thread_index();
   if (i < count) data[i] *= 2;
 }
-}  // namespace ns
+}  // namespace kaas
 
 // --- Structs by value ----------------------------------------------------------------------------
 
@@ -142,5 +142,5 @@ __global__ void count_calls(int* out) {
 }
 
 __global__ void read_deep(double* out) {
-  if (thread_index() < 2) out[thread_index()] = ns::deep[thread_index()];
+  if (thread_index() < 2) out[thread_index()] = kaas::deep[thread_index()];
 }
