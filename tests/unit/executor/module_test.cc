@@ -364,6 +364,49 @@ TEST(ModuleLibrary, BufferOfAVariableHasItsSize) {
   EXPECT_EQ(report.message, "kernel '@table' argument 0 has 48 bytes, the variable has 64");
 }
 
+// No buffer connects them, and yet they may touch common bytes.
+TEST(StatefulLibrary, ItsKernelsRunInTheListsOrder) {
+  FakeDevice device(FakeDevice::Options{});
+  FakeLibraries opener(device);
+  ExecutorLibraries libraries;
+  libraries.emplace(1, opener.open({"/stateful/x", 0, 0, 0}));
+  libraries.emplace(2, opener.open({"/plain", 0, 0, 0}));
+  flatbuffers::FlatBufferBuilder builder;
+  const wire::Dim3 one(1, 1, 1);
+  std::vector<flatbuffers::Offset<wire::PlanKernel>> kernels;
+  const std::vector<std::uint16_t> first = {0};
+  const auto add = [&](std::uint32_t library, const std::vector<std::uint16_t>& after) {
+    const auto name = builder.CreateString("noop");
+    const auto waits = builder.CreateVector(after);
+    wire::PlanKernelBuilder kernel(builder);
+    kernel.add_library(library);
+    kernel.add_kernel(name);
+    kernel.add_grid(&one);
+    kernel.add_block(&one);
+    kernel.add_after(waits);
+    kernels.push_back(kernel.Finish());
+  };
+  add(1, {});
+  add(2, {});
+  add(1, first);
+  add(1, first);
+  add(2, {});
+  const auto vector = builder.CreateVector(kernels);
+  wire::LoadPlanBuilder message(builder);
+  message.add_plan(1);
+  message.add_kernels(vector);
+  message.add_n_iter(1);
+  builder.Finish(message.Finish());
+  const auto plan = build_plan(*flatbuffers::GetRoot<wire::LoadPlan>(builder.GetBufferPointer()),
+                               libraries, device, 1u << 20);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  using After = std::vector<std::uint16_t>;
+  const After expected[] = {{}, {}, {0}, {0, 2}, {}};
+  for (std::size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ((*plan)->kernels[i].after, expected[i]) << "kernel " << i;
+  }
+}
+
 TEST(ModuleLibrary, DeviceWithoutSuchCodeRefusesIt) {
   FakeDevice device(FakeDevice::Options{});
   const auto module = device.load_module({bytes_of(kPtx), ModuleForm::Image, "/k", "library '/k'"});
