@@ -36,6 +36,7 @@ struct FatbinPart {
 };
 static_assert(sizeof(FatbinPart) == 32);
 constexpr std::uint16_t kPtxPart = 1;
+constexpr std::size_t kPartsDescribed = 16;
 constexpr std::string_view kFileNamespace = "_INTERNAL_";
 
 std::string_view text_of(std::span<const std::byte> bytes) {
@@ -151,7 +152,7 @@ Result<void> add_fatbin(std::span<const std::byte> file, const std::string& what
   }
   image.description = "a fatbin for";
   std::span<const std::byte> rest = file.subspan(header.header_bytes, header.bytes);
-  for (bool first = true; !rest.empty(); first = false) {
+  for (std::size_t index = 0; !rest.empty(); ++index) {
     FatbinPart part{};
     if (rest.size() < sizeof part) return damaged("a part's header", sizeof part);
     std::memcpy(&part, rest.data(), sizeof part);
@@ -160,9 +161,11 @@ Result<void> add_fatbin(std::span<const std::byte> file, const std::string& what
       return damaged("a part", part.bytes);
     }
     const auto content = rest.subspan(part.header_bytes, part.bytes);
-    image.description += (first ? " " : ", ") +
-                         std::string(part.kind == kPtxPart ? "compute_" : "sm_") +
-                         std::to_string(part.architecture);
+    if (index < kPartsDescribed) {
+      image.description += (index == 0 ? " " : ", ") +
+                           std::string(part.kind == kPtxPart ? "compute_" : "sm_") +
+                           std::to_string(part.architecture);
+    }
     if (is_elf(content)) {
       KAAS_RETURN_IF_ERROR(add_cubin(content, what, image));
     } else if (is_ptx(text_of(content))) {

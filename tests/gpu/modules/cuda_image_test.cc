@@ -1,5 +1,6 @@
 // What is seen in images that nvcc makes, and NVRTC with its cache: without a GPU.
 #include <algorithm>
+#include <random>
 
 #include "daemon/executor/device/cuda/cuda_compiler.h"
 #include "daemon/executor/library/code_names.h"
@@ -66,6 +67,25 @@ TEST(CudaImage, ImagesThatAreCutOffAreRefusedBeforeADriverSeesThem) {
       EXPECT_NE(image.error().message.find("library 'x' is "), std::string::npos);
     }
   }
+}
+
+// Whatever a byte is changed to, no more is read than is there; the sanitizers watch.
+TEST(CudaImage, ChangedBytesAreSurvived) {
+  std::mt19937 random(1);
+  std::size_t refused = 0;
+  for (const std::string& whole : {text_of(kCubin), text_of(kFatbin), text_of(kPtx)}) {
+    for (int round = 0; round < 300; ++round) {
+      std::string changed = whole;
+      // Headers are at both ends: of the file at its beginning, of sections at its end.
+      const std::size_t reach = round % 2 == 0 ? std::size_t{128} : changed.size();
+      for (int i = 0; i < 4; ++i) changed[random() % reach] = static_cast<char>(random());
+      const std::vector<std::byte> exact(bytes_of(changed).begin(), bytes_of(changed).end());
+      const auto image = inspect_image(exact, "it");
+      if (!image) ++refused;
+      EXPECT_TRUE(!image || !image->description.empty());
+    }
+  }
+  EXPECT_GT(refused, 50u);
 }
 
 class CompilerTest : public testing::Test {
