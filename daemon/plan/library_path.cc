@@ -26,7 +26,7 @@ Status denied(const std::string& path, const std::string& why) {
 }
 
 bool has_library_ending(std::string_view name) {
-  constexpr std::string_view kEndings[] = {".so", ".cubin", ".fatbin", ".ptx"};
+  constexpr std::string_view kEndings[] = {".so", ".cubin", ".fatbin", ".ptx", ".cu"};
   return std::any_of(std::begin(kEndings), std::end(kEndings),
                      [&](std::string_view ending) { return name.ends_with(ending); });
 }
@@ -42,7 +42,7 @@ std::vector<std::string> candidates(std::string_view stem, DeviceKind device) {
     return {name.substr(0, name.size() - 3) + ".cuda.so", name};
   }
   if (has_library_ending(name)) return {name};
-  return {name + ".cuda.so", name + ".cubin", name + ".fatbin", name + ".ptx"};
+  return {name + ".cuda.so", name + ".cubin", name + ".fatbin", name + ".ptx", name + ".cu"};
 }
 
 bool is_trusted(uid_t owner, const LibraryRules& rules) {

@@ -36,9 +36,9 @@ struct LibraryRules {
 };
 
 // A name without '/' is looked for in each folder as NAME.so, on a CUDA device as NAME.cuda.so,
-// then with any of the endings that CUDA loads (.cubin, .fatbin, .ptx). A name that already ends so
-// is taken as it is. An absolute path is the file itself; on a CUDA device X.cuda.so is preferred
-// to X.so beside it. Anything else with a '/' is refused.
+// then with any of the endings that CUDA loads (.cubin, .fatbin, .ptx, .cu). A name that already
+// ends so is taken as it is. An absolute path is the file itself; on a CUDA device X.cuda.so is
+// preferred to X.so beside it. Anything else with a '/' is refused.
 // Fails: InvalidArgument: the name's form. NotFound: lists where it looked. PermissionDenied: not a
 //        regular readable file, of another owner, or it or a folder above it can be written by
 //        everybody (a sticky folder such as /tmp may, if its entry's owner is trusted).

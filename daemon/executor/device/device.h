@@ -3,6 +3,7 @@
 //
 //   Device ── allocate ──────> DeviceMemory      one per allocation, given back by its destructor
 //          ── register_host ─> HostRegistration  one per mapping that copies should be fast from
+//          ── load_module ───> DeviceModule      one per library that is code of the device's own
 //          ── load ──────────> DeviceFunction    one per kernel of a plan
 //          ── prepare ───────> PreparedProgram   one per frame of a plan
 //          ── open_stream ───> DeviceStream      one per request that is running
@@ -21,6 +22,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "daemon/executor/device/kernel_entry.h"
 #include "daemon/executor/device/run_tag.h"
@@ -109,6 +111,40 @@ class HostRegistration {
   Device* device_ = nullptr;
   std::byte* memory_ = nullptr;
   std::uint64_t bytes_ = 0;
+};
+
+struct ModuleFunction {
+  void* native = nullptr;
+  std::vector<std::uint32_t> parameter_bytes;  // Of each parameter, in order.
+};
+struct ModuleVariable {
+  DeviceAddress address = 0;
+  std::uint64_t bytes = 0;
+};
+
+// Code of the device's own that is loaded: kernels and variables by the names that its linker knows
+// (mangled, in C++). Must not outlive its device; destroyed when no run uses it. Main thread.
+class DeviceModule {
+ public:
+  virtual ~DeviceModule() = default;
+  [[nodiscard]] virtual const std::vector<std::string>& kernels() const noexcept = 0;
+  [[nodiscard]] virtual const std::vector<std::string>& variables() const noexcept = 0;
+  // Whether variables() has all of them; what is packed can't be listed.
+  [[nodiscard]] virtual bool lists_variables() const noexcept = 0;
+  // NotFound: no such name.
+  virtual Result<ModuleFunction> find(const std::string& kernel) = 0;
+  virtual Result<ModuleVariable> variable(const std::string& name) = 0;
+};
+
+enum class ModuleForm : std::uint8_t {
+  Image,  // What the device's driver loads: cubin, fatbin, PTX. Checked by inspect_image().
+  Source  // What has to be compiled first.
+};
+struct ModuleCode {
+  std::span<const std::byte> bytes;
+  ModuleForm form = ModuleForm::Image;
+  std::string path;  // For includes beside a source, and for errors.
+  std::string what;  // "library '/a/b.cubin' (a cubin for sm_90)", for errors.
 };
 
 // A kernel made ready for one device. Borrows the entry, whose library must stay open.
@@ -234,6 +270,13 @@ class Device {
   // reaches_host. Takes about 0.1 ms a MiB. Any thread. Fails: ResourceExhausted (locked memory).
   virtual Result<HostRegistration> register_host(std::span<std::byte> memory, bool writable) = 0;
 
+  // Loads code of the device's own; compiles it first if it is source, which takes seconds. `code`
+  // is borrowed for the call. A device without such code refuses all. Fails: InvalidArgument (not
+  // for this device; does not compile, with the compiler's words), Unavailable (no compiler).
+  virtual Result<std::shared_ptr<DeviceModule>> load_module(const ModuleCode& code) {
+    return Status{StatusCode::InvalidArgument,
+                  code.what + " is CUDA code; this device is " + limits().name};
+  }
   // InvalidArgument when the kernel was not built for this device.
   virtual Result<DeviceFunction> load(const KernelEntry& entry) = 0;
   // For a program that will be run again, with other values in the same words: launches, their

@@ -49,15 +49,17 @@ struct KernelEntry {
   // Shared memory that the kernel needs, whatever the request says.
   std::uint32_t shared_bytes_fixed = 0;
   std::uint32_t shared_bytes_per_thread = 0;
-  // Exactly one of these five is set.
+  // Exactly one of these six is set.
   void* module_function = nullptr;  // The device's own handle, of a kernel from a module.
+  std::uintptr_t variable = 0;  // Address of a module's variable; a launch copies its buffer there.
   kaas_host_blocks host_blocks = nullptr;
   kaas_opaque_launch opaque = nullptr;
   const void* device_entry = nullptr;  // For `resolve`.
   OriginalKernel original = nullptr;
   int (*resolve)(const void* device_entry, void** function, char* error,
                  std::size_t error_bytes) = nullptr;
-  void* context = nullptr;  // The library's, as its open hook made it.
+  std::uint64_t variable_bytes = 0;  // Of `variable`: what the buffer must have.
+  void* context = nullptr;           // The library's, as its open hook made it.
 
   // Shared memory of a block of `threads` threads when the request asks for `requested`.
   [[nodiscard]] std::uint64_t shared_bytes(std::uint64_t requested,

@@ -1,10 +1,7 @@
 #include "daemon/executor/library/elf_file.h"
 
-#include <elf.h>
-
 #include <algorithm>
 #include <cstring>
-#include <optional>
 #include <string_view>
 
 #include "schema/ipc/untrusted.h"
@@ -51,11 +48,45 @@ std::string_view text_at(std::span<const std::byte> file, const Elf64_Shdr& tabl
   return {begin, static_cast<std::size_t>(static_cast<const char*>(end) - begin)};
 }
 
-bool is_exported_function(const Elf64_Sym& symbol) noexcept {
+std::string_view section_name(std::span<const std::byte> file, const Elf64_Ehdr& header,
+                              std::uint32_t index) {
+  const auto names = section(file, header, header.e_shstrndx);
+  const auto one = section(file, header, index);
+  return names && one ? text_at(file, *names, one->sh_name) : std::string_view();
+}
+
+bool is_exported_function(const Elf64_Sym& symbol, std::string_view /*section*/) noexcept {
   const unsigned binding = ELF64_ST_BIND(symbol.st_info);
   return ELF64_ST_TYPE(symbol.st_info) == STT_FUNC && symbol.st_shndx != SHN_UNDEF &&
          (binding == STB_GLOBAL || binding == STB_WEAK) &&
          ELF64_ST_VISIBILITY(symbol.st_other) == STV_DEFAULT;
+}
+
+// Names in the symbol tables of type `table_type` of the symbols that `wanted` takes; sorted.
+std::vector<std::string> symbol_names(std::span<const std::byte> file, Elf64_Word table_type,
+                                      bool (*wanted)(const Elf64_Sym&, std::string_view section)) {
+  std::vector<std::string> names;
+  const auto header = read_at<Elf64_Ehdr>(file, 0);
+  if (!header) return names;
+  for (std::uint32_t i = 0; i < header->e_shnum; ++i) {
+    const auto symbols = section(file, *header, i);
+    if (!symbols || symbols->sh_type != table_type || symbols->sh_entsize < sizeof(Elf64_Sym) ||
+        !range_fits(symbols->sh_offset, symbols->sh_size, file.size())) {
+      continue;
+    }
+    const auto strings = section(file, *header, symbols->sh_link);
+    if (!strings) continue;
+    const std::uint64_t count = symbols->sh_size / symbols->sh_entsize;
+    for (std::uint64_t s = 0; s < count; ++s) {
+      const auto symbol = read_at<Elf64_Sym>(file, symbols->sh_offset + s * symbols->sh_entsize);
+      if (!symbol || !wanted(*symbol, section_name(file, *header, symbol->st_shndx))) continue;
+      const std::string_view name = text_at(file, *strings, symbol->st_name);
+      if (!name.empty()) names.emplace_back(name);
+    }
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
 }
 
 }  // namespace
@@ -79,28 +110,61 @@ Result<void> check_shared_object(std::span<const std::byte> file, const std::str
   return {};
 }
 
-std::vector<std::string> exported_functions(std::span<const std::byte> file) {
-  std::vector<std::string> names;
+bool is_elf(std::span<const std::byte> file) noexcept {
+  return file.size() >= SELFMAG && std::memcmp(file.data(), ELFMAG, SELFMAG) == 0;
+}
+
+std::optional<Elf64_Ehdr> elf_header(std::span<const std::byte> file) {
   const auto header = read_at<Elf64_Ehdr>(file, 0);
-  if (!header) return names;
+  if (!header || !is_elf(file) || header->e_ident[EI_CLASS] != ELFCLASS64 ||
+      header->e_ident[EI_DATA] != ELFDATA2LSB) {
+    return std::nullopt;
+  }
+  return header;
+}
+
+Result<void> check_sections_inside(std::span<const std::byte> file, const std::string& what) {
+  const auto damaged = [&](const std::string& part) {
+    return Status{StatusCode::InvalidArgument, what + " is damaged: " + part +
+                                                   " lies outside its " +
+                                                   std::to_string(file.size()) + " bytes"};
+  };
+  const auto header = elf_header(file);
+  if (!header) return damaged("its header");
+  if (header->e_shnum == 0) return damaged("its table of sections");
   for (std::uint32_t i = 0; i < header->e_shnum; ++i) {
-    const auto symbols = section(file, *header, i);
-    if (!symbols || symbols->sh_type != SHT_DYNSYM || symbols->sh_entsize < sizeof(Elf64_Sym) ||
-        !range_fits(symbols->sh_offset, symbols->sh_size, file.size())) {
-      continue;
-    }
-    const auto strings = section(file, *header, symbols->sh_link);
-    if (!strings) continue;
-    const std::uint64_t count = symbols->sh_size / symbols->sh_entsize;
-    for (std::uint64_t s = 0; s < count; ++s) {
-      const auto symbol = read_at<Elf64_Sym>(file, symbols->sh_offset + s * symbols->sh_entsize);
-      if (!symbol || !is_exported_function(*symbol)) continue;
-      const std::string_view name = text_at(file, *strings, symbol->st_name);
-      if (!name.empty() && name != "_init" && name != "_fini") names.emplace_back(name);
+    const auto one = section(file, *header, i);
+    if (!one) return damaged("its table of sections");
+    if (one->sh_type == SHT_NOBITS || one->sh_type == SHT_NULL) continue;
+    if (!range_fits(one->sh_offset, one->sh_size, file.size())) {
+      return damaged("section " + std::to_string(i));
     }
   }
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
+  for (std::uint32_t i = 0; i < header->e_phnum; ++i) {
+    const std::uint64_t step = std::uint64_t{i} * header->e_phentsize;
+    if (header->e_phentsize < sizeof(Elf64_Phdr) || header->e_phoff > file.size()) {
+      return damaged("its table of segments");
+    }
+    const auto one = read_at<Elf64_Phdr>(file, header->e_phoff + step);
+    if (!one) return damaged("its table of segments");
+    if (!range_fits(one->p_offset, one->p_filesz, file.size())) {
+      return damaged("segment " + std::to_string(i));
+    }
+  }
+  return {};
+}
+
+std::vector<std::string> defined_variables(std::span<const std::byte> file) {
+  // In other sections lie shared memory, and what the compiler keeps for itself.
+  return symbol_names(file, SHT_SYMTAB, [](const Elf64_Sym& symbol, std::string_view section) {
+    return ELF64_ST_TYPE(symbol.st_info) == STT_OBJECT && symbol.st_size != 0 &&
+           (section.starts_with(".nv.global") || section.starts_with(".nv.constant3"));
+  });
+}
+
+std::vector<std::string> exported_functions(std::span<const std::byte> file) {
+  auto names = symbol_names(file, SHT_DYNSYM, is_exported_function);
+  std::erase_if(names, [](const std::string& name) { return name == "_init" || name == "_fini"; });
   return names;
 }
 

@@ -19,6 +19,7 @@ constexpr std::uint32_t kLibraryKernelsMax = 65'536;
 constexpr std::uint32_t kLibraryStructBytes = 96;
 constexpr std::uint32_t kDescriptorStructBytes = 96;
 constexpr std::size_t kHookErrorBytes = 1024;
+constexpr char kVariablePrefix = '@';
 
 std::string descriptor_path(int descriptor) {
   return "/proc/self/fd/" + std::to_string(descriptor);
@@ -241,6 +242,17 @@ std::shared_ptr<OpenedLibrary> OpenedLibrary::of_original_form(LoadedModule modu
   return library;
 }
 
+std::shared_ptr<OpenedLibrary> OpenedLibrary::of_module(std::shared_ptr<DeviceModule> module,
+                                                        const std::string& path) {
+  const std::string name = path.substr(path.find_last_of('/') + 1);
+  std::shared_ptr<OpenedLibrary> library(new OpenedLibrary(name, LoadedModule()));
+  for (const std::string& kernel : module->kernels()) library->code_names_.emplace_back(kernel);
+  for (const std::string& one : module->variables()) library->variable_names_.emplace_back(one);
+  library->stateful_ = !module->variables().empty() || !module->lists_variables();
+  library->device_module_ = std::move(module);
+  return library;
+}
+
 OpenedLibrary::~OpenedLibrary() {
   if (close_ == nullptr) return;
   try {
@@ -252,11 +264,20 @@ OpenedLibrary::~OpenedLibrary() {
 
 std::vector<std::string> OpenedLibrary::kernel_names() const {
   std::vector<std::string> names;
+  if (device_module_ != nullptr) {
+    for (const CodeName& name : code_names_) names.push_back(name.brief);
+    return names;
+  }
   for (const auto& [name, kernel] : kernels_) names.push_back(name);
   return names;
 }
 
 Result<const KernelEntry*> OpenedLibrary::find(std::string_view kernel, bool& first_use) {
+  if (device_module_ != nullptr) {
+    KAAS_ASSIGN_OR_RETURN(Kernel * of_module, find_in_module(kernel));
+    first_use = !std::exchange(of_module->used, true);
+    return static_cast<const KernelEntry*>(&of_module->entry);
+  }
   const auto found = kernels_.find(kernel);
   if (found != kernels_.end()) {
     first_use = !std::exchange(found->second.used, true);
@@ -270,6 +291,52 @@ Result<const KernelEntry*> OpenedLibrary::find(std::string_view kernel, bool& fi
   return Status{StatusCode::NotFound, std::move(message)};
 }
 
+// --- Modules -------------------------------------------------------------------------------------
+
+Result<OpenedLibrary::Kernel*> OpenedLibrary::find_in_module(std::string_view kernel) {
+  const std::string owner = "library '" + name_ + "'";
+  const bool is_variable = kernel.starts_with(kVariablePrefix);
+  const std::string_view wanted = is_variable ? kernel.substr(1) : kernel;
+  std::string mangled(wanted);
+  const CodeName* name = nullptr;
+  if (const auto found = find_name(is_variable ? variable_names_ : code_names_, wanted,
+                                   is_variable ? "variable" : "kernel", owner)) {
+    name = *found;
+    mangled = name->mangled;
+  } else if (!is_variable || device_module_->lists_variables()) {
+    return found.error();
+  }
+  const std::string key = (is_variable ? "@" : "") + mangled;
+  if (const auto known = kernels_.find(key); known != kernels_.end()) return &known->second;
+  KAAS_ASSIGN_OR_RETURN(KernelEntry entry,
+                        is_variable ? variable_entry(mangled) : kernel_entry(*name));
+  return &kernels_.emplace(key, Kernel{std::move(entry)}).first->second;
+}
+
+Result<KernelEntry> OpenedLibrary::kernel_entry(const CodeName& name) {
+  KAAS_ASSIGN_OR_RETURN(const ModuleFunction function, device_module_->find(name.mangled));
+  KernelEntry entry;
+  entry.name = name.brief;
+  entry.stateful = stateful_;
+  entry.module_function = function.native;
+  for (const std::uint32_t bytes : function.parameter_bytes) {
+    entry.parameters.push_back({ParameterType::Kind::Untyped, wire::LiteralType::Raw, bytes});
+  }
+  return entry;
+}
+
+Result<KernelEntry> OpenedLibrary::variable_entry(const std::string& mangled) {
+  KAAS_ASSIGN_OR_RETURN(const ModuleVariable variable, device_module_->variable(mangled));
+  KernelEntry entry;
+  entry.name = kVariablePrefix + mangled;
+  entry.stateful = true;
+  entry.variable = variable.address;
+  entry.variable_bytes = variable.bytes;
+  entry.parameters.push_back(
+      {ParameterType::Kind::Input, wire::LiteralType::U64, sizeof(DeviceAddress)});
+  return entry;
+}
+
 // --- FileLibraryOpener ---------------------------------------------------------------------------
 
 Result<std::shared_ptr<OpenedLibrary>> FileLibraryOpener::open(const SeenFile& file) {
@@ -281,6 +348,8 @@ Result<std::shared_ptr<OpenedLibrary>> FileLibraryOpener::open(const SeenFile& f
         const Mapping mapping,
         Mapping::create(copy.get(), file.file_bytes, Mapping::Mode::ReadOnly, "a library"));
     const std::span<const std::byte> bytes(mapping.data(), mapping.bytes());
+    const LibraryForm form = recognise(bytes, file.path);
+    if (form != LibraryForm::SharedObject) return open_module(bytes, form, file.path);
     KAAS_RETURN_IF_ERROR(check_shared_object(bytes, what));
     functions = exported_functions(bytes);
   }
@@ -300,6 +369,24 @@ Result<std::shared_ptr<OpenedLibrary>> FileLibraryOpener::open(const SeenFile& f
                   what + " exports neither '" KAAS_LIBRARY_SYMBOL "' nor any function"};
   }
   return OpenedLibrary::of_original_form(std::move(module), std::move(functions), file.path);
+}
+
+Result<std::shared_ptr<OpenedLibrary>> FileLibraryOpener::open_module(
+    std::span<const std::byte> code, LibraryForm form, const std::string& path) {
+  ModuleCode module_code{code, ModuleForm::Image, path, "library '" + path + "'"};
+  if (form == LibraryForm::Unknown) {
+    return Status{
+        StatusCode::InvalidArgument,
+        module_code.what + " is not an ELF file, nor a fatbin, nor PTX, nor is it called *.cu"};
+  }
+  if (form == LibraryForm::CudaSource) {
+    module_code.form = ModuleForm::Source;
+  } else {
+    KAAS_ASSIGN_OR_RETURN(const ModuleImage image, inspect_image(code, module_code.what));
+    module_code.what += " (" + image.description + ")";
+  }
+  KAAS_ASSIGN_OR_RETURN(auto module, device_.load_module(module_code));
+  return OpenedLibrary::of_module(std::move(module), path);
 }
 
 }  // namespace kaas

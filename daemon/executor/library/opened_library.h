@@ -13,7 +13,9 @@
 
 #include "daemon/executor/device/device.h"
 #include "daemon/executor/device/kernel_entry.h"
+#include "daemon/executor/library/code_names.h"
 #include "daemon/executor/library/library_copy.h"
+#include "daemon/executor/library/module_image.h"
 #include "schema/ipc/handle.h"
 #include "schema/ipc/result.h"
 
@@ -50,6 +52,11 @@ class OpenedLibrary {
   static std::shared_ptr<OpenedLibrary> of_original_form(LoadedModule module,
                                                          std::vector<std::string> functions,
                                                          const std::string& path);
+  // Code of the device's own. A kernel is found by its mangled name or as in C++, see find_name().
+  // "@NAME" is a kernel that copies its one buffer to the variable NAME. Since whoever opens the
+  // same file shares its variables, a module that has any keeps state.
+  static std::shared_ptr<OpenedLibrary> of_module(std::shared_ptr<DeviceModule> module,
+                                                  const std::string& path);
   ~OpenedLibrary();
   OpenedLibrary(const OpenedLibrary&) = delete;
   OpenedLibrary& operator=(const OpenedLibrary&) = delete;
@@ -73,8 +80,16 @@ class OpenedLibrary {
     KernelEntry entry;
     bool used = false;
   };
+  // By the mangled name of what `kernel` names, made when it is first asked for. Only of a
+  // module.
+  Result<Kernel*> find_in_module(std::string_view kernel);
+  Result<KernelEntry> kernel_entry(const CodeName& name);
+  Result<KernelEntry> variable_entry(const std::string& mangled);
   std::string name_;
   LoadedModule module_;
+  std::shared_ptr<DeviceModule> device_module_;  // Null: a shared object.
+  std::vector<CodeName> code_names_;             // Of its kernels.
+  std::vector<CodeName> variable_names_;
   bool stateful_ = false;
   void (*close_)(void* context) = nullptr;
   void* context_ = nullptr;
@@ -88,16 +103,19 @@ class LibraryOpener {
   virtual Result<std::shared_ptr<OpenedLibrary>> open(const SeenFile& file) = 0;
 };
 
-// From shared objects on disk, as this process's user or root wrote them.
+// From files on disk, as this process's user or root wrote them: shared objects, and code that the
+// device itself understands.
 class FileLibraryOpener final : public LibraryOpener {
  public:
   // `device` must outlive this.
-  FileLibraryOpener(const Device& device, uid_t domain_uid)
-      : device_(device), domain_uid_(domain_uid) {}
+  FileLibraryOpener(Device& device, uid_t domain_uid) : device_(device), domain_uid_(domain_uid) {}
   Result<std::shared_ptr<OpenedLibrary>> open(const SeenFile& file) override;
 
  private:
-  const Device& device_;
+  Result<std::shared_ptr<OpenedLibrary>> open_module(std::span<const std::byte> code,
+                                                     LibraryForm form, const std::string& path);
+
+  Device& device_;
   uid_t domain_uid_;
 };
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <map>
 
 #include "daemon/executor/cache/memory_pool.h"
 #include "daemon/executor/device/host_launch.h"
@@ -135,11 +136,13 @@ class PlanBuilder {
     }
     plan_->stateful = plan_->stateful || entry->stateful || library->stateful();
 
+    const std::string what = "kernel '" + name + "'";
+    KAAS_RETURN_IF_ERROR(check_variable(message, *entry, what));
     PlannedKernel kernel;
     KAAS_ASSIGN_OR_RETURN(kernel.function, device_.load(*entry));
-    const std::string what = "kernel '" + name + "'";
     KAAS_RETURN_IF_ERROR(set_shape(message, *entry, what, kernel));
     KAAS_RETURN_IF_ERROR(set_after(message, what, kernel));
+    if (entry->stateful || library->stateful()) keep_order_of(*library, kernel);
     KAAS_RETURN_IF_ERROR(check_arguments(message, what));
     KAAS_RETURN_IF_ERROR(add_literals(message, what, kernel));
     KAAS_RETURN_IF_ERROR(entry->original != nullptr
@@ -242,6 +245,26 @@ class PlanBuilder {
       kernel.after.push_back(earlier);
     }
     return {};
+  }
+
+  // Kernels of a library that keeps state touch common bytes that no buffer names.
+  void keep_order_of(const OpenedLibrary& library, PlannedKernel& kernel) {
+    const auto index = static_cast<std::uint16_t>(plan_->kernels.size());
+    const auto [last, first] = last_stateful_.try_emplace(&library, index);
+    if (first) return;
+    if (std::find(kernel.after.begin(), kernel.after.end(), last->second) == kernel.after.end()) {
+      kernel.after.push_back(last->second);
+    }
+    last->second = index;
+  }
+
+  static Result<void> check_variable(const wire::PlanKernel& message, const KernelEntry& entry,
+                                     const std::string& what) {
+    if (entry.variable == 0 || count(message.arguments()) != 1) return {};
+    const std::uint64_t bytes = value_at(message.arguments(), 0).bytes();
+    if (bytes == entry.variable_bytes) return {};
+    return invalid(what + " argument 0 has " + std::to_string(bytes) + " bytes, the variable has " +
+                   std::to_string(entry.variable_bytes));
   }
 
   Result<void> check_arguments(const wire::PlanKernel& message, const std::string& what) {
@@ -536,6 +559,7 @@ class PlanBuilder {
   const ExecutorLibraries& libraries_;
   Device& device_;
   PlanRef plan_;
+  std::map<const OpenedLibrary*, std::uint16_t> last_stateful_;  // Its last kernel so far.
 };
 
 }  // namespace

@@ -165,6 +165,10 @@ TEST_F(LibraryTest, FilesThatAreNoLibraryAreRefused) {
   std::ofstream(text) << "not a library, but longer than an ELF header would be, to be fair\n";
   ::chmod(text.c_str(), 0644);
   expect_refused(text, StatusCode::InvalidArgument, "is not an ELF file");
+  const fs::path source = folder_ / "kernels.cu";
+  std::ofstream(source) << "__global__ void f() {}\n";
+  ::chmod(source.c_str(), 0644);
+  expect_refused(source, StatusCode::InvalidArgument, "is CUDA code; this device is host");
   const fs::path empty = folder_ / "empty.so";
   std::ofstream(empty).close();
   ::chmod(empty.c_str(), 0644);

@@ -71,8 +71,12 @@ TEST_F(LibraryPathTest, CudaTakesItsOwnFormFirst) {
   EXPECT_EQ(path_of(cuda), cuda);
   std::filesystem::remove(cuda);
   EXPECT_EQ(path_of(host), host);
+  const std::string source = make_file("b/net.cu");
+  EXPECT_EQ(path_of("net"), source);
+  EXPECT_EQ(path_of(source), source);
   const std::string module = make_file("b/net.cubin");
-  EXPECT_EQ(path_of("net"), module);
+  EXPECT_EQ(path_of("net"), module) << "source comes last";
+  EXPECT_EQ(path_of("net.cu"), source);
   EXPECT_EQ(path_of(module), module);
 }
 

@@ -4,8 +4,10 @@
 #include <cstdio>
 #include <utility>
 
+#include "daemon/executor/device/cuda/cuda_compiler.h"
 #include "daemon/executor/device/cuda/cuda_graph.h"
 #include "daemon/executor/device/cuda/cuda_kernels.h"
+#include "daemon/executor/device/cuda/cuda_module.h"
 #include "daemon/executor/device/cuda/cuda_stream.h"
 #include "schema/limits.h"
 
@@ -283,6 +285,24 @@ const std::byte* CudaDevice::next_piece(const std::byte* address, const std::byt
 
 // --- Kernels -------------------------------------------------------------------------------------
 
+int CudaDevice::architecture() const noexcept {
+  return 10 * attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) +
+         attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+}
+
+Result<std::shared_ptr<DeviceModule>> CudaDevice::load_module(const ModuleCode& code) {
+  enter();
+  ModuleCode image = code;
+  std::vector<std::byte> compiled;
+  if (code.form == ModuleForm::Source) {
+    KAAS_ASSIGN_OR_RETURN(compiled, compile_cuda(code, architecture()));
+    image.bytes = compiled;
+    image.what += " (compiled for sm_" + std::to_string(architecture()) + ")";
+  }
+  KAAS_ASSIGN_OR_RETURN(auto module, CudaModule::load(*this, image));
+  return std::shared_ptr<DeviceModule>(std::move(module));
+}
+
 Result<DeviceFunction> CudaDevice::load(const KernelEntry& entry) {
   enter();
   const std::string what = "kernel '" + entry.name + "'";
@@ -292,7 +312,8 @@ Result<DeviceFunction> CudaDevice::load(const KernelEntry& entry) {
   }
   DeviceFunction function;
   function.entry = &entry;
-  if (entry.opaque != nullptr || entry.original != nullptr) return function;
+  const bool is_native = entry.opaque == nullptr && entry.original == nullptr;
+  if (!is_native || entry.variable != 0) return function;
   function.native = entry.module_function;
   if (function.native == nullptr) {
     char error[kHookErrorBytes] = "";

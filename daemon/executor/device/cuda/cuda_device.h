@@ -34,6 +34,7 @@ class CudaDevice final : public Device {
   [[nodiscard]] std::uint64_t allocated_bytes() const noexcept override { return allocated_; }
   Result<DeviceMemory> allocate_host(std::uint64_t bytes) override;
   Result<HostRegistration> register_host(std::span<std::byte> memory, bool writable) override;
+  Result<std::shared_ptr<DeviceModule>> load_module(const ModuleCode& code) override;
   Result<DeviceFunction> load(const KernelEntry& entry) override;
   std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) override;
   Result<std::unique_ptr<DeviceStream>> open_stream() override;
@@ -59,6 +60,8 @@ class CudaDevice final : public Device {
   // Kernels of cuda_kernels.h.
   [[nodiscard]] CUfunction begin_run() const noexcept { return begin_run_; }
   [[nodiscard]] CUfunction end_run() const noexcept { return end_run_; }
+  // Compute capability, 90 for 9.0.
+  [[nodiscard]] int architecture() const noexcept;
   // Like cuda_status(), and notes whether the context has ended.
   Status failed(CUresult result, const std::string& what) const;
 

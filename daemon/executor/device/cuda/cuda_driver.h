@@ -69,6 +69,7 @@ namespace kaas {
   X(LibraryGetGlobal)                 \
   X(LibraryGetKernel)                 \
   X(LibraryGetKernelCount)            \
+  X(LibraryGetModule)                 \
   X(LibraryLoadData)                  \
   X(LibraryUnload)                    \
   X(MemAddressFree)                   \
@@ -99,6 +100,8 @@ namespace kaas {
   X(MemcpyHtoDAsync)                  \
   X(MemsetD8Async)                    \
   X(MemsetD32Async)                   \
+  X(ModuleLoadDataEx)                 \
+  X(ModuleUnload)                     \
   X(PointerGetAttribute)              \
   X(StreamBeginCaptureToGraph)        \
   X(StreamCreate)                     \

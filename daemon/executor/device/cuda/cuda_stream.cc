@@ -234,12 +234,25 @@ Result<void> CudaStream::launch_each(const KernelProgram& program, std::uint64_t
         KAAS_RETURN_IF_ERROR(launch_original(launch, program));
         continue;
       }
+      if (entry.variable != 0) {
+        KAAS_RETURN_IF_ERROR(set_variable(launch));
+        continue;
+      }
       const CUresult result = launch_kernel(driver_, launch, stream_);
       if (result != CUDA_SUCCESS) return device_.failed(result, "launching " + named(launch));
     }
     ++counts_.iterations;
   }
   return {};
+}
+
+Result<void> CudaStream::set_variable(const KernelLaunch& launch) {
+  const KernelEntry& entry = *launch.function.entry;
+  DeviceAddress from = 0;
+  std::memcpy(&from, launch.params[0], sizeof from);
+  const CUresult result = driver_.MemcpyAsync(entry.variable, from, entry.variable_bytes, stream_);
+  if (result == CUDA_SUCCESS) return {};
+  return device_.failed(result, "setting a variable by " + named(launch));
 }
 
 // The caller sees to it that this blocks nobody else: a worker runs it.

@@ -59,6 +59,7 @@ class CudaStream final : public DeviceStream {
   Result<void> finish_program(const KernelProgram& program);
   Result<void> launch_each(const KernelProgram& program, std::uint64_t iterations);
   Result<void> launch_until(const KernelProgram& program);
+  Result<void> set_variable(const KernelLaunch& launch);
   Result<void> launch_opaque(const KernelLaunch& launch, const KernelProgram& program);
   Result<void> launch_original(const KernelLaunch& launch, const KernelProgram& program);
   Result<void> idle(CUresult result);
