@@ -181,6 +181,7 @@ inline IpcHandle ipc_of(const kaas_ipc_handle& from) {
   IpcHandle ipc;
   std::memcpy(ipc.handle, from.handle, sizeof ipc.handle);
   ipc.base_offset = from.base_offset;
+  ipc.base_bytes = from.base_bytes;
   return ipc;
 }
 

@@ -126,7 +126,8 @@ Bytes write_octets(Builder& builder, std::span<const std::byte> bytes) {
 
 Offset<wire::IpcHandle> write_ipc(Builder& builder, const std::optional<IpcHandle>& ipc) {
   if (!ipc) return {};
-  return wire::CreateIpcHandle(builder, write_octets(builder, ipc->handle), ipc->base_offset);
+  return wire::CreateIpcHandle(builder, write_octets(builder, ipc->handle), ipc->base_offset,
+                               ipc->base_bytes);
 }
 
 BufferNames buffer_names(std::span<const std::byte> request) {

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <bit>
 
+#include "client/src/encode.h"
 #include "client/src/received.h"
 #include "client/src/thread_rings.h"
 #include "schema/ipc/clock.h"
@@ -287,6 +288,26 @@ Result<Region> Session::register_region(int descriptor, std::uint64_t bytes, boo
   Region region;
   region.session_ = shared_from_this();
   region.size_ = bytes;
+  region.segment_ = answer->root->segment();
+  return region;
+}
+
+Result<Region> Session::register_device_memory(const DeviceAllocation& memory) {
+  const std::size_t descriptors = memory.descriptor >= 0 ? 1 : 0;
+  auto answer = call(
+      [&](flatbuffers::FlatBufferBuilder& builder) {
+        const auto handle = write_octets(builder, memory.handle);
+        const auto gpu = memory.gpu.empty() ? 0 : write_octets(builder, memory.gpu);
+        return wire::CreateRegisterDeviceMemory(
+            builder,
+            wire::CreateDeviceMemory(builder, static_cast<wire::DeviceMemoryKind>(memory.kind),
+                                     handle, memory.bytes, gpu));
+      },
+      {&memory.descriptor, descriptors});
+  if (!answer.has_value()) return std::move(answer).error();
+  Region region;
+  region.session_ = shared_from_this();
+  region.size_ = memory.bytes;
   region.segment_ = answer->root->segment();
   return region;
 }

@@ -143,7 +143,11 @@ Dispatcher::Dispatched Dispatcher::send(ExecutorState& executor, Run& run) {
   message.request = run.id;
   message.profile = run.options.profile;
   if (run.options.profile) run.sent_ns = host_.now_ns();
-  switch (executor.link->push(message)) {
+  const PushOutcome outcome = executor.link->push(message);
+  // The run keeps them while it needs them; what is left here would keep a client's memory open.
+  read_segments_.clear();
+  once_segments_.clear();
+  switch (outcome) {
     case PushOutcome::Sent:
       break;
     case PushOutcome::Full:

@@ -47,6 +47,21 @@ class History final : public RingHistory {
   const RingState& ring_;
 };
 
+// Device memory that requests of a session name by CUDA IPC handle.
+class Handles final : public DeviceHandles {
+ public:
+  Handles(Session& session, SegmentRegistry& registry) : session_(session), registry_(registry) {}
+
+  Result<SegmentRef> segment_of(const Place& place) override {
+    return session_.device_memory.named(place.ipc_handle, place.ipc_base_bytes, session_.uid,
+                                        session_.id, registry_);
+  }
+
+ private:
+  Session& session_;
+  SegmentRegistry& registry_;
+};
+
 }  // namespace
 
 // Compiles anew with the run's own places, where renames make or end shared memory.
@@ -86,7 +101,12 @@ Result<void> Dispatcher::start(Start request) {
                       RunTable::kRunsMax);
   }
   const History history(request.ring);
-  const BindContext context{store_, history, request.session.uid, request.session.segments,
+  Handles handles(request.session, segments_);
+  const BindContext context{store_,
+                            history,
+                            request.session.uid,
+                            request.session.segments,
+                            handles,
                             instance->inline_versions};
   const auto outcome = bind_run(*instance->plan, places_, context, run->bound);
   if (!outcome.has_value() || outcome->blocked_on != 0) {

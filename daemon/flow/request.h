@@ -62,6 +62,7 @@ struct Place {
   std::vector<std::byte> data;        // Inline input.
   std::vector<std::byte> ipc_handle;  // Ipc: 64 bytes, of an allocation.
   std::uint64_t ipc_base_offset = 0;  // Ipc: where in the allocation offset 0 lies.
+  std::uint64_t ipc_base_bytes = 0;   // Ipc: of the allocation; 0: not told.
 };
 
 struct BufferSpec {

@@ -65,6 +65,18 @@ Offset<wire::PlanKernel> encode_kernel(FlatBufferBuilder& builder, const PlanIns
   return item.Finish();
 }
 
+Offset<wire::DeviceMemory> encode_device_memory(FlatBufferBuilder& builder,
+                                                const Segment& segment) {
+  if (!segment.device) return 0;
+  const DeviceMemoryTerms& terms = *segment.device;
+  const auto bytes = [&](const std::vector<std::byte>& from) {
+    return builder.CreateVector(reinterpret_cast<const std::uint8_t*>(from.data()), from.size());
+  };
+  const auto handle = bytes(terms.handle);
+  const auto gpu = terms.gpu.empty() ? 0 : bytes(terms.gpu);
+  return wire::CreateDeviceMemory(builder, terms.kind, handle, terms.bytes, gpu);
+}
+
 std::vector<wire::PlanRange> ranges(const PlanTemplate& plan,
                                     const std::vector<std::uint16_t>& buffers) {
   std::vector<wire::PlanRange> result;
@@ -140,10 +152,13 @@ PushOutcome ExecutorLink::attach(std::span<const std::shared_ptr<const Segment>>
   for (const auto& segment : segments) {
     if (segments_.count(segment->id) != 0) continue;
     builder_.Clear();
+    const auto device_memory = encode_device_memory(builder_, *segment);
     builder_.Finish(wire::CreateAttachSegment(builder_, segment->id, segment->bytes,
-                                              segment->writable || once, segment->guarded, once));
+                                              segment->writable || once, segment->guarded, once,
+                                              device_memory));
     const int descriptor = segment->descriptor.get();
-    switch (send_message(endpoints_.socket.get(), finished(builder_), {&descriptor, 1})) {
+    const std::size_t descriptors = segment->descriptor ? 1 : 0;
+    switch (send_message(endpoints_.socket.get(), finished(builder_), {&descriptor, descriptors})) {
       case SendOutcome::Sent:
         break;
       case SendOutcome::WouldBlock:

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <new>
 #include <utility>
 #include <vector>
@@ -174,7 +175,43 @@ FakeDevice::FakeDevice(const Options& options) : options_(options) {
 }
 
 FakeDevice::~FakeDevice() {
-  KAAS_CHECK(memory_.empty() && host_memory_.empty() && registered_.empty());
+  KAAS_CHECK(memory_.empty() && host_memory_.empty() && registered_.empty() && mapped_.empty());
+}
+
+// A mapping of one allocation that was offered. A second one at the same time would be at the same
+// address, which a driver need not allow.
+class FakeImport final : public ImportedMemory {
+ public:
+  FakeImport(FakeDevice& device, std::span<std::byte> memory, bool direct)
+      : ImportedMemory(reinterpret_cast<DeviceAddress>(memory.data()), memory.size(), direct),
+        device_(device) {
+    KAAS_CHECK(device_.mapped_.emplace(address(), bytes()).second);
+  }
+  ~FakeImport() override { KAAS_CHECK(device_.mapped_.erase(address()) == 1); }
+
+ private:
+  FakeDevice& device_;
+};
+
+void FakeDevice::offer(std::byte handle, std::span<std::byte> memory, bool direct) {
+  offered_[handle] = {memory, direct};
+}
+
+ImportRequest FakeDevice::request_for(std::byte handle, std::uint64_t bytes) {
+  ImportRequest request;
+  request.handle.assign(kIpcHandleBytes, handle);
+  request.bytes = bytes;
+  return request;
+}
+
+Result<std::unique_ptr<ImportedMemory>> FakeDevice::import_memory(const ImportRequest& request) {
+  ++imports_;
+  const auto found = request.handle.empty() ? offered_.end() : offered_.find(request.handle[0]);
+  if (found == offered_.end() || request.kind != wire::DeviceMemoryKind::Legacy) {
+    return Status{StatusCode::InvalidArgument, "the handle names no memory of the fake device"};
+  }
+  return std::unique_ptr<ImportedMemory>(
+      std::make_unique<FakeImport>(*this, found->second.memory, found->second.direct));
 }
 
 Result<DeviceMemory> FakeDevice::allocate(std::uint64_t bytes) {
@@ -204,19 +241,17 @@ void FakeDevice::release(DeviceAddress address, std::uint64_t bytes) noexcept {
 }
 
 bool FakeDevice::holds(DeviceAddress address, std::uint64_t bytes) const noexcept {
-  const auto in = [&](const Memory& memory) {
+  const auto in = [&](const auto& memory, auto bytes_of) {
     const auto after = memory.upper_bound(address);
     if (after == memory.begin()) return false;
     const auto& [begin, allocation] = *std::prev(after);
     const std::uint64_t inside = address - begin;
-    return inside <= allocation.second && bytes <= allocation.second - inside;
+    return inside <= bytes_of(allocation) && bytes <= bytes_of(allocation) - inside;
   };
-  if (in(memory_) || in(host_memory_)) return true;
+  const auto second = [](const auto& allocation) { return allocation.second; };
+  if (in(memory_, second) || in(host_memory_, second) || in(mapped_, std::identity())) return true;
   const std::lock_guard lock(registered_mutex_);
-  const auto after = registered_.upper_bound(address);
-  if (after == registered_.begin()) return false;
-  const auto& [begin, registered] = *std::prev(after);
-  return address - begin <= registered && bytes <= registered - (address - begin);
+  return in(registered_, std::identity());
 }
 
 Result<void> FakeDevice::run(const KernelLaunch& launch) {

@@ -54,6 +54,8 @@ struct DeviceLimits {
 };
 
 class Device;
+class ImportedMemory;  // imported_memory.h
+struct ImportRequest;
 
 // Owns one allocation. Move-only; an empty one has address 0.
 class DeviceMemory {
@@ -241,6 +243,11 @@ class Device {
   // only, while it is made ready elsewhere. Null: the device keeps nothing of this program.
   virtual std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) = 0;
   virtual Result<std::unique_ptr<DeviceStream>> open_stream() = 0;
+
+  // Maps device memory of another process. A device that no other process shares memory with
+  // refuses, which is what this does. Fails: InvalidArgument (the handle names nothing that can be
+  // opened, or memory of a GPU that this device does not see), OutOfMemory.
+  virtual Result<std::unique_ptr<ImportedMemory>> import_memory(const ImportRequest& request);
 
   // Brings what kernels have printed to the process's streams. Not before all of it is idle.
   virtual void flush_output() noexcept {}

@@ -28,7 +28,7 @@ ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
       reader_(parts.work, parts.report.header),
       buffer_(parts.work.geometry.message_bytes_max()),
       reports_(parts.report, parts.work.header),
-      segments_(parts.segments, parts.pinner),
+      segments_(parts.segments, parts.device, parts.pinner),
       cache_(parts.device, parts.memory_limit_bytes),
       runner_(
           RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end}) {

@@ -84,6 +84,21 @@ Result<ExecutorChannel> open_channel(const wire::ExecutorHello& hello,
   return channel;
 }
 
+ImportRequest request_of(const wire::DeviceMemory& memory) {
+  ImportRequest request;
+  request.kind = memory.kind();
+  if (memory.handle() != nullptr) {
+    const auto* begin = reinterpret_cast<const std::byte*>(memory.handle()->data());
+    request.handle.assign(begin, begin + memory.handle()->size());
+  }
+  request.bytes = memory.bytes();
+  if (count(memory.gpu()) == kGpuUuidBytes) {
+    request.gpu.emplace();
+    std::memcpy(request.gpu->data(), memory.gpu()->data(), kGpuUuidBytes);
+  }
+  return request;
+}
+
 bool add_to_epoll(int epoll, int descriptor, std::uint32_t events) {
   epoll_event event{};
   event.events = events;
@@ -133,8 +148,10 @@ std::optional<AttachedSegment> SocketSegmentSource::next() {
       break;
   }
   const auto* message = verified_root<wire::AttachSegment>(received.message);
-  if (message == nullptr || received.descriptors.size() != 1) {
-    broken_ = "a message of kaasd is no AttachSegment with one descriptor";
+  const bool brings_none = message != nullptr && message->device_memory() != nullptr &&
+                           message->device_memory()->kind() == wire::DeviceMemoryKind::Legacy;
+  if (message == nullptr || received.descriptors.size() != (brings_none ? 0 : 1)) {
+    broken_ = "a message of kaasd is no AttachSegment with its descriptor";
     return std::nullopt;
   }
   SegmentTerms terms;
@@ -143,6 +160,13 @@ std::optional<AttachedSegment> SocketSegmentSource::next() {
   terms.writable = message->writable();
   terms.guarded = message->guarded();
   terms.once = message->once();
+  if (message->device_memory() != nullptr) {
+    Descriptor descriptor;
+    if (!brings_none) descriptor = std::move(received.descriptors[0]);
+    return AttachedSegment{terms.segment,
+                           ExecutorSegment::of_device(terms, request_of(*message->device_memory()),
+                                                      std::move(descriptor))};
+  }
   return AttachedSegment{terms.segment,
                          ExecutorSegment::create(terms, std::move(received.descriptors[0]))};
 }

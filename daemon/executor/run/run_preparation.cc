@@ -360,20 +360,25 @@ Result<void> RunPreparation::add_host_load(std::size_t load) {
   step.offset = location.offset();
   step.segment = segment.get();
   step.source = LoadStep::Source::Guarded;
-  if (segment->mapped() != nullptr) {
+  if (segment->device_address() != 0) {
+    step.source = LoadStep::Source::Device;
+    step.from = segment->device_address() + location.offset();
+  } else if (segment->mapped() != nullptr) {
     step.source = LoadStep::Source::Mapped;
     step.mapped = segment->mapped() + location.offset();
   }
-  step.staged = staged(range);
+  const bool from_device = step.source == LoadStep::Source::Device;
+  // Device memory goes to where the kernels work, past any staging memory.
+  if (!from_device) step.staged = staged(range);
   if (step.staged == nullptr) task_.all_staged = false;
-  if (step.staged == nullptr && !segment->pinned()) task_.slow = true;
+  if (!from_device && step.staged == nullptr && !segment->pinned()) task_.slow = true;
   if (step.staged != nullptr) {
     step.moved =
         move(task_.body.before, step.to, reinterpret_cast<DeviceAddress>(step.staged), range);
   }
   task_.segments.push_back(std::move(segment));
   if (step.mapped != nullptr && reinterpret_cast<DeviceAddress>(step.mapped) == step.to) return {};
-  task_.counters.host_to_device_bytes += step.bytes;
+  if (!from_device) task_.counters.host_to_device_bytes += step.bytes;
   task_.body.loads.push_back(step);
   return {};
 }
@@ -394,10 +399,11 @@ Result<void> RunPreparation::add_stores() {
     step.bytes = range.bytes();
     step.offset = location.offset();
     step.segment = segment.get();
+    if (segment->device_address() != 0) step.to = segment->device_address() + location.offset();
     if (segment->mapped() != nullptr) step.mapped = segment->mapped() + location.offset();
-    step.staged = staged(range);
+    if (step.to == 0) step.staged = staged(range);
     if (step.staged == nullptr) task_.all_staged = false;
-    if (step.staged == nullptr && !segment->pinned()) task_.slow = true;
+    if (step.to == 0 && step.staged == nullptr && !segment->pinned()) task_.slow = true;
     if (step.staged != nullptr) {
       step.moved =
           move(task_.body.behind, reinterpret_cast<DeviceAddress>(step.staged), step.from, range);
@@ -406,7 +412,7 @@ Result<void> RunPreparation::add_stores() {
     const bool in_place =
         step.mapped != nullptr && reinterpret_cast<DeviceAddress>(step.mapped) == step.from;
     if (in_place) continue;
-    task_.counters.device_to_host_bytes += step.bytes;
+    if (step.to == 0) task_.counters.device_to_host_bytes += step.bytes;
     task_.body.stores.push_back(step);
   }
   return {};
@@ -415,7 +421,7 @@ Result<void> RunPreparation::add_stores() {
 Result<std::shared_ptr<ExecutorSegment>> RunPreparation::segment_of(const wire::Location& location,
                                                                     std::uint64_t bytes,
                                                                     const std::string& what) {
-  auto segment = segments_.find(location.segment());
+  auto segment = segments_.open(location.segment());
   if (!segment) return segment;
   KAAS_RETURN_IF_ERROR(check_range(what + ": segment " + std::to_string(location.segment()),
                                    location.offset(), bytes, (*segment)->terms().bytes));

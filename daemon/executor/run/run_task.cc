@@ -70,6 +70,7 @@ Result<void> enqueue_load(const LoadStep& step, DeviceStream& stream) {
 }
 
 Result<void> enqueue_store(const StoreStep& step, DeviceStream& stream) {
+  if (step.to != 0) return stream.copy(step.to, step.from, step.bytes);
   if (step.staged != nullptr) {
     if (step.moved || step.from == reinterpret_cast<DeviceAddress>(step.staged)) return {};
     return stream.copy_to_host({step.staged, step.bytes}, step.from);

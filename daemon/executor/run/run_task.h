@@ -46,7 +46,8 @@ struct StoreStep {
   std::byte* staged = nullptr;  // Not null: through here, by the processor once all is idle.
   bool moved = false;           // To there by the program.
   std::uint64_t bytes = 0;
-  std::byte* mapped = nullptr;  // Null: guarded.
+  DeviceAddress to = 0;         // Not 0: device memory of a client.
+  std::byte* mapped = nullptr;  // Null, and no `to`: guarded.
   const ExecutorSegment* segment = nullptr;
   std::uint64_t offset = 0;
 };
