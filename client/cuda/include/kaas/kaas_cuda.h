@@ -1,0 +1,32 @@
+/* Device memory of a program that uses CUDA, for KaaS requests: the C part of <kaas/cuda.h>, which
+ * says which memory, in which order, and how long. Link libkaas_cuda.
+ *
+ *   kaas_cuda_buffer* shared;
+ *   if (kaas_cuda_register(client, samples, bytes, &shared, &error) != KAAS_OK) ...
+ *   options.where = KAAS_SEGMENT;
+ *   options.segment = kaas_cuda_buffer_segment(shared);
+ *   options.offset = kaas_cuda_buffer_offset(shared);
+ *
+ * Threads: as <kaas/kaas.h>. */
+#pragma once
+
+#include <kaas/kaas.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kaas_cuda_buffer kaas_cuda_buffer;
+
+/* `pointer`: device memory of this process in which `bytes` follow. */
+KAAS_API kaas_code kaas_cuda_register(kaas_client* client, const void* pointer, uint64_t bytes,
+                                      kaas_cuda_buffer** buffer, kaas_error* error);
+KAAS_API uint32_t kaas_cuda_buffer_segment(const kaas_cuda_buffer* buffer);
+/* Where `pointer` is in the segment. */
+KAAS_API uint64_t kaas_cuda_buffer_offset(const kaas_cuda_buffer* buffer);
+/* Before the memory is freed, and after the requests that use it have ended. */
+KAAS_API void kaas_cuda_buffer_free(kaas_cuda_buffer* buffer);
+
+#ifdef __cplusplus
+}
+#endif
