@@ -72,6 +72,7 @@ inline constexpr std::size_t kPayloadBytesMax = kMessageBytesMax;
 inline constexpr std::size_t kIpcHandleBytes = 64;
 inline constexpr std::size_t kGpuUuidBytes = 16;
 inline constexpr std::size_t kTenantBytesMax = 128;
+inline constexpr std::uint32_t kEventsPerRunMax = 16;  // Waited for, and recorded, each.
 inline constexpr int kPriorityMin = -100;
 inline constexpr int kPriorityMax = 100;
 

@@ -112,6 +112,12 @@ kaas_code kaas_register_device_memory(kaas_client* client, const kaas_device_all
     return client->client.register_device_memory(to);
   });
 }
+kaas_code kaas_register_event(kaas_client* client, const void* handle, size_t handle_bytes,
+                              kaas_region** region, kaas_error* error) {
+  return handed_out(region, error, [&] {
+    return client->client.register_event(kaas::bytes_of(handle, handle_bytes));
+  });
+}
 uint64_t kaas_region_size(const kaas_region* region) {
   return region->region.size();
 }

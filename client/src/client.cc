@@ -85,6 +85,9 @@ Result<Region> Client::register_region(int descriptor, std::uint64_t bytes, bool
 Result<Region> Client::register_device_memory(const DeviceAllocation& memory) {
   return session_->register_device_memory(memory);
 }
+Result<Region> Client::register_event(std::span<const std::byte> handle) {
+  return session_->register_event(handle);
+}
 
 // --- Store ---------------------------------------------------------------------------------------
 

@@ -312,6 +312,17 @@ Result<Region> Session::register_device_memory(const DeviceAllocation& memory) {
   return region;
 }
 
+Result<Region> Session::register_event(std::span<const std::byte> handle) {
+  auto answer = call([&](flatbuffers::FlatBufferBuilder& builder) {
+    return wire::CreateRegisterEvent(builder, write_octets(builder, handle));
+  });
+  if (!answer.has_value()) return std::move(answer).error();
+  Region region;
+  region.session_ = shared_from_this();
+  region.segment_ = answer->root->segment();
+  return region;
+}
+
 void Session::free(const Region& region) noexcept {
   if (forked()) return;
   const std::uint32_t segment = region.segment_;

@@ -78,6 +78,7 @@ class Control {
   void register_region(Asked asked, const wire::RegisterRegion& wanted);
   void add_segment(Asked asked, Segment segment, bool send_descriptor);
   void register_device_memory(Asked asked, const wire::RegisterDeviceMemory& wanted);
+  void register_event(Asked asked, const wire::RegisterEvent& wanted);
   void donate(Asked asked, const wire::Donate& donated);
   void administer(Asked asked, const wire::ControlRequest& request);
   void command_session(Asked asked, const wire::ControlRequest& request);

@@ -260,6 +260,16 @@ void Control::register_device_memory(Asked asked, const wire::RegisterDeviceMemo
   });
 }
 
+void Control::register_event(Asked asked, const wire::RegisterEvent& wanted) {
+  const Connection& connection = asked.connection;
+  auto event = import_event(wanted, static_cast<std::uint32_t>(connection.peer.uid), connection.id);
+  if (!event.has_value()) {
+    send_failure(*connection.socket, asked.id, event.error());
+    return;
+  }
+  add_segment(asked, *std::move(event), false);
+}
+
 void Control::donate(Asked asked, const wire::Donate& donated) {
   Connection& connection = asked.connection;
   if (asked.descriptors.empty()) {

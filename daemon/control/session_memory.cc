@@ -8,6 +8,15 @@
 #include "schema/ipc/untrusted.h"
 
 namespace kaas {
+namespace {
+
+std::vector<std::byte> bytes_of(const flatbuffers::Vector<std::uint8_t>* from) {
+  if (from == nullptr) return {};
+  const auto* begin = reinterpret_cast<const std::byte*>(from->data());
+  return {begin, begin + from->size()};
+}
+
+}  // namespace
 
 Result<RingMemory> make_ring(std::uint32_t slots, std::uint64_t epoch) {
   if (slots == 0) slots = kRingSlotsDefault;
@@ -165,14 +174,24 @@ Result<Segment> import_device_memory(const wire::DeviceMemory& memory, Descripto
   DeviceMemoryTerms terms;
   terms.kind = kind;
   terms.bytes = memory.bytes();
-  const auto bytes_of = [](const flatbuffers::Vector<std::uint8_t>* from) {
-    const auto* begin =
-        from == nullptr ? nullptr : reinterpret_cast<const std::byte*>(from->data());
-    return std::vector<std::byte>(begin, begin + count(from));
-  };
   terms.handle = bytes_of(memory.handle());
   terms.gpu = bytes_of(memory.gpu());
   return device_segment(std::move(terms), std::move(descriptor), uid, session);
+}
+
+Result<Segment> import_event(const wire::RegisterEvent& event, std::uint32_t uid,
+                             std::uint64_t session) {
+  if (count(event.handle()) != kIpcHandleBytes) {
+    return Status{StatusCode::InvalidArgument,
+                  "an event's handle has " + std::to_string(count(event.handle())) +
+                      " bytes, allowed: " + std::to_string(kIpcHandleBytes)};
+  }
+  Segment segment;
+  segment.kind = SegmentKind::Event;
+  segment.owner_uid = uid;
+  segment.session = session;
+  segment.event = bytes_of(event.handle());
+  return segment;
 }
 
 }  // namespace kaas

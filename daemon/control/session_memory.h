@@ -61,4 +61,8 @@ Result<Segment> import_region(Descriptor descriptor, std::uint64_t bytes, bool w
 Result<Segment> import_device_memory(const wire::DeviceMemory& memory, Descriptor descriptor,
                                      std::uint32_t uid, std::uint64_t session);
 
+// A client's own event, to be named in run options.
+Result<Segment> import_event(const wire::RegisterEvent& event, std::uint32_t uid,
+                             std::uint64_t session);
+
 }  // namespace kaas

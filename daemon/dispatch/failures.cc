@@ -12,6 +12,7 @@ const char* why_once_only(const Run& run) {
   if (run.kind == Run::Kind::Prepare) return nullptr;
   if (run.plan->stateful) return "a library keeps state";
   if (run.bound.device_memory) return "it uses device memory of its client";
+  if (!run.bound.events.empty()) return "it waits for or records events of its client";
   return run.bound.idempotent ? nullptr : "it overwrites its input in place";
 }
 

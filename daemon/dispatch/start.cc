@@ -62,6 +62,26 @@ class Handles final : public DeviceHandles {
   SegmentRegistry& registry_;
 };
 
+// The session's events that the options name, those to wait for first.
+Result<void> find_events(const Session& session, const RunOptions& options,
+                         std::vector<SegmentRef>& events) {
+  const auto find = [&](const std::vector<std::uint32_t>& numbers,
+                        const char* field) -> Result<void> {
+    for (const std::uint32_t number : numbers) {
+      const auto found = session.segments.find(number);
+      if (found == session.segments.end() || found->second->kind != SegmentKind::Event) {
+        return Status{StatusCode::NotFound, std::string(field) + " names " +
+                                                std::to_string(number) +
+                                                ", which is no event of this session"};
+      }
+      events.push_back(found->second);
+    }
+    return {};
+  };
+  KAAS_RETURN_IF_ERROR(find(options.wait_events, "wait_events"));
+  return find(options.record_events, "record_events");
+}
+
 }  // namespace
 
 // Compiles anew with the run's own places, where renames make or end shared memory.
@@ -108,7 +128,11 @@ Result<void> Dispatcher::start(Start request) {
                             request.session.segments,
                             handles,
                             instance->inline_versions};
-  const auto outcome = bind_run(*instance->plan, places_, context, run->bound);
+  auto outcome = bind_run(*instance->plan, places_, context, run->bound);
+  if (outcome.has_value()) {
+    const auto found = find_events(request.session, *request.options, run->bound.events);
+    if (!found.has_value()) outcome = found.error();
+  }
   if (!outcome.has_value() || outcome->blocked_on != 0) {
     runs_.destroy(*run);
     if (!outcome.has_value()) return outcome.error();

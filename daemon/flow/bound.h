@@ -55,6 +55,7 @@ struct BoundRun {
   std::vector<std::uint64_t> after;  // Run numbers of the same ring that must end first.
   bool idempotent = true;            // A second execution gives the same (template.h).
   bool device_memory = false;        // Reads or writes a client's device memory: runs once at most.
+  std::vector<SegmentRef> events;    // Waited for, then recorded; a run with any runs once at most.
 
   void clear() {
     loads.clear();
@@ -63,6 +64,7 @@ struct BoundRun {
     after.clear();
     idempotent = true;
     device_memory = false;
+    events.clear();
   }
 };
 

@@ -90,6 +90,8 @@ struct RunOptions {
   std::uint64_t tag = 0;
   bool profile = false;
   std::string tenant;
+  std::vector<std::uint32_t> wait_events;  // Segments of the session that are events.
+  std::vector<std::uint32_t> record_events;
 };
 
 // One rename of a run: what replaces a buffer's place. An absent offset keeps the template's; so

@@ -282,6 +282,11 @@ class Binder {
       }
       segment = found->second;
     }
+    if (segment->kind == SegmentKind::Event) {
+      return Status{StatusCode::InvalidArgument,
+                    buffer_name(plan_.buffers[index]) + " is in segment " +
+                        std::to_string(place.segment) + ", which is an event and has no bytes"};
+    }
     if (segment->kind == SegmentKind::Device) bound_.device_memory = true;
     return segment;
   }

@@ -53,11 +53,14 @@ struct RunMessage {
   std::span<const wire::Location> stores;
   std::span<const LiteralOverrideSpec> literals;
   std::span<const std::uint64_t> after;
+  std::span<const std::uint32_t> wait_events;
+  std::span<const std::uint32_t> record_events;
   std::span<const std::shared_ptr<const Segment>> segments;       // Read by the run.
   std::span<const std::shared_ptr<const Segment>> once_segments;  // Objects that it writes.
   std::uint64_t session = 0;
   std::uint64_t request = 0;
   bool profile = false;
+  bool device_memory = false;
 };
 
 enum class PushOutcome {

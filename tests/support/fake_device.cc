@@ -23,6 +23,24 @@ constexpr std::byte kUndefined{0xa5};
 
 }  // namespace
 
+class FakeEvent final : public ImportedEvent {
+ public:
+  FakeEvent(FakeDevice& device, std::byte handle) : device_(device), handle_(handle) {
+    ++device_.open_events_;
+  }
+  ~FakeEvent() override { --device_.open_events_; }
+
+  void log(const char* what) {
+    device_.event_log_.push_back(std::string(what) + " " +
+                                 std::to_string(static_cast<int>(handle_)) + " after " +
+                                 std::to_string(device_.launches_) + " launches");
+  }
+
+ private:
+  FakeDevice& device_;
+  std::byte handle_;
+};
+
 // --- FakeStream ----------------------------------------------------------------------------------
 
 class FakeStream final : public DeviceStream {
@@ -65,11 +83,14 @@ class FakeStream final : public DeviceStream {
   // Its own work waits until the other one has done what it has now.
   Result<void> follow(DeviceStream& earlier) override {
     auto& other = static_cast<FakeStream&>(earlier);
+    ++device_.follows_;
     if (other.queue_.empty()) return {};
     waits_for_.push_back({&other, other.added_});
     return {};
   }
   Result<void> end() override { return {}; }
+  Result<void> wait_event(ImportedEvent& event) override { return log(event, "wait"); }
+  Result<void> record_event(ImportedEvent& event) override { return log(event, "record"); }
   void time(bool) override {}
   void mark(StreamMark mark) override {
     now_ns_ += device_.options_.mark_ns;
@@ -98,6 +119,12 @@ class FakeStream final : public DeviceStream {
     queue_.push_back(std::move(work));
     ++added_;
     return {};
+  }
+  Result<void> log(ImportedEvent& event, const char* what) {
+    return add([&event, what]() -> Result<void> {
+      static_cast<FakeEvent&>(event).log(what);
+      return {};
+    });
   }
   // Never sees an earlier stream that is gone: that one was idle before, and so followed no more.
   Result<void> next() {
@@ -175,7 +202,8 @@ FakeDevice::FakeDevice(const Options& options) : options_(options) {
 }
 
 FakeDevice::~FakeDevice() {
-  KAAS_CHECK(memory_.empty() && host_memory_.empty() && registered_.empty() && mapped_.empty());
+  KAAS_CHECK(memory_.empty() && host_memory_.empty() && registered_.empty());
+  KAAS_CHECK(mapped_.empty() && open_events_ == 0);
 }
 
 // A mapping of one allocation that was offered. A second one at the same time would be at the same
@@ -238,6 +266,13 @@ void FakeDevice::release(DeviceAddress address, std::uint64_t bytes) noexcept {
   if (host_memory_.erase(address) == 1) return;
   KAAS_CHECK(memory_.erase(address) == 1);
   allocated_ -= bytes;
+}
+
+Result<std::unique_ptr<ImportedEvent>> FakeDevice::import_event(std::span<const std::byte> handle) {
+  if (!offered_events_.contains(handle.front())) {
+    return Status{StatusCode::InvalidArgument, "the handle names no event of the fake device"};
+  }
+  return std::unique_ptr<ImportedEvent>(std::make_unique<FakeEvent>(*this, handle.front()));
 }
 
 bool FakeDevice::holds(DeviceAddress address, std::uint64_t bytes) const noexcept {

@@ -21,8 +21,12 @@ inline namespace v1 {
   X(DeviceGetUuid)                    \
   X(DevicePrimaryCtxRelease)          \
   X(DevicePrimaryCtxRetain)           \
+  X(EventCreate)                      \
+  X(EventDestroy)                     \
+  X(EventRecord)                      \
   X(GetErrorName)                     \
   X(GetErrorString)                   \
+  X(IpcGetEventHandle)                \
   X(IpcGetMemHandle)                  \
   X(MemExportToShareableHandle)       \
   X(MemGetAddressRange)               \
@@ -30,7 +34,8 @@ inline namespace v1 {
   X(MemPoolExportToShareableHandle)   \
   X(MemRelease)                       \
   X(MemRetainAllocationHandle)        \
-  X(PointerGetAttribute)
+  X(PointerGetAttribute)              \
+  X(StreamWaitEvent)
 
 struct Driver {
 #define KAAS_CUDA_MEMBER(name) decltype(&cu##name) name = nullptr;

@@ -277,6 +277,9 @@ class KAAS_API Client {
   // Offers device memory; offsets in the region count from the allocation's base. It must not be
   // freed before the region is destroyed and the requests that use it have ended.
   [[nodiscard]] Result<Region> register_device_memory(const DeviceAllocation& memory);
+  // Offers an interprocess CUDA event by its 64-byte handle. The region's segment is the number
+  // that RunOptions name; it has no bytes.
+  [[nodiscard]] Result<Region> register_event(std::span<const std::byte> handle);
 
   // --- Store ----------------------------------------------------------------------------------
   // Publishes a new version of `key`. Up to 64 KiB travel in the message; more are copied once,

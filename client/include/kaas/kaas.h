@@ -139,6 +139,10 @@ KAAS_API void kaas_device_allocation_init(kaas_device_allocation* memory);
 KAAS_API kaas_code kaas_register_device_memory(kaas_client* client,
                                                const kaas_device_allocation* memory,
                                                kaas_region** region, kaas_error* error);
+/* Offers an interprocess CUDA event by its 64-byte handle. The region's segment is the number that
+ * run options name. */
+KAAS_API kaas_code kaas_register_event(kaas_client* client, const void* handle, size_t handle_bytes,
+                                       kaas_region** region, kaas_error* error);
 KAAS_API uint64_t kaas_region_size(const kaas_region* region);
 KAAS_API uint32_t kaas_region_segment(const kaas_region* region);
 KAAS_API void kaas_region_free(kaas_region* region);
@@ -321,6 +325,12 @@ typedef struct kaas_run_options {
   uint64_t tag;
   int profile;
   const char* tenant;
+  /* Segments of kaas_register_event(): waited for before anything is read, and recorded when the
+   * outputs are there. */
+  const uint32_t* wait_events;
+  size_t wait_event_count;
+  const uint32_t* record_events;
+  size_t record_event_count;
 } kaas_run_options;
 
 typedef struct kaas_parameter {

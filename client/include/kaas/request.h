@@ -240,6 +240,11 @@ struct RunOptions {
   std::uint64_t tag = 0;  // The caller's own: shown in lists and logs, returned in Reply.
   bool profile = false;   // Stage times and counters in the reply.
   std::string tenant;
+  // Numbers of registered events (Client::register_event), at most 16 each. The run reads nothing
+  // before what they were recorded after has ended; it records the others when its outputs are
+  // there, before the answer.
+  std::vector<std::uint32_t> wait_events;
+  std::vector<std::uint32_t> record_events;
 };
 
 }  // namespace v1

@@ -54,7 +54,8 @@ struct DeviceLimits {
 };
 
 class Device;
-class ImportedMemory;  // imported_memory.h
+class ImportedEvent;  // imported_memory.h
+class ImportedMemory;
 struct ImportRequest;
 
 // Owns one allocation. Move-only; an empty one has address 0.
@@ -197,6 +198,10 @@ class DeviceStream {
   virtual Result<void> copy(DeviceAddress to, DeviceAddress from, std::uint64_t bytes) = 0;
   virtual Result<void> zero(DeviceAddress to, std::uint64_t bytes) = 0;
   virtual Result<void> launch(const KernelProgram& program) = 0;
+  // What follows in this stream comes after what was before the event when it was last recorded.
+  virtual Result<void> wait_event(ImportedEvent& event);
+  // The event is over when all that is before in this stream is.
+  virtual Result<void> record_event(ImportedEvent& event);
 
   // First call of a run: what it enqueues is done after all that `earlier` was given so far, which
   // need not be done. For several, one after another.
@@ -248,6 +253,8 @@ class Device {
   // refuses, which is what this does. Fails: InvalidArgument (the handle names nothing that can be
   // opened, or memory of a GPU that this device does not see), OutOfMemory.
   virtual Result<std::unique_ptr<ImportedMemory>> import_memory(const ImportRequest& request);
+  // The same for an interprocess event; its handle has 64 bytes.
+  virtual Result<std::unique_ptr<ImportedEvent>> import_event(std::span<const std::byte> handle);
 
   // Brings what kernels have printed to the process's streams. Not before all of it is idle.
   virtual void flush_output() noexcept {}

@@ -1,7 +1,8 @@
-// Device memory of another process, as this device has it mapped, and the cache that opens each
-// allocation once.
+// Device memory and events of another process, as this device has them open, and the cache that
+// opens each once.
 //
-//   ImportCache ── open ──> Device::import_memory ──> ImportedMemory    closed with its last user
+//   ImportCache ── open ────────> Device::import_memory ──> ImportedMemory   closed with its last
+//               ── open_event ──> Device::import_event ───> ImportedEvent    user
 //
 // Trust:   a request is a client's word. What it names may be garbage, freed, of another GPU, of a
 //          process that has ended: all that is an error of the one who uses it.
@@ -58,6 +59,16 @@ class ImportedMemory {
   bool direct_;
 };
 
+// An interprocess event that streams of this device can wait for and record. The destructor closes
+// it.
+class ImportedEvent {
+ public:
+  ImportedEvent() = default;
+  virtual ~ImportedEvent() = default;
+  ImportedEvent(const ImportedEvent&) = delete;
+  ImportedEvent& operator=(const ImportedEvent&) = delete;
+};
+
 // Opens what is not open yet. Two segments of one handle, of one client or of two, share a mapping:
 // a driver closes a handle for all that have opened it.
 class ImportCache {
@@ -70,16 +81,20 @@ class ImportCache {
   // InvalidArgument: the allocation is smaller than its owner said; names both sizes. Else what
   // Device::import_memory met.
   Result<std::shared_ptr<const ImportedMemory>> open(const ImportRequest& request);
+  // `handle` has 64 bytes. Fails with what Device::import_event met.
+  Result<std::shared_ptr<ImportedEvent>> open_event(const std::vector<std::byte>& handle);
 
   // Handles that are open now.
   [[nodiscard]] std::size_t open_handles();
 
  private:
+  using Handle = std::vector<std::byte>;
   void forget_closed();
 
   Device& device_;
   // Legacy only: the other kinds' descriptors have no names that can be trusted to be one's own.
-  std::map<std::vector<std::byte>, std::weak_ptr<const ImportedMemory>> by_handle_;
+  std::map<Handle, std::weak_ptr<const ImportedMemory>> by_handle_;
+  std::map<Handle, std::weak_ptr<ImportedEvent>> events_;
 };
 
 }  // namespace kaas

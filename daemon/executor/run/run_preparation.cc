@@ -44,10 +44,15 @@ Result<void> RunPreparation::prepare() {
   const auto& prepared = task_.frame->prepared;
   const bool one_launch = prepared != nullptr && prepared->ready();
   task_.slow = plan_.calls_libraries || (plan_.many_launches && !one_launch);
+  if (task_.device_memory) KAAS_RETURN_IF_ERROR(find_foreign_memory());
   KAAS_RETURN_IF_ERROR(take_memory());
-  task_.all_staged = true;
+  const bool has_events = !task_.wait_events.empty() || !task_.record_events.empty();
+  task_.all_staged = !task_.device_memory && !has_events;
   KAAS_RETURN_IF_ERROR(add_loads());
   KAAS_RETURN_IF_ERROR(add_stores());
+  KAAS_RETURN_IF_ERROR(add_events(task_.wait_events, task_.body.waits));
+  KAAS_RETURN_IF_ERROR(add_events(task_.record_events, task_.body.records));
+  if (!task_.wait_events.empty() && task_.body.reads_while_enqueued()) task_.slow = true;
   return set_parameters();
 }
 
@@ -56,6 +61,9 @@ void RunPreparation::release(RunTask& task) {
   task.body.stores.clear();
   task.body.before.clear();
   task.body.behind.clear();
+  task.body.waits.clear();
+  task.body.records.clear();
+  task.foreign.clear();
   task.pins.clear();
   if (task.frame != nullptr) {
     const ExecutorPlan& plan = *task.plan;
@@ -154,9 +162,58 @@ Result<void> RunPreparation::take_frame() {
   return {};
 }
 
+namespace {
+
+// No client's memory: a load or a store of the allocation is elsewhere.
+constexpr DeviceAddress kNotForeign = ~DeviceAddress{0};
+
+}  // namespace
+
+// Allocations whose bytes all come from and go to one place in a client's device memory are that
+// place: the kernels work there, and nothing is copied.
+Result<void> RunPreparation::find_foreign_memory() {
+  task_.foreign.assign(plan_.allocations.size(), 0);
+  for (std::size_t i = 0; i < plan_.loads.size(); ++i) {
+    const wire::PlanRange& range = plan_.loads[i];
+    if (needed_bytes(i) < range.bytes()) task_.foreign[range.allocation()] = kNotForeign;
+    KAAS_RETURN_IF_ERROR(note_foreign(range, task_.loads[i], numbered("load", i)));
+  }
+  for (std::size_t i = 0; i < plan_.stores.size(); ++i) {
+    KAAS_RETURN_IF_ERROR(note_foreign(plan_.stores[i], task_.stores[i], numbered("store", i)));
+  }
+  for (DeviceAddress& address : task_.foreign) {
+    if (address % kDeviceAlignmentBytes != 0) address = 0;
+  }
+  return {};
+}
+
+Result<void> RunPreparation::note_foreign(const wire::PlanRange& range,
+                                          const wire::Location& location, const std::string& what) {
+  DeviceAddress& noted = task_.foreign[range.allocation()];
+  if (!plan_.allocations[range.allocation()].may_be_foreign || location.segment() == 0) {
+    noted = kNotForeign;
+  }
+  if (noted == kNotForeign) return {};
+  KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, range.bytes(), what));
+  const bool fits = segment->is_direct() && location.offset() >= range.offset();
+  const DeviceAddress begin =
+      fits ? segment->device_address() + location.offset() - range.offset() : kNotForeign;
+  if (noted != 0 && noted != begin) {
+    noted = kNotForeign;
+    return {};
+  }
+  noted = begin;
+  if (fits) task_.segments.push_back(std::move(segment));
+  return {};
+}
+
 Result<void> RunPreparation::take_memory() {
   for (std::size_t i = 0; i < plan_.allocations.size(); ++i) {
     const PlannedAllocation& allocation = plan_.allocations[i];
+    if (is_foreign(i)) {
+      task_.addresses[i] = task_.foreign[i];
+      continue;
+    }
     if (allocation.cacheable_load && serves_as_allocation(*allocation.cacheable_load)) {
       const std::size_t load = *allocation.cacheable_load;
       const CacheEntry& entry = *task_.pins[load];
@@ -298,6 +355,7 @@ Result<void> RunPreparation::add_loads() {
   for (std::size_t i = 0; i < plan_.loads.size(); ++i) {
     const auto& cacheable = plan_.allocations[plan_.loads[i].allocation()].cacheable_load;
     if (cacheable && serves_as_allocation(*cacheable)) continue;
+    if (is_foreign(plan_.loads[i].allocation())) continue;
     KAAS_RETURN_IF_ERROR(add_load(i));
   }
   return {};
@@ -387,7 +445,7 @@ Result<void> RunPreparation::add_stores() {
   for (std::size_t i = 0; i < plan_.stores.size(); ++i) {
     const wire::Location& location = task_.stores[i];
     const wire::PlanRange& range = plan_.stores[i];
-    if (location.segment() == 0) continue;
+    if (location.segment() == 0 || is_foreign(range.allocation())) continue;
     const std::string what = numbered("store", i);
     KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, range.bytes(), what));
     if (!segment->terms().writable) {
@@ -426,6 +484,20 @@ Result<std::shared_ptr<ExecutorSegment>> RunPreparation::segment_of(const wire::
   KAAS_RETURN_IF_ERROR(check_range(what + ": segment " + std::to_string(location.segment()),
                                    location.offset(), bytes, (*segment)->terms().bytes));
   return segment;
+}
+
+Result<void> RunPreparation::add_events(const std::vector<std::uint32_t>& segments,
+                                        std::vector<ImportedEvent*>& events) {
+  for (const std::uint32_t number : segments) {
+    KAAS_ASSIGN_OR_RETURN(auto segment, segments_.open(number));
+    if (segment->event() == nullptr) {
+      return Status{StatusCode::InvalidArgument,
+                    "segment " + std::to_string(number) + " is no event"};
+    }
+    events.push_back(segment->event());
+    task_.segments.push_back(std::move(segment));
+  }
+  return {};
 }
 
 Result<void> RunPreparation::set_parameters() {

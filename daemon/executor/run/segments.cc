@@ -88,7 +88,27 @@ Result<std::shared_ptr<ExecutorSegment>> ExecutorSegment::of_device(const Segmen
   return segment;
 }
 
+Result<std::shared_ptr<ExecutorSegment>> ExecutorSegment::of_event(const SegmentTerms& terms,
+                                                                   std::vector<std::byte> handle) {
+  if (handle.size() != kIpcHandleBytes) {
+    return Status{StatusCode::InvalidArgument,
+                  named(terms) + ": an event's handle of " + std::to_string(handle.size()) +
+                      " bytes, wanted " + std::to_string(kIpcHandleBytes)};
+  }
+  std::shared_ptr<ExecutorSegment> segment(new ExecutorSegment(terms));
+  segment->event_handle_ = std::move(handle);
+  return segment;
+}
+
 Result<void> ExecutorSegment::open(ImportCache& imports) {
+  if (!event_handle_.empty() && event_ == nullptr) {
+    auto event = imports.open_event(event_handle_);
+    if (event) event_ = *std::move(event);
+    if (event) return {};
+    Status failure = std::move(event).error();
+    failure.message = "event of " + named(terms_) + ": " + failure.message;
+    return failure;
+  }
   if (!request_ || imported_ != nullptr) return {};
   auto opened = imports.open(*request_);
   if (!opened) {

@@ -42,6 +42,9 @@ class ExecutorSegment {
   static Result<std::shared_ptr<ExecutorSegment>> of_device(const SegmentTerms& terms,
                                                             ImportRequest request,
                                                             Descriptor descriptor);
+  // An event of a client, not open yet. InvalidArgument: the handle is not of 64 bytes.
+  static Result<std::shared_ptr<ExecutorSegment>> of_event(const SegmentTerms& terms,
+                                                           std::vector<std::byte> handle);
   // Around memory of this process, which must outlive it.
   static std::shared_ptr<ExecutorSegment> around(const SegmentTerms& terms,
                                                  std::span<std::byte> memory);
@@ -56,12 +59,15 @@ class ExecutorSegment {
   // Registers it with the device, which must outlive it. Once, by one thread; a refusal leaves it
   // as it is.
   Result<void> pin(Device& device);
-  // Opens device memory, if it is that and not open. The next call tries again what has failed.
+  // Opens device memory or an event, if it is that and not open. The next call tries again what has
+  // failed.
   Result<void> open(ImportCache& imports);
   // Where open device memory begins; 0 for what has host bytes.
   [[nodiscard]] DeviceAddress device_address() const noexcept {
     return imported_ == nullptr ? 0 : imported_->address();
   }
+  // An event that is open; null for all else.
+  [[nodiscard]] ImportedEvent* event() const noexcept { return event_.get(); }
   // Whether kernels may use device_address() as their own memory.
   [[nodiscard]] bool is_direct() const noexcept {
     return imported_ != nullptr && imported_->direct();
@@ -83,6 +89,8 @@ class ExecutorSegment {
   std::atomic<bool> pinned_{false};       // Partner: pin.
   std::optional<ImportRequest> request_;  // Device memory.
   std::shared_ptr<const ImportedMemory> imported_;
+  std::vector<std::byte> event_handle_;  // Events.
+  std::shared_ptr<ImportedEvent> event_;
 };
 
 // A segment that was attached, or why it could not be. `segment` is its number.
@@ -144,12 +152,12 @@ class ExecutorSegments {
   // The segment, after another look at what has arrived if it is not known. InvalidArgument: not
   // attached, or the error that attaching it met.
   Result<std::shared_ptr<ExecutorSegment>> find(std::uint32_t segment);
-  // The segment, open if it is device memory; or what opening it met.
+  // The segment, open if it is device memory or an event; or what opening it met.
   Result<std::shared_ptr<ExecutorSegment>> open(std::uint32_t segment);
   // Whoever still has it keeps it mapped.
   void detach(std::uint32_t segment);
   [[nodiscard]] std::size_t size() const noexcept { return segments_.size(); }
-  // Handles of device memory that are open now.
+  // Handles of device memory and events that are open now.
   [[nodiscard]] std::size_t open_handles() { return imports_.open_handles(); }
 
  private:

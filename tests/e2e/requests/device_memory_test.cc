@@ -132,6 +132,7 @@ TEST_F(DeviceMemoryTest, SameHandleIsTheSameSegmentUntilItIsDroppedAsOften) {
             "InvalidArgument: bytes of the device memory is 8192, the same handle was given with "
             "4096");
   *first = Region();
+  ASSERT_OK(client.status_json());  // The drop went before it.
   const std::string gone = outcome_of(client.run(request));
   EXPECT_NE(gone.find("which this session does not have"), std::string::npos) << gone;
 }

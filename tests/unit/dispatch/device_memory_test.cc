@@ -1,4 +1,6 @@
 // Device memory of clients in kaasd: one segment an allocation, its order, its end, no second run.
+#include <array>
+
 #include "tests/unit/dispatch/dispatch_fixture.h"
 
 namespace kaas {
@@ -54,6 +56,15 @@ class DeviceMemoryTest : public DispatcherTest {
     session().segments[(*added)->id] = *added;
     return (*added)->id;
   }
+  std::uint32_t add_event(std::byte handle) {
+    Segment event;
+    event.kind = SegmentKind::Event;
+    event.session = client->session();
+    event.event.assign(kIpcHandleBytes, handle);
+    const SegmentRef added = world.segments().add(std::move(event));
+    session().segments[added->id] = added;
+    return added->id;
+  }
   void drop(std::uint32_t segment) {
     if (session().device_memory.drop(segment)) session().segments.erase(segment);
   }
@@ -72,6 +83,17 @@ TEST_F(DeviceMemoryTest, RegisteredMemoryIsReadAndWritten) {
   EXPECT_EQ(memory[47], 4u);
   EXPECT_EQ(memory[48], 3u);
   EXPECT_EQ(executor.device().mapped(), 1u);
+}
+
+TEST_F(DeviceMemoryTest, FirstRequestWorksInPlaceAlready) {
+  alignas(kDeviceAlignmentBytes) static std::array<std::uint32_t, 64> aligned{};
+  SimExecutor& executor = start();
+  executor.device().offer(kHandle, std::as_writable_bytes(std::span(aligned)));
+  executor.device().fail_allocation(1);
+  const auto id = submit(add_one_request(segment_buffer("a", kBytes, add(kHandle, 256))));
+  settle();
+  EXPECT_EQ(code(id), StatusCode::Ok) << answer(id).message;
+  EXPECT_EQ(aligned[0], 1u);
 }
 
 TEST_F(DeviceMemoryTest, HandleInARequestIsThatOfTheRegistration) {
@@ -274,6 +296,58 @@ TEST_F(DeviceMemoryTest, RequestWithItIsNotTriedAgain) {
   start();
   settle();
   EXPECT_EQ(code(neither), StatusCode::Ok);
+}
+
+// --- Events --------------------------------------------------------------------------------------
+
+TEST_F(DeviceMemoryTest, EventsOfARequestReachItsExecutor) {
+  SimExecutor& executor = start();
+  executor.device().offer_event(std::byte{1});
+  executor.device().offer_event(std::byte{2});
+  RunOptions options;
+  options.wait_events = {add_event(std::byte{1})};
+  options.record_events = {add_event(std::byte{2})};
+  const auto id = submit(fill_request(store_buffer("x", kBytes), 5), options);
+  settle();
+  EXPECT_EQ(code(id), StatusCode::Ok) << answer(id).message;
+  EXPECT_EQ(executor.device().event_log(),
+            (std::vector<std::string>{"wait 1 after 0 launches", "record 2 after 1 launches"}));
+  world.hang_up(*client);
+  settle();
+  EXPECT_EQ(executor.device().open_events(), 0u);
+}
+
+TEST_F(DeviceMemoryTest, WhatIsNoEventOfTheSessionIsRefused) {
+  RunOptions options;
+  options.record_events = {client->arena()};
+  const auto arena = submit(fill_request(store_buffer("x", kBytes), 5), options);
+  options.record_events = {99'999};
+  const auto unknown = submit(fill_request(store_buffer("x", kBytes), 5), options);
+  const auto event = add_event(std::byte{1});
+  const auto as_buffer = submit(fill_request(segment_buffer("a", kBytes, event), 5));
+  const auto as_put =
+      send([&](std::uint64_t n) { return put_segment_message(n, "x", event, 0, 4); });
+  step();
+  EXPECT_EQ(code(arena), StatusCode::NotFound);
+  EXPECT_EQ(answer(unknown).message,
+            "record_events names 99999, which is no event of this session");
+  EXPECT_EQ(code(as_buffer), StatusCode::InvalidArgument);
+  EXPECT_NE(answer(as_buffer).message.find("is an event"), std::string::npos);
+  EXPECT_EQ(code(as_put), StatusCode::InvalidArgument);
+  EXPECT_EQ(under_way(), 0u);
+}
+
+TEST_F(DeviceMemoryTest, RequestWithEventsIsNotTriedAgain) {
+  RunOptions options;
+  options.wait_events = {add_event(std::byte{1})};
+  const auto id = submit(fill_request(store_buffer("x", kBytes), 5), options);
+  const auto number = start().number();
+  step();
+  step();
+  world.end_executor(number);
+  step();
+  EXPECT_EQ(code(id), StatusCode::UnknownOutcome);
+  EXPECT_NE(answer(id).message.find("events"), std::string::npos);
 }
 
 // --- How many are kept ---------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // Device memory of other processes: opened when it is needed and once, closed when nobody has it.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <numeric>
 
 #include "daemon/executor/device/host_device.h"
@@ -29,8 +30,7 @@ class DeviceMemoryTest : public testing::TestWithParam<bool> {
     plan.allocations = {kBytes};
     plan.loads = {wire::PlanRange(0, kBytes, 0, false)};
     plan.stores = {wire::PlanRange(0, kBytes, 0, false)};
-    harness_.load_plan(plan);
-    harness_.settle();
+    load(plan);
   }
   ~DeviceMemoryTest() override {
     for (const std::uint32_t segment : attached_) detach(segment);
@@ -40,6 +40,12 @@ class DeviceMemoryTest : public testing::TestWithParam<bool> {
     harness_.loop.reset();
   }
 
+  void load(const TestPlan& plan) {
+    harness_.load_plan(plan);
+    for (const SeenReport& report : harness_.settle()) {
+      EXPECT_EQ(report.code, StatusCode::Ok) << report.message;
+    }
+  }
   FakeDevice& device() { return *harness_.fake; }
 
   void attach(std::uint32_t segment, std::uint64_t bytes = 0, std::byte handle = kHandle) {
@@ -52,6 +58,13 @@ class DeviceMemoryTest : public testing::TestWithParam<bool> {
     harness_.source.queue.push_back({segment, std::move(memory)});
     attached_.push_back(segment);
   }
+  void attach_event(std::uint32_t segment, std::byte handle) {
+    SegmentTerms terms;
+    terms.segment = segment;
+    auto event = ExecutorSegment::of_event(terms, std::vector<std::byte>(kIpcHandleBytes, handle));
+    harness_.source.queue.push_back({segment, std::move(event)});
+    attached_.push_back(segment);
+  }
   void detach(std::uint32_t segment) {
     harness_.send(wire::Work::DetachSegment, [segment](flatbuffers::FlatBufferBuilder& b) {
       return wire::CreateDetachSegment(b, segment);
@@ -59,11 +72,14 @@ class DeviceMemoryTest : public testing::TestWithParam<bool> {
   }
   // Adds one to kWords words of the segment.
   SeenReport add_one(std::uint32_t segment, std::uint64_t offset = 0) {
-    harness_.run({.run = ++runs_, .loads = {at(segment, offset)}, .stores = {at(segment, offset)}});
+    harness_.run({.run = ++runs_,
+                  .loads = {at(segment, offset)},
+                  .stores = {at(segment, offset)},
+                  .device_memory = true});
     return harness_.only_report();
   }
 
-  Words memory_ = Words(4 * kWords);
+  alignas(kDeviceAlignmentBytes) std::array<std::uint32_t, 4 * kWords> memory_{};
   std::uint64_t runs_ = 0;
   std::vector<std::uint32_t> attached_;
   LoopHarness harness_;
@@ -183,6 +199,157 @@ TEST_P(DeviceMemoryTest, ExporterThatIsGoneDoesNotTakeItAway) {
   EXPECT_EQ(memory_[0], 2u);
 }
 
+// --- In place ------------------------------------------------------------------------------------
+
+TEST_P(DeviceMemoryTest, KernelsWorkInTheClientsMemory) {
+  attach(20);
+  device().fail_allocation(1);
+  EXPECT_EQ(add_one(20, kBytes).code, StatusCode::Ok) << "no memory of the device's own is taken";
+  EXPECT_EQ(memory_[kWords], kWords + 1);
+}
+
+// They share no staging memory that would keep them apart.
+TEST_P(DeviceMemoryTest, RunsInOneClientsMemoryFollowOneAnother) {
+  if (!GetParam()) GTEST_SKIP() << "a synchronous device's runs end one by one";
+  attach(20);
+  for (std::uint64_t run = 1; run <= 3; ++run) {
+    harness_.run({.run = run,
+                  .loads = {at(20, 0)},
+                  .stores = {at(20, 0)},
+                  .after = {run - 1},
+                  .device_memory = true});
+  }
+  EXPECT_EQ(harness_.settle().size(), 3u);
+  EXPECT_EQ(device().follows(), 2u);
+  EXPECT_EQ(memory_[0], 3u);
+}
+
+TEST_P(DeviceMemoryTest, BytesThatAreNotAlignedAreCopied) {
+  attach(20);
+  EXPECT_EQ(add_one(20, 4).code, StatusCode::Ok);
+  EXPECT_EQ(memory_[0], 0u);
+  EXPECT_EQ(memory_[1], 2u);
+  EXPECT_EQ(memory_[kWords], kWords + 1);
+  EXPECT_EQ(memory_[kWords + 1], kWords + 1);
+}
+
+TEST_P(DeviceMemoryTest, InputThatAKernelChangesForItselfIsCopied) {
+  TestPlan plan;
+  plan.plan = 2;
+  plan.kernels[0].kernel = "add_one";
+  plan.kernels[0].literals = {u64(kWords)};
+  plan.kernels[0].arguments = {argument(0, kBytes, Access::InOut)};
+  plan.allocations = {kBytes};
+  plan.loads = {wire::PlanRange(0, kBytes, 0, false)};
+  load(plan);
+  attach(20);
+  harness_.run({.run = 1, .plan = 2, .loads = {at(20, 0)}, .device_memory = true});
+  EXPECT_EQ(harness_.only_report().code, StatusCode::Ok);
+  EXPECT_EQ(memory_[0], 0u);
+}
+
+// Two halves of one allocation: in place only if they are neighbours where they come from, too.
+TEST_P(DeviceMemoryTest, PartsOfAnAllocationMustLieTogether) {
+  constexpr std::uint64_t kHalf = kBytes / 2;
+  TestPlan plan;
+  plan.plan = 2;
+  plan.kernels[0].kernel = "add_one";
+  plan.kernels[0].literals = {u64(kWords)};
+  plan.kernels[0].arguments = {argument(0, kBytes, Access::InOut)};
+  plan.allocations = {kBytes};
+  plan.loads = {wire::PlanRange(0, kHalf, 0, false), wire::PlanRange(kHalf, kHalf, 0, false)};
+  plan.stores = plan.loads;
+  load(plan);
+  attach(20);
+  device().fail_allocation(1);
+  const std::vector<wire::Location> together = {at(20, 0), at(20, kHalf)};
+  harness_.run({.run = 1, .plan = 2, .loads = together, .stores = together, .device_memory = true});
+  EXPECT_EQ(harness_.only_report().code, StatusCode::Ok);
+  device().fail_allocation(0);
+  const std::vector<wire::Location> apart = {at(20, kBytes), at(20, 3 * kBytes)};
+  harness_.run({.run = 2, .plan = 2, .loads = apart, .stores = apart, .device_memory = true});
+  EXPECT_EQ(harness_.only_report().code, StatusCode::Ok);
+  for (std::uint32_t i = 0; i < memory_.size(); ++i) {
+    const std::uint32_t inside = i % kWords;
+    const bool changed = i < kWords || (inside < kWords / 2 && (i / kWords) % 2 == 1);
+    ASSERT_EQ(memory_[i], changed ? i + 1 : i) << i;
+  }
+}
+
+TEST_P(DeviceMemoryTest, OneSideInHostMemoryIsCopied) {
+  auto& host = harness_.segment(40, Words(kWords, 100));
+  attach(20);
+  harness_.run({.run = 1, .loads = {at(40, 0)}, .stores = {at(20, 0)}, .device_memory = true});
+  EXPECT_EQ(harness_.only_report().code, StatusCode::Ok);
+  EXPECT_EQ(memory_[0], 101u);
+  EXPECT_EQ(host[0], 100u);
+  harness_.run({.run = 2, .loads = {at(20, kBytes)}, .stores = {at(40, 0)}, .device_memory = true});
+  EXPECT_EQ(harness_.only_report().code, StatusCode::Ok);
+  EXPECT_EQ(host[1], kWords + 2);
+  EXPECT_EQ(memory_[kWords + 1], kWords + 1);
+}
+
+// --- Events --------------------------------------------------------------------------------------
+
+TEST_P(DeviceMemoryTest, RunWaitsForEventsBeforeItAndRecordsThoseAfterIt) {
+  device().offer_event(std::byte{1});
+  device().offer_event(std::byte{2});
+  attach_event(30, std::byte{1});
+  attach_event(31, std::byte{2});
+  attach(20);
+  harness_.run({.run = 1,
+                .loads = {at(20, 0)},
+                .stores = {at(20, 0)},
+                .wait_events = {30, 31},
+                .record_events = {31},
+                .device_memory = true});
+  EXPECT_EQ(harness_.only_report().code, StatusCode::Ok);
+  EXPECT_EQ(device().event_log(),
+            (std::vector<std::string>{"wait 1 after 0 launches", "wait 2 after 0 launches",
+                                      "record 2 after 1 launches"}));
+}
+
+TEST_P(DeviceMemoryTest, EventIsOpenedOnceAndClosedWithItsSegments) {
+  device().offer_event(std::byte{1});
+  attach_event(30, std::byte{1});
+  attach_event(31, std::byte{1});
+  attach(20);
+  harness_.run({.run = 1,
+                .loads = {at(20, 0)},
+                .stores = {at(20, 0)},
+                .wait_events = {30},
+                .record_events = {31},
+                .device_memory = true});
+  EXPECT_EQ(harness_.only_report().code, StatusCode::Ok);
+  EXPECT_EQ(device().open_events(), 1u);
+  detach(30);
+  harness_.settle();
+  EXPECT_EQ(device().open_events(), 1u);
+  detach(31);
+  harness_.settle();
+  EXPECT_EQ(device().open_events(), 0u);
+}
+
+TEST_P(DeviceMemoryTest, EventThatNamesNothingOrIsNoneIsRefused) {
+  attach_event(30, std::byte{9});
+  attach(20);
+  TestRun run{.run = 1, .loads = {at(20, 0)}, .stores = {at(20, 0)}, .wait_events = {30}};
+  harness_.run(run);
+  SeenReport report = harness_.only_report();
+  EXPECT_EQ(report.code, StatusCode::InvalidArgument);
+  EXPECT_EQ(report.message, "event of segment 30: the handle names no event of the fake device");
+  run.run = 2;
+  run.wait_events = {20};
+  harness_.run(run);
+  report = harness_.only_report();
+  EXPECT_EQ(report.message, "segment 20 is no event");
+  run.run = 3;
+  run.wait_events.assign(kEventsPerRunMax + 1, 30);
+  harness_.run(run);
+  EXPECT_EQ(harness_.only_report().message, "number of events is 17, limit 16");
+  EXPECT_EQ(memory_[0], 0u) << "nothing has run";
+}
+
 // Kernels of this GPU can't use it: it is copied in and out.
 TEST_P(DeviceMemoryTest, MemoryThatKernelsCantReachIsCopied) {
   Words far(kWords, 7);
@@ -201,6 +368,16 @@ TEST(DeviceMemoryOfTheHost, IsRefusedWithWhatToUse) {
   EXPECT_EQ(opened.error().message,
             "the host device has no memory that other processes could share with it; use a buffer "
             "in the store, in an arena or in a registered region");
+}
+
+TEST(DeviceMemoryOfTheHost, EventsAreRefusedWithWhatToDo) {
+  HostDevice device(1u << 20, 1);
+  ImportCache cache(device);
+  const auto opened = cache.open_event(std::vector<std::byte>(kIpcHandleBytes));
+  ASSERT_FALSE(opened.has_value());
+  EXPECT_EQ(opened.error().message,
+            "the host device has no events that other processes could share with it; send the "
+            "request when what it depends on has ended");
 }
 
 TEST(DeviceMemorySegment, WrongHandleOrDescriptorIsRefused) {

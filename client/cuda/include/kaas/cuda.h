@@ -12,8 +12,9 @@
 // shared (POSIX file descriptors). Not: managed memory, host memory, the default pool, memory
 // that was itself imported. Errors name the kind and what to use.
 //
-// Order: a request sees what is in the memory when its kernels run. Finish writing (synchronise the
-// stream) before the request is sent; the answer means that its outputs are there.
+// Order: a request sees what is in the memory when its kernels run. Either finish writing before it
+// is sent (synchronise the stream), or record a CudaEvent on the stream and name it in
+// RunOptions::wait_events. The answer means that the outputs are there.
 //
 // Life: memory must not be freed while it is registered or requests use it. An executor opens it
 // with the first request and closes it soon after the registration is gone.
@@ -75,6 +76,35 @@ class KAAS_API CudaBuffer {
   Region region_;
   std::uint64_t offset_ = 0;
   std::uint64_t bytes_ = 0;
+};
+
+// An event of this process and the executors: what orders requests after the program's own streams,
+// and its streams after requests, without waiting on the host.
+//
+//   event->record(stream);                          // After what the stream was given so far ...
+//   options.wait_events = {event->number()};        // ... comes every request that is sent now.
+//
+// A stream here is a cudaStream_t or CUstream as a pointer; null is the default stream.
+class KAAS_API CudaEvent {
+ public:
+  // For streams of the calling thread's current device. Fails: InvalidArgument (no device is
+  // current, or it has no interprocess events), Unavailable, and as Client::register_event.
+  static Result<CudaEvent> create(Client& client);
+  ~CudaEvent();
+  CudaEvent(CudaEvent&& other) noexcept;
+  CudaEvent& operator=(CudaEvent&& other) noexcept;
+
+  Result<void> record(void* stream);
+  // What the stream is given from now on comes after the last record: by record(), or by a request
+  // with number() in its record_events that has been answered.
+  Result<void> wait(void* stream);
+  [[nodiscard]] std::uint32_t number() const noexcept { return region_.segment(); }
+
+ private:
+  CudaEvent(Region region, void* event) noexcept : region_(std::move(region)), event_(event) {}
+
+  Region region_;
+  void* event_ = nullptr;
 };
 
 }  // namespace v1

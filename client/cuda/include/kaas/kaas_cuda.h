@@ -27,6 +27,19 @@ KAAS_API uint64_t kaas_cuda_buffer_offset(const kaas_cuda_buffer* buffer);
 /* Before the memory is freed, and after the requests that use it have ended. */
 KAAS_API void kaas_cuda_buffer_free(kaas_cuda_buffer* buffer);
 
+/* An event that orders requests after this program's streams, and its streams after requests; for
+ * the calling thread's current device. A stream: cudaStream_t or CUstream; NULL: the default. */
+typedef struct kaas_cuda_event kaas_cuda_event;
+KAAS_API kaas_code kaas_cuda_event_create(kaas_client* client, kaas_cuda_event** event,
+                                          kaas_error* error);
+/* Requests that are sent from now on, and name the event's number in wait_events, come after what
+ * the stream was given so far. */
+KAAS_API kaas_code kaas_cuda_event_record(kaas_cuda_event* event, void* stream, kaas_error* error);
+/* What the stream is given from now on comes after the last record. */
+KAAS_API kaas_code kaas_cuda_event_wait(kaas_cuda_event* event, void* stream, kaas_error* error);
+KAAS_API uint32_t kaas_cuda_event_number(const kaas_cuda_event* event);
+KAAS_API void kaas_cuda_event_free(kaas_cuda_event* event);
+
 #ifdef __cplusplus
 }
 #endif

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "daemon/executor/device/cuda/cuda_graph.h"
+#include "daemon/executor/device/cuda/cuda_import.h"
 #include "daemon/executor/device/cuda/cuda_kernels.h"
 #include "daemon/executor/device/cuda/cuda_stream.h"
 #include "schema/limits.h"
@@ -220,6 +221,20 @@ Result<DeviceMemory> CudaDevice::allocate_host(std::uint64_t bytes) {
   }
   host_memory_.insert(*address);
   return DeviceMemory(*this, *address, bytes);
+}
+
+Result<std::unique_ptr<ImportedMemory>> CudaDevice::import_memory(const ImportRequest& request) {
+  enter();
+  auto memory = import_cuda_memory({&driver_, device_, context_}, request);
+  if (!memory && memory.error().code == StatusCode::KernelFault) faulted_.store(true);
+  return memory;
+}
+
+Result<std::unique_ptr<ImportedEvent>> CudaDevice::import_event(std::span<const std::byte> handle) {
+  enter();
+  auto event = import_cuda_event({&driver_, device_, context_}, handle);
+  if (!event && event.error().code == StatusCode::KernelFault) faulted_.store(true);
+  return event;
 }
 
 void CudaDevice::release(DeviceAddress address, std::uint64_t bytes) noexcept {

@@ -38,6 +38,8 @@ class CudaDevice final : public Device {
   std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) override;
   Result<std::unique_ptr<DeviceStream>> open_stream() override;
   void flush_output() noexcept override;
+  Result<std::unique_ptr<ImportedMemory>> import_memory(const ImportRequest& request) override;
+  Result<std::unique_ptr<ImportedEvent>> import_event(std::span<const std::byte> handle) override;
   [[nodiscard]] bool lost() const noexcept override {
     return faulted_.load(std::memory_order_relaxed);
   }
