@@ -309,6 +309,7 @@ Result<Region> Session::register_device_memory(const DeviceAllocation& memory) {
   region.session_ = shared_from_this();
   region.size_ = memory.bytes;
   region.segment_ = answer->root->segment();
+  region.must_be_closed_ = true;
   return region;
 }
 
@@ -326,6 +327,13 @@ Result<Region> Session::register_event(std::span<const std::byte> handle) {
 void Session::free(const Region& region) noexcept {
   if (forked()) return;
   const std::uint32_t segment = region.segment_;
+  if (region.must_be_closed_) {
+    const auto closed = call([segment](flatbuffers::FlatBufferBuilder& builder) {
+      return wire::CreateDropSegment(builder, segment);
+    });
+    static_cast<void>(closed);  // A daemon that is gone has nothing open, nor have its executors.
+    return;
+  }
   link_->post([segment](flatbuffers::FlatBufferBuilder& builder) {
     return wire::CreateDropSegment(builder, segment);
   });

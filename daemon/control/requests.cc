@@ -390,9 +390,14 @@ void Control::command_session(Asked asked, const wire::ControlRequest& request) 
                               Status{StatusCode::NotFound, "segment " + std::to_string(segment) +
                                                                " is not one of this session"});
         }
-        const bool is_device = found->second->kind == SegmentKind::Device;
-        if (!is_device || session->device_memory.drop(segment)) session->segments.erase(found);
-        reply_status(socket, id, {});
+        if (found->second->kind != SegmentKind::Device) {
+          session->segments.erase(found);
+          return reply_status(socket, id, {});
+        }
+        if (!session->device_memory.drop(segment)) return reply_status(socket, id, {});
+        // Who has the answer may free the memory.
+        d.when_detached(segment, [=] { reply_status(socket, id, {}); });
+        session->segments.erase(found);
       });
     }
     case wire::Control::CancelRequest: {

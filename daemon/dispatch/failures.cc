@@ -153,6 +153,11 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
     if (run == nullptr) continue;
     after_death(*run, numbers.size() == 1, executor->over_limit, cause);
   }
+  std::vector<std::uint32_t> segments;
+  for (const auto& [segment, waiting] : detaching_) {
+    if (waiting.executors.contains(id)) segments.push_back(segment);
+  }
+  for (const std::uint32_t segment : segments) detached(segment, id);
   requeue_domain(identity.domain);
 }
 

@@ -289,12 +289,13 @@ void ExecutorLink::drop_library(std::uint32_t library) {
   send_or_hold(builder_);
 }
 
-void ExecutorLink::detach_segment(std::uint32_t segment) {
-  if (segments_.erase(segment) == 0) return;
+bool ExecutorLink::detach_segment(std::uint32_t segment, bool acknowledge) {
+  if (segments_.erase(segment) == 0) return false;
   builder_.Clear();
-  const auto item = wire::CreateDetachSegment(builder_, segment);
+  const auto item = wire::CreateDetachSegment(builder_, segment, acknowledge);
   builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::DetachSegment, item.Union()));
   send_or_hold(builder_);
+  return true;
 }
 
 void ExecutorLink::drop_version(std::uint64_t version) {

@@ -96,7 +96,8 @@ class ExecutorLink {
   // Forgets on both sides. Best effort: what does not fit the ring now is sent by flush().
   void drop_plan(std::uint32_t plan);
   void drop_library(std::uint32_t library);
-  void detach_segment(std::uint32_t segment);
+  // False: it has not got it. `acknowledge`: a SegmentDetached report follows.
+  bool detach_segment(std::uint32_t segment, bool acknowledge = false);
   void drop_version(std::uint64_t version);
   void ask_for_counters();
   // CancelDone answers it.

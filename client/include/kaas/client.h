@@ -173,6 +173,7 @@ class KAAS_API Region {
   std::shared_ptr<Session> session_;
   std::uint64_t size_ = 0;
   std::uint32_t segment_ = 0;
+  bool must_be_closed_ = false;  // Device memory: destroying waits until nobody has it open.
 };
 
 // An allocation of this process's device memory, whole, as executors can reach it. libkaas_cuda
@@ -275,7 +276,8 @@ class KAAS_API Client {
   [[nodiscard]] Result<Region> register_region(int descriptor, std::uint64_t bytes, bool writable);
 
   // Offers device memory; offsets in the region count from the allocation's base. It must not be
-  // freed before the region is destroyed and the requests that use it have ended.
+  // freed before the region is destroyed, which waits until requests that use it have ended and
+  // nobody has it open.
   [[nodiscard]] Result<Region> register_device_memory(const DeviceAllocation& memory);
   // Offers an interprocess CUDA event by its 64-byte handle. The region's segment is the number
   // that RunOptions name; it has no bytes.

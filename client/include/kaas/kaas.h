@@ -135,7 +135,8 @@ typedef struct kaas_device_allocation {
 
 KAAS_API void kaas_device_allocation_init(kaas_device_allocation* memory);
 /* Offers device memory; offsets in the region count from the allocation's base. It must not be
- * freed before the region is, and before the requests that use it have ended. */
+ * freed before the region is, which waits until requests that use it have ended and nobody has it
+ * open. */
 KAAS_API kaas_code kaas_register_device_memory(kaas_client* client,
                                                const kaas_device_allocation* memory,
                                                kaas_region** region, kaas_error* error);

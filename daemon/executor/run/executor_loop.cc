@@ -117,11 +117,14 @@ void ExecutorLoop::handle(const wire::WorkItem& item) {
       return;
     case wire::Work::DropVersions:
       return drop_versions(*item.work_as_DropVersions());
-    case wire::Work::DetachSegment:
+    case wire::Work::DetachSegment: {
+      const auto& detach = *item.work_as_DetachSegment();
       // Its attachment may still be on the way through the socket.
       segments_.poll();
-      segments_.detach(item.work_as_DetachSegment()->segment());
+      segments_.detach(detach.segment());
+      if (detach.acknowledge()) reports_.segment_detached(detach.segment());
       return;
+    }
     case wire::Work::CancelRun: {
       const std::uint64_t run = item.work_as_CancelRun()->run();
       reports_.cancel_done(run, runner_.cancel(run));

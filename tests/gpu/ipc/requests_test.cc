@@ -145,6 +145,22 @@ TEST_P(GpuRequestsOfKind, NewExecutorOpensItAgain) {
   EXPECT_TRUE(exporter.check(exported.reply.allocation, 0, kBytes, bits_of(4.0f)));
 }
 
+TEST_P(GpuRequestsOfKind, MemoryIsFreedByItsOwnerWhenTheRegionIsGone) {
+  ExporterProcess exporter;
+  Client client = connect();
+  for (int i = 0; i < 50; ++i) {
+    const ExportedMemory exported = exporter.allocate(GetParam(), 8 * kBytes, bits_of(1.0f));
+    {
+      const auto region = registered(client, exported);
+      ASSERT_OK(region);
+      ASSERT_OK(client.run(scale_in(*region, exported.reply.offset)));
+    }
+    ASSERT_TRUE(exporter.check(exported.reply.allocation, 0, kBytes, bits_of(2.0f))) << i;
+    exporter.free(exported.reply.allocation);
+  }
+  EXPECT_EQ(daemon_->executors().size(), 1u);
+}
+
 TEST_P(GpuRequestsOfKind, MemoryIsBackWhenTheSessionIsGone) {
   constexpr std::uint64_t kLarge = 512u << 20;
   ExporterProcess exporter;

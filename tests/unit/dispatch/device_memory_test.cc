@@ -219,6 +219,51 @@ TEST_F(DeviceMemoryTest, MemoryThatIsRegisteredTwiceStaysUntilItIsDroppedTwice) 
   EXPECT_EQ(code(id), StatusCode::NotFound);
 }
 
+TEST_F(DeviceMemoryTest, OwnerHearsWhenNobodyHasItOpenAnyMore) {
+  SimExecutor& executor = start_with_memory();
+  const auto segment = add(kHandle);
+  submit(add_one_request(segment_buffer("a", kBytes, segment)));
+  step();
+  bool told = false;
+  dispatcher().when_detached(segment, [&] { told = true; });
+  drop(segment);
+  step();
+  EXPECT_FALSE(told) << "a run still uses it";
+  while (executor.step() == StepOutcome::Progress) {
+  }
+  step();
+  EXPECT_FALSE(told) << "the executor has not closed it yet";
+  EXPECT_EQ(executor.device().mapped(), 1u);
+  settle();
+  EXPECT_TRUE(told);
+  EXPECT_EQ(executor.device().mapped(), 0u);
+}
+
+TEST_F(DeviceMemoryTest, OwnerHearsAtOnceOfWhatNobodyHas) {
+  start_with_memory();
+  const auto segment = add(kHandle);
+  bool told = false;
+  dispatcher().when_detached(segment, [&] { told = true; });
+  drop(segment);
+  step();
+  EXPECT_TRUE(told);
+}
+
+TEST_F(DeviceMemoryTest, ExecutorThatDiesHasNothingOpen) {
+  const auto number = start_with_memory().number();
+  const auto segment = add(kHandle);
+  submit(add_one_request(segment_buffer("a", kBytes, segment)));
+  settle();
+  bool told = false;
+  dispatcher().when_detached(segment, [&] { told = true; });
+  drop(segment);
+  step();
+  EXPECT_FALSE(told);
+  world.end_executor(number);
+  step();
+  EXPECT_TRUE(told);
+}
+
 TEST_F(DeviceMemoryTest, EndOfTheSessionClosesItsMemory) {
   SimExecutor& executor = start_with_memory();
   const auto segment = add(kHandle);

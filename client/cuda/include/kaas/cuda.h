@@ -16,8 +16,9 @@
 // is sent (synchronise the stream), or record a CudaEvent on the stream and name it in
 // RunOptions::wait_events. The answer means that the outputs are there.
 //
-// Life: memory must not be freed while it is registered or requests use it. An executor opens it
-// with the first request and closes it soon after the registration is gone.
+// Life: memory must not be freed while it is registered. An executor opens it with the first
+// request; destroying the last CudaBuffer of an allocation waits until requests that use it have
+// ended and it is closed everywhere.
 //
 // Threads: any; a CudaBuffer is used like a Region. The calling thread keeps its CUDA context.
 #pragma once

@@ -24,7 +24,8 @@ KAAS_API kaas_code kaas_cuda_register(kaas_client* client, const void* pointer, 
 KAAS_API uint32_t kaas_cuda_buffer_segment(const kaas_cuda_buffer* buffer);
 /* Where `pointer` is in the segment. */
 KAAS_API uint64_t kaas_cuda_buffer_offset(const kaas_cuda_buffer* buffer);
-/* Before the memory is freed, and after the requests that use it have ended. */
+/* To be called before the memory is freed. Waits until requests that use it have ended and nobody
+ * has it open. */
 KAAS_API void kaas_cuda_buffer_free(kaas_cuda_buffer* buffer);
 
 /* An event that orders requests after this program's streams, and its streams after requests; for
