@@ -50,6 +50,7 @@ class ExecutorSegment {
                                                  std::span<std::byte> memory);
 
   [[nodiscard]] const SegmentTerms& terms() const noexcept { return terms_; }
+  [[nodiscard]] bool is_device_memory() const noexcept { return request_.has_value(); }
   // Where it is mapped; null for a guarded one and for device memory.
   [[nodiscard]] std::byte* mapped() const noexcept { return memory_; }
 

@@ -45,7 +45,7 @@ class GpuRequests : public E2eTest {
     KAAS_MUST_CUDA(cudaFree(nullptr));
     E2eTest::SetUp();
   }
-  std::vector<std::string> arguments() override { return {"--device", "cuda:" + first_gpu()}; }
+  std::vector<std::string> arguments() override { return {"--device", first_gpu()}; }
 
   // Doubles kCount floats of the region, in place.
   static Request scale_in(const Region& region, std::uint64_t offset, std::uint64_t count = kCount,
