@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "daemon/flow/closer.h"
@@ -25,6 +26,7 @@ struct DeviceMemoryTerms {
   std::vector<std::byte> handle;
   std::uint64_t bytes = 0;     // 0: not told; the executor knows when it has opened it.
   std::vector<std::byte> gpu;  // The GPU's UUID; empty: not told.
+  std::string device;          // The same as a device's id, "GPU-<uuid>".
 };
 
 // One segment. Never changes once it has its number, so all threads may read it.

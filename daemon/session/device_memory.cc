@@ -14,6 +14,17 @@ std::string key_of(wire::DeviceMemoryKind kind, std::span<const std::byte> handl
   return key;
 }
 
+std::string gpu_id(std::span<const std::byte> uuid) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string id = "GPU-";
+  for (std::size_t i = 0; i < uuid.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) id += '-';
+    id += kDigits[std::to_integer<unsigned>(uuid[i]) >> 4];
+    id += kDigits[std::to_integer<unsigned>(uuid[i]) & 15];
+  }
+  return id;
+}
+
 Result<void> check_size(const Segment& known, std::uint64_t bytes) {
   const std::uint64_t known_bytes = known.device->bytes;
   if (known_bytes == bytes || known_bytes == 0 || bytes == 0) return {};
@@ -34,6 +45,7 @@ Segment device_segment(DeviceMemoryTerms terms, Descriptor descriptor, std::uint
   segment.writable = true;  // CUDA has no handles that are read-only.
   segment.owner_uid = uid;
   segment.session = session;
+  if (!terms.gpu.empty()) terms.device = gpu_id(terms.gpu);
   segment.device = std::move(terms);
   return segment;
 }
