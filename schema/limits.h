@@ -32,6 +32,8 @@ inline constexpr std::uint32_t kVerifierTablesMax = kMessageBytesMax / 8;
 inline constexpr std::uint32_t kSessionsMax = 1024;
 inline constexpr std::uint32_t kRingsPerSessionMax = 64;
 inline constexpr std::uint32_t kSegmentsPerSessionMax = 1024;
+// Allocations named by IPC handle in requests, without registration, that stay open for the next.
+inline constexpr std::uint32_t kHandlesKeptPerSession = 64;
 inline constexpr std::uint32_t kDonationsPendingMax = 64;
 inline constexpr std::uint32_t kPlansPerSessionMax = 4096;
 inline constexpr std::uint64_t kHelloDeadlineNs = 2'000'000'000;
@@ -68,7 +70,9 @@ inline constexpr std::size_t kInlineOutputBytesMax = 256u << 10;  // All of one 
 // Raw literals and inline inputs of one request, all together.
 inline constexpr std::size_t kPayloadBytesMax = kMessageBytesMax;
 inline constexpr std::size_t kIpcHandleBytes = 64;
+inline constexpr std::size_t kGpuUuidBytes = 16;
 inline constexpr std::size_t kTenantBytesMax = 128;
+inline constexpr std::uint32_t kEventsPerRunMax = 16;  // Waited for, and recorded, each.
 inline constexpr int kPriorityMin = -100;
 inline constexpr int kPriorityMax = 100;
 

@@ -24,7 +24,7 @@ CPP = (".cc", ".h", ".cu", ".cuh")
 SOURCES = (".cc", ".cu")
 TOP_FOLDERS = ("schema", "client", "kernels", "daemon", "tools", "tests")
 # Where a public include <kaas/...> can be.
-PUBLIC_INCLUDE_FOLDERS = ("client/include", "kernels/include")
+PUBLIC_INCLUDE_FOLDERS = ("client/include", "client/cuda/include", "kernels/include")
 # Made by flatc in the build folder.
 GENERATED = {"schema/kaas_generated.h"}
 
@@ -38,7 +38,7 @@ FLOW_SEES = ("daemon/flow/", "daemon/store/object_version.h")
 CUDA_HEADER = re.compile(
     r"^(cuda|cuda_\w+|cublas\w*|cufft\w*|curand\w*|cusparse\w*|nvrtc|nvml|cooperative_groups|"
     r"device_launch_parameters|driver_types|vector_types)(\.hpp|\.h|/.*)$")
-CUDA_FOLDERS = ("daemon/executor/device/", "kernels/", "client/src/cuda_ipc",
+CUDA_FOLDERS = ("daemon/executor/device/", "kernels/", "client/cuda/",
                 "tools/bench/direct/", "tests/")
 
 # Tools that are kernels, or launch them without KaaS to compare.
@@ -176,7 +176,8 @@ def include_fault(includer: str, target: str) -> str | None:
     """Why `includer` may not include `target`, both paths in the tree; None: it may."""
     source, wanted = includer.split("/")[0], target.split("/")[0]
     for public in PUBLIC_INCLUDE_FOLDERS:
-        if includer.startswith(public + "/") and not target.startswith(public + "/"):
+        needs = {"client/cuda/include": ("client/include/",)}.get(public, ())
+        if includer.startswith(public + "/") and not target.startswith((public + "/", *needs)):
             return f"an installed header may include only what is installed with it ({public})"
     # The simulation is a test that is a program.
     if source == "tests" or includer.startswith("tools/sim/"):

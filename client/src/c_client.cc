@@ -94,6 +94,30 @@ kaas_code kaas_register_region(kaas_client* client, int descriptor, uint64_t byt
     return client->client.register_region(descriptor, bytes, writable != 0);
   });
 }
+void kaas_device_allocation_init(kaas_device_allocation* memory) {
+  *memory = {};
+  memory->struct_bytes = sizeof *memory;
+  memory->descriptor = -1;
+}
+kaas_code kaas_register_device_memory(kaas_client* client, const kaas_device_allocation* memory,
+                                      kaas_region** region, kaas_error* error) {
+  return handed_out(region, error, [&] {
+    const kaas_device_allocation from = kaas::taken(memory, kaas_device_allocation_init);
+    kaas::DeviceAllocation to;
+    to.kind = static_cast<kaas::DeviceAllocation::Kind>(from.kind);
+    to.handle = kaas::bytes_of(from.handle, from.handle_bytes);
+    to.bytes = from.bytes;
+    to.gpu = kaas::bytes_of(from.gpu, 16);
+    to.descriptor = from.descriptor;
+    return client->client.register_device_memory(to);
+  });
+}
+kaas_code kaas_register_event(kaas_client* client, const void* handle, size_t handle_bytes,
+                              kaas_region** region, kaas_error* error) {
+  return handed_out(region, error, [&] {
+    return client->client.register_event(kaas::bytes_of(handle, handle_bytes));
+  });
+}
 uint64_t kaas_region_size(const kaas_region* region) {
   return region->region.size();
 }

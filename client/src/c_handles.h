@@ -174,6 +174,12 @@ inline RunOptions options_of(const kaas_run_options* given) {
   options.tag = from.tag;
   options.profile = from.profile != 0;
   options.tenant = text_of(from.tenant);
+  if (from.wait_events != nullptr) {
+    options.wait_events.assign(from.wait_events, from.wait_events + from.wait_event_count);
+  }
+  if (from.record_events != nullptr) {
+    options.record_events.assign(from.record_events, from.record_events + from.record_event_count);
+  }
   return options;
 }
 
@@ -181,6 +187,7 @@ inline IpcHandle ipc_of(const kaas_ipc_handle& from) {
   IpcHandle ipc;
   std::memcpy(ipc.handle, from.handle, sizeof ipc.handle);
   ipc.base_offset = from.base_offset;
+  ipc.base_bytes = from.base_bytes;
   return ipc;
 }
 

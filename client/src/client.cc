@@ -82,6 +82,12 @@ Result<Buffer> Client::allocate(std::uint64_t bytes) {
 Result<Region> Client::register_region(int descriptor, std::uint64_t bytes, bool writable) {
   return session_->register_region(descriptor, bytes, writable);
 }
+Result<Region> Client::register_device_memory(const DeviceAllocation& memory) {
+  return session_->register_device_memory(memory);
+}
+Result<Region> Client::register_event(std::span<const std::byte> handle) {
+  return session_->register_event(handle);
+}
 
 // --- Store ---------------------------------------------------------------------------------------
 

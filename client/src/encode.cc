@@ -63,14 +63,19 @@ Offset<wire::RunOptions> write_options(Builder& builder, const RunOptions& optio
     deadline_ns = ns > 0 ? static_cast<std::uint64_t>(ns) : 1;
   }
   const bool all_default = options.priority == 0 && deadline_ns == 0 && options.tag == 0 &&
-                           !options.profile && options.tenant.empty();
+                           !options.profile && options.tenant.empty() &&
+                           options.wait_events.empty() && options.record_events.empty();
   if (all_default) return {};
   Offset<flatbuffers::String> tenant;
   if (!options.tenant.empty()) tenant = text(builder, options.tenant);
+  Offset<flatbuffers::Vector<std::uint32_t>> waits;
+  if (!options.wait_events.empty()) waits = builder.CreateVector(options.wait_events);
+  Offset<flatbuffers::Vector<std::uint32_t>> records;
+  if (!options.record_events.empty()) records = builder.CreateVector(options.record_events);
   // What lies outside the field is outside the limits as well: kaasd says so.
   const int priority = std::clamp(options.priority, -128, 127);
   return wire::CreateRunOptions(builder, static_cast<std::int8_t>(priority), deadline_ns,
-                                options.tag, options.profile, tenant);
+                                options.tag, options.profile, tenant, waits, records);
 }
 
 Offset<wire::Binding> write_binding(Builder& builder, const BufferNames* names,
@@ -126,7 +131,8 @@ Bytes write_octets(Builder& builder, std::span<const std::byte> bytes) {
 
 Offset<wire::IpcHandle> write_ipc(Builder& builder, const std::optional<IpcHandle>& ipc) {
   if (!ipc) return {};
-  return wire::CreateIpcHandle(builder, write_octets(builder, ipc->handle), ipc->base_offset);
+  return wire::CreateIpcHandle(builder, write_octets(builder, ipc->handle), ipc->base_offset,
+                               ipc->base_bytes);
 }
 
 BufferNames buffer_names(std::span<const std::byte> request) {

@@ -31,12 +31,14 @@ Region::~Region() {
 Region::Region(Region&& other) noexcept
     : session_(std::move(other.session_)),
       size_(std::exchange(other.size_, 0)),
-      segment_(std::exchange(other.segment_, 0)) {}
+      segment_(std::exchange(other.segment_, 0)),
+      must_be_closed_(std::exchange(other.must_be_closed_, false)) {}
 Region& Region::operator=(Region&& other) noexcept {
   Region taken(std::move(other));
   std::swap(session_, taken.session_);
   std::swap(size_, taken.size_);
   std::swap(segment_, taken.segment_);
+  std::swap(must_be_closed_, taken.must_be_closed_);
   return *this;
 }
 

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <bit>
 
+#include "client/src/encode.h"
 #include "client/src/received.h"
 #include "client/src/thread_rings.h"
 #include "schema/ipc/clock.h"
@@ -291,9 +292,48 @@ Result<Region> Session::register_region(int descriptor, std::uint64_t bytes, boo
   return region;
 }
 
+Result<Region> Session::register_device_memory(const DeviceAllocation& memory) {
+  const std::size_t descriptors = memory.descriptor >= 0 ? 1 : 0;
+  auto answer = call(
+      [&](flatbuffers::FlatBufferBuilder& builder) {
+        const auto handle = write_octets(builder, memory.handle);
+        const auto gpu = memory.gpu.empty() ? 0 : write_octets(builder, memory.gpu);
+        return wire::CreateRegisterDeviceMemory(
+            builder,
+            wire::CreateDeviceMemory(builder, static_cast<wire::DeviceMemoryKind>(memory.kind),
+                                     handle, memory.bytes, gpu));
+      },
+      {&memory.descriptor, descriptors});
+  if (!answer.has_value()) return std::move(answer).error();
+  Region region;
+  region.session_ = shared_from_this();
+  region.size_ = memory.bytes;
+  region.segment_ = answer->root->segment();
+  region.must_be_closed_ = true;
+  return region;
+}
+
+Result<Region> Session::register_event(std::span<const std::byte> handle) {
+  auto answer = call([&](flatbuffers::FlatBufferBuilder& builder) {
+    return wire::CreateRegisterEvent(builder, write_octets(builder, handle));
+  });
+  if (!answer.has_value()) return std::move(answer).error();
+  Region region;
+  region.session_ = shared_from_this();
+  region.segment_ = answer->root->segment();
+  return region;
+}
+
 void Session::free(const Region& region) noexcept {
   if (forked()) return;
   const std::uint32_t segment = region.segment_;
+  if (region.must_be_closed_) {
+    const auto closed = call([segment](flatbuffers::FlatBufferBuilder& builder) {
+      return wire::CreateDropSegment(builder, segment);
+    });
+    static_cast<void>(closed);  // A daemon that is gone has nothing open, nor have its executors.
+    return;
+  }
   link_->post([segment](flatbuffers::FlatBufferBuilder& builder) {
     return wire::CreateDropSegment(builder, segment);
   });

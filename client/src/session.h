@@ -37,6 +37,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Result<Buffer> allocate(std::uint64_t bytes);
   void free(const Buffer& buffer) noexcept;
   Result<Region> register_region(int descriptor, std::uint64_t bytes, bool writable);
+  Result<Region> register_device_memory(const DeviceAllocation& memory);
+  Result<Region> register_event(std::span<const std::byte> handle);
   void free(const Region& region) noexcept;
   // Offers a sealed memfd; returns the token for its Put.
   Result<std::uint64_t> donate(int descriptor, std::uint64_t bytes);

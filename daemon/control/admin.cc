@@ -195,7 +195,9 @@ std::string clients_json(Dispatcher& dispatcher, const Caller& caller, std::uint
   for (const auto& [id, session] : dispatcher.sessions()) {
     if (!caller.may_see(session->uid)) continue;
     std::uint64_t segment_bytes = 0;
-    for (const auto& [number, segment] : session->segments) segment_bytes += segment->bytes;
+    for (const auto& [number, segment] : session->segments) {
+      if (segment->kind != SegmentKind::Device) segment_bytes += segment->bytes;
+    }
     clients.push_back({{"session", id},
                        {"uid", session->uid},
                        {"pid", session->pid},
@@ -208,6 +210,7 @@ std::string clients_json(Dispatcher& dispatcher, const Caller& caller, std::uint
                        {"gets", session->counters.gets},
                        {"segments", session->segments.size()},
                        {"segment_bytes", segment_bytes},
+                       {"device_memory", session->device_memory.size()},
                        {"under_way", under_way_json(*session, now)}});
   }
   return dump({{"clients", std::move(clients)}});

@@ -124,6 +124,12 @@ bool Control::handle(Connection& connection, const wire::ControlRequest& request
     case wire::Control::RegisterRegion:
       register_region(asked, *request.control_as_RegisterRegion());
       return true;
+    case wire::Control::RegisterDeviceMemory:
+      register_device_memory(asked, *request.control_as_RegisterDeviceMemory());
+      return true;
+    case wire::Control::RegisterEvent:
+      register_event(asked, *request.control_as_RegisterEvent());
+      return true;
     case wire::Control::Donate:
       donate(asked, *request.control_as_Donate());
       return true;

@@ -53,7 +53,6 @@ class Control {
     bool greeted = false;
     bool has_rings = false;
     std::uint32_t rings = 0;
-    std::uint32_t segments = 0;
   };
   // One request of a connection, while it is handled. `descriptors` are what came with it.
   struct Asked {
@@ -78,6 +77,8 @@ class Control {
   void add_arena(Asked asked, const wire::AddArena& wanted);
   void register_region(Asked asked, const wire::RegisterRegion& wanted);
   void add_segment(Asked asked, Segment segment, bool send_descriptor);
+  void register_device_memory(Asked asked, const wire::RegisterDeviceMemory& wanted);
+  void register_event(Asked asked, const wire::RegisterEvent& wanted);
   void donate(Asked asked, const wire::Donate& donated);
   void administer(Asked asked, const wire::ControlRequest& request);
   void command_session(Asked asked, const wire::ControlRequest& request);

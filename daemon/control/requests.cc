@@ -32,6 +32,11 @@ Status no_descriptor(const char* what) {
                 std::string(what) + " came with 0 descriptors, wanted is 1"};
 }
 
+Status too_many_segments(const Session& session) {
+  return over_limit(StatusCode::ResourceExhausted, "segments of this session",
+                    session.segments.size() + 1, kSegmentsPerSessionMax);
+}
+
 Status operator_only(const char* what) {
   return Status{StatusCode::PermissionDenied,
                 std::string(what) + " is for the operator: root, or the user that runs kaasd"};
@@ -126,7 +131,6 @@ void Control::hello(Asked asked, const wire::Hello& hello) {
   session->rings.push_back(std::make_unique<RingState>(0, std::move(ring->endpoints)));
   connection.has_rings = true;
   connection.rings = 1;
-  connection.segments = 1;
   const auto shared = std::make_shared<std::unique_ptr<Session>>(std::move(session));
   parts_.dispatcher.post(
       [shared](Dispatcher& dispatcher) { dispatcher.add_session(std::move(*shared)); });
@@ -169,11 +173,8 @@ void Control::add_ring(Asked asked, const wire::AddRing& wanted) {
 
 void Control::add_arena(Asked asked, const wire::AddArena& wanted) {
   Connection& connection = asked.connection;
-  auto arena = connection.segments >= kSegmentsPerSessionMax
-                   ? over_limit(StatusCode::ResourceExhausted, "segments of this session",
-                                connection.segments + 1u, kSegmentsPerSessionMax)
-                   : arenas_.take(wanted.bytes(), static_cast<std::uint32_t>(connection.peer.uid),
-                                  connection.id);
+  auto arena =
+      arenas_.take(wanted.bytes(), static_cast<std::uint32_t>(connection.peer.uid), connection.id);
   if (!arena.has_value()) {
     send_failure(*connection.socket, asked.id, arena.error());
     return;
@@ -188,11 +189,8 @@ void Control::register_region(Asked asked, const wire::RegisterRegion& wanted) {
     return;
   }
   auto region =
-      connection.segments >= kSegmentsPerSessionMax
-          ? over_limit(StatusCode::ResourceExhausted, "segments of this session",
-                       connection.segments + 1u, kSegmentsPerSessionMax)
-          : import_region(std::move(asked.descriptors.front()), wanted.bytes(), wanted.writable(),
-                          static_cast<std::uint32_t>(connection.peer.uid), connection.id);
+      import_region(std::move(asked.descriptors.front()), wanted.bytes(), wanted.writable(),
+                    static_cast<std::uint32_t>(connection.peer.uid), connection.id);
   if (!region.has_value()) {
     send_failure(*connection.socket, asked.id, region.error());
     return;
@@ -202,13 +200,16 @@ void Control::register_region(Asked asked, const wire::RegisterRegion& wanted) {
 
 // Numbers a segment, gives it to the session, and replies; an arena's descriptor goes with it.
 void Control::add_segment(Asked asked, Segment segment, bool send_descriptor) {
-  Connection& connection = asked.connection;
-  ++connection.segments;
+  const Connection& connection = asked.connection;
   const SegmentRef added = parts_.dispatcher.segments().add(std::move(segment));
   parts_.dispatcher.post([added, send_descriptor, id = asked.id, session_id = connection.id,
                           socket = connection.socket](Dispatcher& dispatcher) {
     Session* session = dispatcher.find_session(session_id);
     if (session == nullptr) return;
+    if (session->segments.size() >= kSegmentsPerSessionMax) {
+      send_failure(*socket, id, too_many_segments(*session));
+      return;
+    }
     session->segments[added->id] = added;
     ReplyFields fields;
     fields.id = id;
@@ -220,6 +221,53 @@ void Control::add_segment(Asked asked, Segment segment, bool send_descriptor) {
     if (send_descriptor) descriptors.push_back(added->descriptor.get());
     send_reply(*socket, fields, std::move(descriptors));
   });
+}
+
+void Control::register_device_memory(Asked asked, const wire::RegisterDeviceMemory& wanted) {
+  const Connection& connection = asked.connection;
+  Descriptor descriptor;
+  if (!asked.descriptors.empty()) descriptor = std::move(asked.descriptors.front());
+  auto imported =
+      import_device_memory(*wanted.memory(), std::move(descriptor),
+                           static_cast<std::uint32_t>(connection.peer.uid), connection.id);
+  if (!imported.has_value()) {
+    send_failure(*connection.socket, asked.id, imported.error());
+    return;
+  }
+  const auto memory = std::make_shared<Segment>(*std::move(imported));
+  parts_.dispatcher.post([memory, id = asked.id, session_id = connection.id,
+                          socket = connection.socket](Dispatcher& dispatcher) {
+    Session* session = dispatcher.find_session(session_id);
+    if (session == nullptr) return;
+    if (session->segments.size() >= kSegmentsPerSessionMax) {
+      send_failure(*socket, id, too_many_segments(*session));
+      return;
+    }
+    const std::uint64_t bytes = memory->bytes;
+    const auto added =
+        session->device_memory.add_registered(std::move(*memory), dispatcher.segments());
+    if (!added.has_value()) {
+      send_failure(*socket, id, added.error());
+      return;
+    }
+    session->segments[(*added)->id] = *added;
+    ReplyFields fields;
+    fields.id = id;
+    fields.session = session_id;
+    fields.segment = (*added)->id;
+    fields.bytes = bytes;
+    send_reply(*socket, fields);
+  });
+}
+
+void Control::register_event(Asked asked, const wire::RegisterEvent& wanted) {
+  const Connection& connection = asked.connection;
+  auto event = import_event(wanted, static_cast<std::uint32_t>(connection.peer.uid), connection.id);
+  if (!event.has_value()) {
+    send_failure(*connection.socket, asked.id, event.error());
+    return;
+  }
+  add_segment(asked, *std::move(event), false);
 }
 
 void Control::donate(Asked asked, const wire::Donate& donated) {
@@ -333,15 +381,23 @@ void Control::command_session(Asked asked, const wire::ControlRequest& request) 
   switch (request.control_type()) {
     case wire::Control::DropSegment: {
       const std::uint32_t segment = request.control_as_DropSegment()->segment();
-      if (asked.connection.segments > 0) --asked.connection.segments;
       return dispatcher.post([=](Dispatcher& d) {
         Session* session = d.find_session(own_session);
         if (session == nullptr) return;
-        const bool dropped = session->segments.erase(segment) != 0;
-        reply_status(socket, id,
-                     dropped ? Result<void>()
-                             : Status{StatusCode::NotFound, "segment " + std::to_string(segment) +
-                                                                " is not one of this session"});
+        const auto found = session->segments.find(segment);
+        if (found == session->segments.end()) {
+          return reply_status(socket, id,
+                              Status{StatusCode::NotFound, "segment " + std::to_string(segment) +
+                                                               " is not one of this session"});
+        }
+        if (found->second->kind != SegmentKind::Device) {
+          session->segments.erase(found);
+          return reply_status(socket, id, {});
+        }
+        if (!session->device_memory.drop(segment)) return reply_status(socket, id, {});
+        // Who has the answer may free the memory.
+        d.when_detached(segment, [=] { reply_status(socket, id, {}); });
+        session->segments.erase(found);
       });
     }
     case wire::Control::CancelRequest: {

@@ -4,9 +4,19 @@
 
 #include <bit>
 
+#include "schema/ipc/messages.h"
 #include "schema/ipc/untrusted.h"
 
 namespace kaas {
+namespace {
+
+std::vector<std::byte> bytes_of(const flatbuffers::Vector<std::uint8_t>* from) {
+  if (from == nullptr) return {};
+  const auto* begin = reinterpret_cast<const std::byte*>(from->data());
+  return {begin, begin + from->size()};
+}
+
+}  // namespace
 
 Result<RingMemory> make_ring(std::uint32_t slots, std::uint64_t epoch) {
   if (slots == 0) slots = kRingSlotsDefault;
@@ -126,6 +136,61 @@ Result<Segment> import_region(Descriptor descriptor, std::uint64_t bytes, bool w
   } else {
     segment.descriptor = std::move(descriptor);
   }
+  return segment;
+}
+
+Result<Segment> import_device_memory(const wire::DeviceMemory& memory, Descriptor descriptor,
+                                     std::uint32_t uid, std::uint64_t session) {
+  using Kind = wire::DeviceMemoryKind;
+  const auto invalid = [](std::string text) {
+    return Status{StatusCode::InvalidArgument, "device memory " + std::move(text)};
+  };
+  const Kind kind = memory.kind();
+  if (kind > Kind::MAX) {
+    return invalid("kind is " + std::to_string(static_cast<int>(kind)) + ", limit " +
+                   std::to_string(static_cast<int>(Kind::MAX)));
+  }
+  const std::string name = wire::EnumNameDeviceMemoryKind(kind);
+  const std::size_t handle_bytes = count(memory.handle());
+  const bool has_name_only = kind == Kind::CuMem;
+  if (has_name_only ? handle_bytes > kIpcHandleBytes : handle_bytes != kIpcHandleBytes) {
+    return invalid("handle of kind " + name + " has " + std::to_string(handle_bytes) +
+                   " bytes, allowed: " + (has_name_only ? "at most " : "") +
+                   std::to_string(kIpcHandleBytes));
+  }
+  if (const std::size_t found = count(memory.gpu()); found != 0 && found != kGpuUuidBytes) {
+    return invalid("gpu has " + std::to_string(found) + " bytes, a UUID has " +
+                   std::to_string(kGpuUuidBytes));
+  }
+  if (memory.bytes() == 0 || memory.bytes() > kSegmentBytesMax) {
+    return invalid("bytes is " + std::to_string(memory.bytes()) + ", allowed: 1 to " +
+                   std::to_string(kSegmentBytesMax));
+  }
+  const bool wants_descriptor = kind != Kind::Legacy;
+  if (wants_descriptor != static_cast<bool>(descriptor)) {
+    return invalid("of kind " + name + " came with " + (descriptor ? "1" : "0") +
+                   " descriptors, wanted is " + (wants_descriptor ? "1" : "none"));
+  }
+  DeviceMemoryTerms terms;
+  terms.kind = kind;
+  terms.bytes = memory.bytes();
+  terms.handle = bytes_of(memory.handle());
+  terms.gpu = bytes_of(memory.gpu());
+  return device_segment(std::move(terms), std::move(descriptor), uid, session);
+}
+
+Result<Segment> import_event(const wire::RegisterEvent& event, std::uint32_t uid,
+                             std::uint64_t session) {
+  if (count(event.handle()) != kIpcHandleBytes) {
+    return Status{StatusCode::InvalidArgument,
+                  "an event's handle has " + std::to_string(count(event.handle())) +
+                      " bytes, allowed: " + std::to_string(kIpcHandleBytes)};
+  }
+  Segment segment;
+  segment.kind = SegmentKind::Event;
+  segment.owner_uid = uid;
+  segment.session = session;
+  segment.event = bytes_of(event.handle());
   return segment;
 }
 

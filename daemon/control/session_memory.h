@@ -56,4 +56,13 @@ class ArenaPool {
 Result<Segment> import_region(Descriptor descriptor, std::uint64_t bytes, bool writable,
                               std::uint32_t uid, std::uint64_t session);
 
+// A client's own device memory, to be named in requests: what it says of it, checked as far as one
+// can without a GPU. `descriptor` is empty if none came.
+Result<Segment> import_device_memory(const wire::DeviceMemory& memory, Descriptor descriptor,
+                                     std::uint32_t uid, std::uint64_t session);
+
+// A client's own event, to be named in run options.
+Result<Segment> import_event(const wire::RegisterEvent& event, std::uint32_t uid,
+                             std::uint64_t session);
+
 }  // namespace kaas

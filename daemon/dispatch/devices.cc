@@ -22,6 +22,18 @@ std::string listed(const std::vector<DeviceState>& devices) {
   return names;
 }
 
+// Of the run's loads and stores, what is in clients' memory on the executor's own GPU.
+std::uint64_t device_memory_bytes(const Dispatcher::ExecutorState& executor, const Run& run) {
+  std::uint64_t bytes = 0;
+  const auto add = [&](const SegmentRef& segment, std::uint64_t used) {
+    if (segment == nullptr || !segment->device) return;
+    if (segment->device->device == executor.link->identity().device) bytes += used;
+  };
+  for (const BoundLoad& load : run.bound.loads) add(load.segment, load.available);
+  for (const BoundStore& store : run.bound.stores) add(store.segment, store.bytes);
+  return bytes;
+}
+
 }  // namespace
 
 // --- Executors of a domain -----------------------------------------------------------------------
@@ -197,8 +209,8 @@ void Dispatcher::remember_use(ExecutorState& executor, const Run& run) {
 }
 
 std::uint64_t Dispatcher::used_input_bytes(const ExecutorState& executor, const Run& run) {
-  if (executor.used_versions.empty()) return 0;
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = run.bound.device_memory ? device_memory_bytes(executor, run) : 0;
+  if (executor.used_versions.empty()) return bytes;
   for (const BoundLoad& load : run.bound.loads) {
     if (load.version != nullptr && executor.used_versions.count(load.version->id()) != 0) {
       bytes += load.available;

@@ -229,13 +229,38 @@ void Dispatcher::tell_dropped() {
     versions.swap(gone_versions_);
     gone_.store(false);
   }
+  for (const std::uint32_t segment : segments) detach_everywhere(segment);
   for (auto& [id, executor] : executors_) {
-    for (const std::uint32_t segment : segments) executor->link->detach_segment(segment);
     for (const std::uint64_t version : versions) {
       executor->link->drop_version(version);
       executor->used_versions.erase(version);
     }
   }
+}
+
+void Dispatcher::when_detached(std::uint32_t segment, std::function<void()> done) {
+  detaching_[segment].done = std::move(done);
+}
+
+void Dispatcher::detach_everywhere(std::uint32_t segment) {
+  const auto waiting = detaching_.find(segment);
+  const bool acknowledge = waiting != detaching_.end();
+  for (auto& [id, executor] : executors_) {
+    const bool had_it = executor->link->detach_segment(segment, acknowledge);
+    if (had_it && acknowledge) waiting->second.executors.insert(id);
+  }
+  if (acknowledge && waiting->second.executors.empty()) detached(segment, 0);
+}
+
+// One executor has let go of it, or is gone.
+void Dispatcher::detached(std::uint32_t segment, std::uint32_t executor) {
+  const auto waiting = detaching_.find(segment);
+  if (waiting == detaching_.end()) return;
+  waiting->second.executors.erase(executor);
+  if (!waiting->second.executors.empty()) return;
+  const std::function<void()> done = std::move(waiting->second.done);
+  detaching_.erase(waiting);
+  done();
 }
 
 void Dispatcher::drain(std::function<void()> drained) {

@@ -102,6 +102,10 @@ class Dispatcher {
   // A descriptor that a Put of the session names. Fails: ResourceExhausted, AlreadyExists.
   Result<void> add_donation(Session& session, std::uint64_t token, Donation donation);
 
+  // Calls `done` when the segment's last holder has let go and no executor has it attached: its
+  // owner may free it then. To be asked while it is alive.
+  void when_detached(std::uint32_t segment, std::function<void()> done);
+
   void executor_up(std::unique_ptr<ExecutorLink> link);
   // `cause` is told to those whose requests can't be tried again.
   void executor_down(std::uint32_t executor, const std::string& cause);
@@ -295,6 +299,8 @@ class Dispatcher {
   std::size_t run_commands();
   void check_drained();
   void tell_dropped();
+  void detach_everywhere(std::uint32_t segment);
+  void detached(std::uint32_t segment, std::uint32_t executor);
 
   DispatcherOptions options_;
   DispatcherHost& host_;
@@ -331,6 +337,13 @@ class Dispatcher {
   std::vector<ExecutorState*> open_;             // Scratch of pump().
   std::vector<std::uint32_t> open_places_;
   std::vector<PlaceView> views_;
+
+  // Who waits for a segment to be detached, and by which executors.
+  struct Detaching {
+    std::function<void()> done;
+    std::unordered_set<std::uint32_t> executors;
+  };
+  std::unordered_map<std::uint32_t, Detaching> detaching_;
 
   std::mutex mailbox_mutex_;
   std::vector<Command> mailbox_;           // Guarded by mailbox_mutex_.

@@ -136,14 +136,21 @@ Dispatcher::Dispatched Dispatcher::send(ExecutorState& executor, Run& run) {
   message.loads = loads_;
   message.stores = stores_;
   message.literals = run.literals;
+  message.wait_events = run.options.wait_events;
+  message.record_events = run.options.record_events;
   message.after = after_;
   message.segments = read_segments_;
   message.once_segments = once_segments_;
   message.session = run.session_id;
   message.request = run.id;
   message.profile = run.options.profile;
+  message.device_memory = run.bound.device_memory;
   if (run.options.profile) run.sent_ns = host_.now_ns();
-  switch (executor.link->push(message)) {
+  const PushOutcome outcome = executor.link->push(message);
+  // The run keeps them while it needs them; what is left here would keep a client's memory open.
+  read_segments_.clear();
+  once_segments_.clear();
+  switch (outcome) {
     case PushOutcome::Sent:
       break;
     case PushOutcome::Full:
@@ -218,6 +225,7 @@ Result<void> Dispatcher::locate(ExecutorState& executor, Run& run) {
       stores_.emplace_back(name, kNoOutbox, 0, store.bytes, kOutboxSegment);
     }
   }
+  read_segments_.insert(read_segments_.end(), run.bound.events.begin(), run.bound.events.end());
   for (const Run* earlier : run.depends_on) {
     KAAS_CHECK(earlier->executor == executor.link->identity().executor);
     after_.push_back(earlier->number);

@@ -5,6 +5,18 @@
 #include "schema/ipc/socket.h"
 
 namespace kaas {
+namespace {
+
+// Why the run may not be executed a second time; null: it may.
+const char* why_once_only(const Run& run) {
+  if (run.kind == Run::Kind::Prepare) return nullptr;
+  if (run.plan->stateful) return "a library keeps state";
+  if (run.bound.device_memory) return "it uses device memory of its client";
+  if (!run.bound.events.empty()) return "it waits for or records events of its client";
+  return run.bound.idempotent ? nullptr : "it overwrites its input in place";
+}
+
+}  // namespace
 
 // Ends a run that is not in flight; one that is in flight is answered and its result discarded.
 void Dispatcher::give_up(Run& run, const Status& cause) {
@@ -141,6 +153,11 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
     if (run == nullptr) continue;
     after_death(*run, numbers.size() == 1, executor->over_limit, cause);
   }
+  std::vector<std::uint32_t> segments;
+  for (const auto& [segment, waiting] : detaching_) {
+    if (waiting.executors.contains(id)) segments.push_back(segment);
+  }
+  for (const std::uint32_t segment : segments) detached(segment, id);
   requeue_domain(identity.domain);
 }
 
@@ -157,19 +174,16 @@ void Dispatcher::after_death(Run& run, bool only_one, bool over_limit, const std
                              std::to_string(options_.running_limit_ns / 1'000'000) + " ms"};
     return settle(run, &failure, nullptr);
   }
-  const bool replayable =
-      run.kind == Run::Kind::Prepare || (run.bound.idempotent && !run.plan->stateful);
+  const char* once_only = why_once_only(run);
   if (only_one && run.strikes >= kStrikesMax) {
     const Status failure{StatusCode::KernelFault,
                          "its executor ended twice while it ran: " + cause};
     return settle(run, &failure, nullptr);
   }
-  if (!replayable) {
+  if (once_only != nullptr) {
     const Status failure{StatusCode::UnknownOutcome,
                          "its executor ended while it may have run, and it can't be run again (" +
-                             std::string(run.plan->stateful ? "a library keeps state"
-                                                            : "it overwrites its input in place") +
-                             "): " + cause};
+                             std::string(once_only) + "): " + cause};
     return settle(run, &failure, nullptr);
   }
 }

@@ -275,6 +275,14 @@ Result<VersionRef> Dispatcher::put(Session& session, PutOperation& operation,
     return Status{StatusCode::NotFound,
                   "segment " + std::to_string(operation.segment) + " is not one of this session"};
   }
+  const SegmentKind kind = segment->second->kind;
+  if (kind == SegmentKind::Device || kind == SegmentKind::Event) {
+    return Status{StatusCode::InvalidArgument,
+                  "segment " + std::to_string(operation.segment) + " is " +
+                      (kind == SegmentKind::Device ? "device memory" : "an event") +
+                      ", which a put can't read; a request with device memory as input and an "
+                      "output in the store can"};
+  }
   KAAS_RETURN_IF_ERROR(check_range("put '" + operation.key + "'", operation.offset, operation.bytes,
                                    segment->second->bytes));
   return store_.put_bytes(

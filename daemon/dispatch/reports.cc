@@ -63,6 +63,9 @@ bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& 
       executor.limit_bytes = report.device_limit_bytes();
       return true;
     }
+    case wire::Report::SegmentDetached:
+      detached(item.report_as_SegmentDetached()->segment(), executor.link->identity().executor);
+      return true;
     case wire::Report::CancelDone:
       return cancel_done(*item.report_as_CancelDone());
     case wire::Report::NONE:

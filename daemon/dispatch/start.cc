@@ -47,6 +47,41 @@ class History final : public RingHistory {
   const RingState& ring_;
 };
 
+// Device memory that requests of a session name by CUDA IPC handle.
+class Handles final : public DeviceHandles {
+ public:
+  Handles(Session& session, SegmentRegistry& registry) : session_(session), registry_(registry) {}
+
+  Result<SegmentRef> segment_of(const Place& place) override {
+    return session_.device_memory.named(place.ipc_handle, place.ipc_base_bytes, session_.uid,
+                                        session_.id, registry_);
+  }
+
+ private:
+  Session& session_;
+  SegmentRegistry& registry_;
+};
+
+// The session's events that the options name, those to wait for first.
+Result<void> find_events(const Session& session, const RunOptions& options,
+                         std::vector<SegmentRef>& events) {
+  const auto find = [&](const std::vector<std::uint32_t>& numbers,
+                        const char* field) -> Result<void> {
+    for (const std::uint32_t number : numbers) {
+      const auto found = session.segments.find(number);
+      if (found == session.segments.end() || found->second->kind != SegmentKind::Event) {
+        return Status{StatusCode::NotFound, std::string(field) + " names " +
+                                                std::to_string(number) +
+                                                ", which is no event of this session"};
+      }
+      events.push_back(found->second);
+    }
+    return {};
+  };
+  KAAS_RETURN_IF_ERROR(find(options.wait_events, "wait_events"));
+  return find(options.record_events, "record_events");
+}
+
 }  // namespace
 
 // Compiles anew with the run's own places, where renames make or end shared memory.
@@ -86,9 +121,18 @@ Result<void> Dispatcher::start(Start request) {
                       RunTable::kRunsMax);
   }
   const History history(request.ring);
-  const BindContext context{store_, history, request.session.uid, request.session.segments,
+  Handles handles(request.session, segments_);
+  const BindContext context{store_,
+                            history,
+                            request.session.uid,
+                            request.session.segments,
+                            handles,
                             instance->inline_versions};
-  const auto outcome = bind_run(*instance->plan, places_, context, run->bound);
+  auto outcome = bind_run(*instance->plan, places_, context, run->bound);
+  if (outcome.has_value()) {
+    const auto found = find_events(request.session, *request.options, run->bound.events);
+    if (!found.has_value()) outcome = found.error();
+  }
   if (!outcome.has_value() || outcome->blocked_on != 0) {
     runs_.destroy(*run);
     if (!outcome.has_value()) return outcome.error();

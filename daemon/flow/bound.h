@@ -16,7 +16,7 @@ namespace kaas {
 // Where one load of the template finds its bytes.
 struct BoundLoad {
   VersionRef version;  // Store and inline buffers; may be Pending (then `producer` says whose).
-  SegmentRef segment;  // Segment buffers.
+  SegmentRef segment;  // Segment and IPC buffers.
   std::uint64_t offset = 0;     // In the object or segment.
   std::uint64_t available = 0;  // Bytes there from `offset`; less than the buffer if zero-filled.
   std::uint64_t producer = 0;   // Run number that makes a Pending version.
@@ -27,7 +27,7 @@ struct BoundStore {
   enum class Kind : std::uint8_t {
     Version,  // A whole new version of a key.
     Slice,    // Bytes [offset, offset + bytes) of a key; assembled when the run is settled.
-    Segment,  // In place, in a segment of the session.
+    Segment,  // In place, in a segment of the session; device memory included.
     Inline,   // In the answer.
   };
   Kind kind = Kind::Version;
@@ -54,6 +54,8 @@ struct BoundRun {
   std::vector<SegmentAccess> accesses;
   std::vector<std::uint64_t> after;  // Run numbers of the same ring that must end first.
   bool idempotent = true;            // A second execution gives the same (template.h).
+  bool device_memory = false;        // Reads or writes a client's device memory: runs once at most.
+  std::vector<SegmentRef> events;    // Waited for, then recorded; a run with any runs once at most.
 
   void clear() {
     loads.clear();
@@ -61,6 +63,8 @@ struct BoundRun {
     accesses.clear();
     after.clear();
     idempotent = true;
+    device_memory = false;
+    events.clear();
   }
 };
 

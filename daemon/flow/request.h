@@ -62,6 +62,7 @@ struct Place {
   std::vector<std::byte> data;        // Inline input.
   std::vector<std::byte> ipc_handle;  // Ipc: 64 bytes, of an allocation.
   std::uint64_t ipc_base_offset = 0;  // Ipc: where in the allocation offset 0 lies.
+  std::uint64_t ipc_base_bytes = 0;   // Ipc: of the allocation; 0: not told.
 };
 
 struct BufferSpec {
@@ -89,6 +90,8 @@ struct RunOptions {
   std::uint64_t tag = 0;
   bool profile = false;
   std::string tenant;
+  std::vector<std::uint32_t> wait_events;  // Segments of the session that are events.
+  std::vector<std::uint32_t> record_events;
 };
 
 // One rename of a run: what replaces a buffer's place. An absent offset keeps the template's; so

@@ -22,6 +22,18 @@ Result<std::string> decode_name(const flatbuffers::String* name, std::string_vie
   return std::string(text);
 }
 
+namespace {
+
+Result<std::vector<std::uint32_t>> decode_events(const flatbuffers::Vector<std::uint32_t>* events,
+                                                 std::string_view field) {
+  KAAS_RETURN_IF_ERROR(check_count(field, count(events), kEventsPerRunMax));
+  std::vector<std::uint32_t> decoded;
+  for (std::size_t n = 0; n < count(events); ++n) decoded.push_back(value_at(events, n));
+  return decoded;
+}
+
+}  // namespace
+
 Result<RunOptions> decode_options(const wire::RunOptions* options) {
   RunOptions decoded;
   if (options == nullptr) return decoded;
@@ -37,6 +49,9 @@ Result<RunOptions> decode_options(const wire::RunOptions* options) {
     KAAS_ASSIGN_OR_RETURN(decoded.tenant,
                           decode_name(options->tenant(), "tenant", kTenantBytesMax));
   }
+  KAAS_ASSIGN_OR_RETURN(decoded.wait_events, decode_events(options->wait_events(), "wait_events"));
+  KAAS_ASSIGN_OR_RETURN(decoded.record_events,
+                        decode_events(options->record_events(), "record_events"));
   return decoded;
 }
 

@@ -19,6 +19,11 @@ Result<void> decode_handle(const wire::IpcHandle* ipc, Place& place) {
   }
   place.ipc_handle = to_bytes(ipc->handle());
   place.ipc_base_offset = ipc->base_offset();
+  place.ipc_base_bytes = ipc->base_bytes();
+  if (place.ipc_base_bytes > kSegmentBytesMax) {
+    return invalid("IPC base_bytes is " + std::to_string(place.ipc_base_bytes) + ", limit " +
+                   std::to_string(kSegmentBytesMax));
+  }
   return {};
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "daemon/plan/memory.h"
 #include "schema/ipc/untrusted.h"
 #include "schema/limits.h"
 
@@ -30,6 +31,7 @@ class Binder {
       KAAS_RETURN_IF_ERROR(bind_store(buffer));
       if (blocked_on_ != 0) return BindOutcome{blocked_on_};
     }
+    KAAS_RETURN_IF_ERROR(check_names());
     for (const SegmentAccess& access : bound_.accesses) {
       context_.history.conflicts(access, bound_.after);
     }
@@ -48,13 +50,12 @@ class Binder {
         KAAS_RETURN_IF_ERROR(load_object(index, place, load));
         break;
       case wire::Where::Segment:
+      case wire::Where::Ipc:
         KAAS_RETURN_IF_ERROR(load_segment(index, place, load));
         break;
       case wire::Where::Inline:
         KAAS_RETURN_IF_ERROR(load_inline(index, place, load));
         break;
-      case wire::Where::Ipc:
-        return ipc_refused(index);
     }
     bound_.loads.push_back(std::move(load));
     return {};
@@ -71,6 +72,7 @@ class Binder {
         KAAS_RETURN_IF_ERROR(store_object(index, place, store));
         break;
       case wire::Where::Segment:
+      case wire::Where::Ipc:
         KAAS_RETURN_IF_ERROR(store_segment(index, place, store));
         break;
       case wire::Where::Inline:
@@ -81,8 +83,6 @@ class Binder {
         }
         store.kind = BoundStore::Kind::Inline;
         break;
-      case wire::Where::Ipc:
-        return ipc_refused(index);
     }
     bound_.stores.push_back(std::move(store));
     return {};
@@ -107,10 +107,10 @@ class Binder {
   }
 
   Result<void> load_segment(std::uint16_t index, const Place& place, BoundLoad& load) {
-    KAAS_ASSIGN_OR_RETURN(load.segment, find_segment(index, place.segment));
-    KAAS_RETURN_IF_ERROR(
-        fit(index, load, load.segment->bytes, "segment " + std::to_string(place.segment)));
-    bound_.accesses.push_back({place.segment, load.offset, plan_.buffers[index].bytes, false});
+    KAAS_ASSIGN_OR_RETURN(load.segment, find_segment(index, place));
+    load.offset = object_position(place, load.offset);
+    KAAS_RETURN_IF_ERROR(fit(index, load, load.segment->bytes, name_of(place)));
+    bound_.accesses.push_back({load.segment->id, load.offset, plan_.buffers[index].bytes, false});
     return {};
   }
 
@@ -179,17 +179,17 @@ class Binder {
 
   Result<void> store_segment(std::uint16_t index, const Place& place, BoundStore& store) {
     store.kind = BoundStore::Kind::Segment;
-    KAAS_ASSIGN_OR_RETURN(store.segment, find_segment(index, place.segment));
+    KAAS_ASSIGN_OR_RETURN(store.segment, find_segment(index, place));
+    store.offset = object_position(place, store.offset);
     const TemplateBuffer& buffer = plan_.buffers[index];
     if (!store.segment->writable) {
       return Status{StatusCode::PermissionDenied, buffer_name(buffer) + " is an output, segment " +
                                                       std::to_string(place.segment) +
                                                       " was registered read-only"};
     }
-    KAAS_RETURN_IF_ERROR(
-        check_range(buffer_name(buffer) + " in segment " + std::to_string(place.segment),
-                    store.offset, store.bytes, store.segment->bytes));
-    const SegmentAccess access{place.segment, store.offset, store.bytes, true};
+    KAAS_RETURN_IF_ERROR(check_range(buffer_name(buffer) + " in " + name_of(place), store.offset,
+                                     store.bytes, store.segment->bytes));
+    const SegmentAccess access{store.segment->id, store.offset, store.bytes, true};
     for (const SegmentAccess& other : bound_.accesses) {
       if (other.segment == access.segment && !other.writes &&
           ranges_overlap(other.offset, other.bytes, access.offset, access.bytes)) {
@@ -200,25 +200,102 @@ class Binder {
     return {};
   }
 
-  Result<SegmentRef> find_segment(std::uint16_t index, std::uint32_t segment) const {
-    const auto found = context_.segments.find(segment);
-    if (found != context_.segments.end()) return found->second;
-    return Status{StatusCode::NotFound, buffer_name(plan_.buffers[index]) + " is in segment " +
-                                            std::to_string(segment) +
-                                            ", which this session does not have"};
+  static std::string name_of(const Place& place) {
+    return place.where == wire::Where::Ipc ? "the allocation of its IPC handle"
+                                           : "segment " + std::to_string(place.segment);
   }
 
-  Status ipc_refused(std::uint16_t index) const {
+  // Bytes of device memory that a buffer names, by handle or by segment number.
+  struct NamedBytes {
+    SegmentAccess access;
+    std::uint16_t buffer = 0;
+    bool by_handle = false;
+  };
+
+  [[nodiscard]] std::vector<NamedBytes> named_device_bytes() const {
+    std::vector<NamedBytes> named;
+    const auto add = [&](std::uint16_t buffer, const SegmentRef& segment, std::uint64_t offset,
+                         bool writes) {
+      if (segment == nullptr || segment->kind != SegmentKind::Device) return;
+      named.push_back({{segment->id, offset, plan_.buffers[buffer].bytes, writes},
+                       buffer,
+                       places_[buffer].place->where == wire::Where::Ipc});
+    };
+    for (std::size_t i = 0; i < plan_.loads.size(); ++i) {
+      add(plan_.loads[i], bound_.loads[i].segment, bound_.loads[i].offset, false);
+    }
+    for (std::size_t i = 0; i < plan_.stores.size(); ++i) {
+      add(plan_.stores[i], bound_.stores[i].segment, bound_.stores[i].offset, true);
+    }
+    return named;
+  }
+
+  // The template takes bytes by handle and bytes by segment number for different memory. Where the
+  // session has one allocation under both names, its order of kernels could be wrong.
+  [[nodiscard]] Result<void> check_names() const {
+    if (!has_handles_) return {};
+    std::vector<NamedBytes> named = named_device_bytes();
+    std::sort(named.begin(), named.end(), [](const NamedBytes& a, const NamedBytes& b) {
+      return std::pair(a.access.segment, a.access.offset) <
+             std::pair(b.access.segment, b.access.offset);
+    });
+    // Of those before, by [handle or number][written or read]: which reaches farthest.
+    const NamedBytes* reach[2][2] = {};
+    for (const NamedBytes& now : named) {
+      for (const bool other_writes : {true, false}) {
+        const NamedBytes* other = reach[now.by_handle ? 0 : 1][other_writes ? 1 : 0];
+        if (other == nullptr || !(now.access.writes || other_writes)) continue;
+        if (other->access.segment != now.access.segment ||
+            other->access.offset + other->access.bytes <= now.access.offset) {
+          continue;
+        }
+        return two_names(now.by_handle ? now : *other, now.by_handle ? *other : now);
+      }
+      const NamedBytes*& own = reach[now.by_handle ? 1 : 0][now.access.writes ? 1 : 0];
+      if (own == nullptr || own->access.segment != now.access.segment ||
+          own->access.offset + own->access.bytes < now.access.offset + now.access.bytes) {
+        own = &now;
+      }
+    }
+    return {};
+  }
+
+  [[nodiscard]] Status two_names(const NamedBytes& by_handle, const NamedBytes& by_number) const {
     return Status{StatusCode::InvalidArgument,
-                  buffer_name(plan_.buffers[index]) +
-                      " is a CUDA IPC handle; the device of this request is 'host', which takes "
-                      "store, segment and inline buffers"};
+                  buffer_name(plan_.buffers[by_handle.buffer]) + " (by IPC handle) and " +
+                      buffer_name(plan_.buffers[by_number.buffer]) + " (in segment " +
+                      std::to_string(by_number.access.segment) +
+                      ") are the same device memory, and one is written: name both by segment"};
+  }
+
+  Result<SegmentRef> find_segment(std::uint16_t index, const Place& place) {
+    SegmentRef segment;
+    if (place.where == wire::Where::Ipc) {
+      KAAS_ASSIGN_OR_RETURN(segment, context_.handles.segment_of(place));
+      has_handles_ = true;
+    } else {
+      const auto found = context_.segments.find(place.segment);
+      if (found == context_.segments.end()) {
+        return Status{StatusCode::NotFound, buffer_name(plan_.buffers[index]) + " is in segment " +
+                                                std::to_string(place.segment) +
+                                                ", which this session does not have"};
+      }
+      segment = found->second;
+    }
+    if (segment->kind == SegmentKind::Event) {
+      return Status{StatusCode::InvalidArgument,
+                    buffer_name(plan_.buffers[index]) + " is in segment " +
+                        std::to_string(place.segment) + ", which is an event and has no bytes"};
+    }
+    if (segment->kind == SegmentKind::Device) bound_.device_memory = true;
+    return segment;
   }
 
   const PlanTemplate& plan_;
   std::span<const BufferPlace> places_;
   const BindContext& context_;
   BoundRun& bound_;
+  bool has_handles_ = false;
   std::uint64_t blocked_on_ = 0;
 };
 

@@ -43,11 +43,20 @@ class RingHistory {
   virtual void conflicts(const SegmentAccess& access, std::vector<std::uint64_t>& runs) const = 0;
 };
 
+// The session's segments for allocations that buffers name by CUDA IPC handle.
+class DeviceHandles {
+ public:
+  virtual ~DeviceHandles() = default;
+  // ResourceExhausted: too many are open.
+  virtual Result<SegmentRef> segment_of(const Place& place) = 0;
+};
+
 struct BindContext {
   Store& store;
   const RingHistory& history;
   uid_t uid = 0;                                                  // Of the session.
   const std::unordered_map<std::uint32_t, SegmentRef>& segments;  // Of the session.
+  DeviceHandles& handles;                                         // Of the session.
   // Versions of the template's own inline inputs, made once and kept with the plan.
   std::vector<VersionRef>& inline_versions;
 };

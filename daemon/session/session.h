@@ -12,6 +12,7 @@
 #include "daemon/flow/run.h"
 #include "daemon/flow/segments.h"
 #include "daemon/flow/template.h"
+#include "daemon/session/device_memory.h"
 #include "daemon/session/session_ring.h"
 #include "schema/ipc/handle.h"
 
@@ -78,6 +79,7 @@ struct Session {
   std::shared_ptr<const Descriptor> socket;  // Shared with the control thread, which reads it.
   std::vector<std::unique_ptr<RingState>> rings;
   std::unordered_map<std::uint32_t, SegmentRef> segments;
+  DeviceMemoryTable device_memory;  // Those of `segments`, and what requests name by handle.
   std::unordered_map<std::uint32_t, PreparedPlan> plans;
   std::uint32_t next_plan = 1;
   std::unordered_map<std::uint64_t, Donation> donations;

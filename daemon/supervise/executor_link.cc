@@ -65,6 +65,20 @@ Offset<wire::PlanKernel> encode_kernel(FlatBufferBuilder& builder, const PlanIns
   return item.Finish();
 }
 
+Offset<flatbuffers::Vector<std::uint8_t>> encode_bytes(FlatBufferBuilder& builder,
+                                                       const std::vector<std::byte>& from) {
+  return builder.CreateVector(reinterpret_cast<const std::uint8_t*>(from.data()), from.size());
+}
+
+Offset<wire::DeviceMemory> encode_device_memory(FlatBufferBuilder& builder,
+                                                const Segment& segment) {
+  if (!segment.device) return 0;
+  const DeviceMemoryTerms& terms = *segment.device;
+  const auto handle = encode_bytes(builder, terms.handle);
+  const auto gpu = terms.gpu.empty() ? 0 : encode_bytes(builder, terms.gpu);
+  return wire::CreateDeviceMemory(builder, terms.kind, handle, terms.bytes, gpu);
+}
+
 std::vector<wire::PlanRange> ranges(const PlanTemplate& plan,
                                     const std::vector<std::uint16_t>& buffers) {
   std::vector<wire::PlanRange> result;
@@ -140,10 +154,15 @@ PushOutcome ExecutorLink::attach(std::span<const std::shared_ptr<const Segment>>
   for (const auto& segment : segments) {
     if (segments_.count(segment->id) != 0) continue;
     builder_.Clear();
+    const auto device_memory = encode_device_memory(builder_, *segment);
+    const auto event =
+        segment->kind == SegmentKind::Event ? encode_bytes(builder_, segment->event) : 0;
     builder_.Finish(wire::CreateAttachSegment(builder_, segment->id, segment->bytes,
-                                              segment->writable || once, segment->guarded, once));
+                                              segment->writable || once, segment->guarded, once,
+                                              device_memory, event));
     const int descriptor = segment->descriptor.get();
-    switch (send_message(endpoints_.socket.get(), finished(builder_), {&descriptor, 1})) {
+    const std::size_t descriptors = segment->descriptor ? 1 : 0;
+    switch (send_message(endpoints_.socket.get(), finished(builder_), {&descriptor, descriptors})) {
       case SendOutcome::Sent:
         break;
       case SendOutcome::WouldBlock:
@@ -202,6 +221,11 @@ PushOutcome ExecutorLink::send_run(const RunMessage& message) {
   const auto stores = message.stores.empty() ? 0
                                              : builder_.CreateVectorOfStructs(
                                                    message.stores.data(), message.stores.size());
+  const auto events = [&](std::span<const std::uint32_t> numbers) {
+    return numbers.empty() ? 0 : builder_.CreateVector(numbers.data(), numbers.size());
+  };
+  const Offset<flatbuffers::Vector<std::uint32_t>> wait_events = events(message.wait_events);
+  const Offset<flatbuffers::Vector<std::uint32_t>> record_events = events(message.record_events);
   wire::RunBuilder run(builder_);
   run.add_run(message.run);
   run.add_plan(message.plan->id);
@@ -213,6 +237,9 @@ PushOutcome ExecutorLink::send_run(const RunMessage& message) {
   run.add_profile(message.profile);
   run.add_request(message.request);
   run.add_session(message.session);
+  run.add_device_memory(message.device_memory);
+  if (!message.wait_events.empty()) run.add_wait_events(wait_events);
+  if (!message.record_events.empty()) run.add_record_events(record_events);
   const auto item = run.Finish();
   builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::Run, item.Union()));
   const PushOutcome outcome = send(builder_, "bytes of the request's places and literals");
@@ -262,12 +289,13 @@ void ExecutorLink::drop_library(std::uint32_t library) {
   send_or_hold(builder_);
 }
 
-void ExecutorLink::detach_segment(std::uint32_t segment) {
-  if (segments_.erase(segment) == 0) return;
+bool ExecutorLink::detach_segment(std::uint32_t segment, bool acknowledge) {
+  if (segments_.erase(segment) == 0) return false;
   builder_.Clear();
-  const auto item = wire::CreateDetachSegment(builder_, segment);
+  const auto item = wire::CreateDetachSegment(builder_, segment, acknowledge);
   builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::DetachSegment, item.Union()));
   send_or_hold(builder_);
+  return true;
 }
 
 void ExecutorLink::drop_version(std::uint64_t version) {

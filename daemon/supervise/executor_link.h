@@ -53,11 +53,14 @@ struct RunMessage {
   std::span<const wire::Location> stores;
   std::span<const LiteralOverrideSpec> literals;
   std::span<const std::uint64_t> after;
+  std::span<const std::uint32_t> wait_events;
+  std::span<const std::uint32_t> record_events;
   std::span<const std::shared_ptr<const Segment>> segments;       // Read by the run.
   std::span<const std::shared_ptr<const Segment>> once_segments;  // Objects that it writes.
   std::uint64_t session = 0;
   std::uint64_t request = 0;
   bool profile = false;
+  bool device_memory = false;
 };
 
 enum class PushOutcome {
@@ -93,7 +96,8 @@ class ExecutorLink {
   // Forgets on both sides. Best effort: what does not fit the ring now is sent by flush().
   void drop_plan(std::uint32_t plan);
   void drop_library(std::uint32_t library);
-  void detach_segment(std::uint32_t segment);
+  // False: it has not got it. `acknowledge`: a SegmentDetached report follows.
+  bool detach_segment(std::uint32_t segment, bool acknowledge = false);
   void drop_version(std::uint64_t version);
   void ask_for_counters();
   // CancelDone answers it.

@@ -56,6 +56,18 @@ void import_region_of(std::uint64_t bytes, bool writable) {
   KAAS_CHECK(!region.has_value() || (region->bytes == bytes && bytes <= kRegionBytes));
 }
 
+void import_device_memory_of(const wire::DeviceMemory& wanted) {
+  for (const bool with_descriptor : {false, true}) {
+    Descriptor descriptor;
+    if (with_descriptor) descriptor = *create_segment("fuzz-device", 64);
+    const auto memory = import_device_memory(wanted, std::move(descriptor), kUid, 1);
+    if (!memory.has_value()) continue;
+    KAAS_CHECK(memory->bytes == wanted.bytes() && memory->bytes <= kSegmentBytesMax);
+    KAAS_CHECK(with_descriptor == (memory->device->kind != wire::DeviceMemoryKind::Legacy));
+    KAAS_CHECK(memory->device->handle.size() <= kIpcHandleBytes);
+  }
+}
+
 void list(const wire::ListObjects& wanted) {
   const std::string json =
       list_json(parts().store.list(kUid, wanted.owner_uid().value_or(kUid), view(wanted.prefix()),
@@ -84,6 +96,8 @@ void handle(const wire::ControlRequest& request) {
       const auto& wanted = *request.control_as_RegisterRegion();
       return import_region_of(wanted.bytes(), wanted.writable());
     }
+    case wire::Control::RegisterDeviceMemory:
+      return import_device_memory_of(*request.control_as_RegisterDeviceMemory()->memory());
     case wire::Control::ListObjects:
       return list(*request.control_as_ListObjects());
     case wire::Control::Share:
@@ -117,6 +131,14 @@ std::vector<FuzzSeed> fuzz_seeds() {
            [](auto& b) { return wire::CreateAddArena(b, ~std::uint64_t{0}); }),
       seed("region", wire::Control::RegisterRegion,
            [](auto& b) { return wire::CreateRegisterRegion(b, kRegionBytes, true); }),
+      seed("device_memory", wire::Control::RegisterDeviceMemory,
+           [](auto& b) {
+             const std::vector<std::uint8_t> handle(kIpcHandleBytes, 1);
+             const std::vector<std::uint8_t> gpu(kGpuUuidBytes, 2);
+             return wire::CreateRegisterDeviceMemory(
+                 b, wire::CreateDeviceMemoryDirect(b, wire::DeviceMemoryKind::Legacy, &handle, 4096,
+                                                   &gpu));
+           }),
       seed("list", wire::Control::ListObjects,
            [](auto& b) { return wire::CreateListObjectsDirect(b, "pre", "prefix", 10, 1001); }),
       seed("share", wire::Control::Share,

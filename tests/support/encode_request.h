@@ -104,7 +104,8 @@ class RequestEncoder {
     const auto handle = bytes(buffer.place.ipc_handle);
     const auto ipc = buffer.place.ipc_handle.empty()
                          ? 0
-                         : wire::CreateIpcHandle(builder_, handle, buffer.place.ipc_base_offset);
+                         : wire::CreateIpcHandle(builder_, handle, buffer.place.ipc_base_offset,
+                                                 buffer.place.ipc_base_bytes);
     return wire::CreateBuffer(builder_, name, buffer.bytes.value, buffer.offset.value, size, offset,
                               key, buffer.ephemeral, buffer.constant, buffer.zero_fill,
                               buffer.resident, buffer.place.where, buffer.place.segment, data, ipc);

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <new>
 #include <utility>
 #include <vector>
@@ -21,6 +22,24 @@ std::byte* pointer(DeviceAddress address) noexcept {
 constexpr std::byte kUndefined{0xa5};
 
 }  // namespace
+
+class FakeEvent final : public ImportedEvent {
+ public:
+  FakeEvent(FakeDevice& device, std::byte handle) : device_(device), handle_(handle) {
+    ++device_.open_events_;
+  }
+  ~FakeEvent() override { --device_.open_events_; }
+
+  void log(const char* what) {
+    device_.event_log_.push_back(std::string(what) + " " +
+                                 std::to_string(static_cast<int>(handle_)) + " after " +
+                                 std::to_string(device_.launches_) + " launches");
+  }
+
+ private:
+  FakeDevice& device_;
+  std::byte handle_;
+};
 
 // --- FakeStream ----------------------------------------------------------------------------------
 
@@ -64,11 +83,14 @@ class FakeStream final : public DeviceStream {
   // Its own work waits until the other one has done what it has now.
   Result<void> follow(DeviceStream& earlier) override {
     auto& other = static_cast<FakeStream&>(earlier);
+    ++device_.follows_;
     if (other.queue_.empty()) return {};
     waits_for_.push_back({&other, other.added_});
     return {};
   }
   Result<void> end() override { return {}; }
+  Result<void> wait_event(ImportedEvent& event) override { return log(event, "wait"); }
+  Result<void> record_event(ImportedEvent& event) override { return log(event, "record"); }
   void time(bool) override {}
   void mark(StreamMark mark) override {
     now_ns_ += device_.options_.mark_ns;
@@ -97,6 +119,12 @@ class FakeStream final : public DeviceStream {
     queue_.push_back(std::move(work));
     ++added_;
     return {};
+  }
+  Result<void> log(ImportedEvent& event, const char* what) {
+    return add([&event, what]() -> Result<void> {
+      static_cast<FakeEvent&>(event).log(what);
+      return {};
+    });
   }
   // Never sees an earlier stream that is gone: that one was idle before, and so followed no more.
   Result<void> next() {
@@ -175,6 +203,43 @@ FakeDevice::FakeDevice(const Options& options) : options_(options) {
 
 FakeDevice::~FakeDevice() {
   KAAS_CHECK(memory_.empty() && host_memory_.empty() && registered_.empty());
+  KAAS_CHECK(mapped_.empty() && open_events_ == 0);
+}
+
+// A mapping of one allocation that was offered. A second one at the same time would be at the same
+// address, which a driver need not allow.
+class FakeImport final : public ImportedMemory {
+ public:
+  FakeImport(FakeDevice& device, std::span<std::byte> memory, bool direct)
+      : ImportedMemory(reinterpret_cast<DeviceAddress>(memory.data()), memory.size(), direct),
+        device_(device) {
+    KAAS_CHECK(device_.mapped_.emplace(address(), bytes()).second);
+  }
+  ~FakeImport() override { KAAS_CHECK(device_.mapped_.erase(address()) == 1); }
+
+ private:
+  FakeDevice& device_;
+};
+
+void FakeDevice::offer(std::byte handle, std::span<std::byte> memory, bool direct) {
+  offered_[handle] = {memory, direct};
+}
+
+ImportRequest FakeDevice::request_for(std::byte handle, std::uint64_t bytes) {
+  ImportRequest request;
+  request.handle.assign(kIpcHandleBytes, handle);
+  request.bytes = bytes;
+  return request;
+}
+
+Result<std::unique_ptr<ImportedMemory>> FakeDevice::import_memory(const ImportRequest& request) {
+  ++imports_;
+  const auto found = request.handle.empty() ? offered_.end() : offered_.find(request.handle[0]);
+  if (found == offered_.end() || request.kind != wire::DeviceMemoryKind::Legacy) {
+    return Status{StatusCode::InvalidArgument, "the handle names no memory of the fake device"};
+  }
+  return std::unique_ptr<ImportedMemory>(
+      std::make_unique<FakeImport>(*this, found->second.memory, found->second.direct));
 }
 
 Result<DeviceMemory> FakeDevice::allocate(std::uint64_t bytes) {
@@ -203,20 +268,25 @@ void FakeDevice::release(DeviceAddress address, std::uint64_t bytes) noexcept {
   allocated_ -= bytes;
 }
 
+Result<std::unique_ptr<ImportedEvent>> FakeDevice::import_event(std::span<const std::byte> handle) {
+  if (!offered_events_.contains(handle.front())) {
+    return Status{StatusCode::InvalidArgument, "the handle names no event of the fake device"};
+  }
+  return std::unique_ptr<ImportedEvent>(std::make_unique<FakeEvent>(*this, handle.front()));
+}
+
 bool FakeDevice::holds(DeviceAddress address, std::uint64_t bytes) const noexcept {
-  const auto in = [&](const Memory& memory) {
+  const auto in = [&](const auto& memory, auto bytes_of) {
     const auto after = memory.upper_bound(address);
     if (after == memory.begin()) return false;
     const auto& [begin, allocation] = *std::prev(after);
     const std::uint64_t inside = address - begin;
-    return inside <= allocation.second && bytes <= allocation.second - inside;
+    return inside <= bytes_of(allocation) && bytes <= bytes_of(allocation) - inside;
   };
-  if (in(memory_) || in(host_memory_)) return true;
+  const auto second = [](const auto& allocation) { return allocation.second; };
+  if (in(memory_, second) || in(host_memory_, second) || in(mapped_, std::identity())) return true;
   const std::lock_guard lock(registered_mutex_);
-  const auto after = registered_.upper_bound(address);
-  if (after == registered_.begin()) return false;
-  const auto& [begin, registered] = *std::prev(after);
-  return address - begin <= registered && bytes <= registered - (address - begin);
+  return in(registered_, std::identity());
 }
 
 Result<void> FakeDevice::run(const KernelLaunch& launch) {

@@ -9,8 +9,12 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
 
-#include "daemon/executor/device/device.h"
+#include "daemon/executor/device/imported_memory.h"
 #include "daemon/executor/library/opened_library.h"
 
 namespace kaas {
@@ -32,6 +36,22 @@ class FakeDevice final : public Device {
   void fail_allocation(std::uint64_t n) { allocations_until_failure_ = n; }
   void fail_launch(std::uint64_t n) { launches_until_failure_ = n; }
 
+  // Memory of another process, as it were: can be imported by a Legacy handle of 64 such bytes,
+  // until it is withdrawn. Copies may use it; kernels too if it is direct.
+  void offer(std::byte handle, std::span<std::byte> memory, bool direct = true);
+  // It can't be imported any more; what has it mapped keeps it.
+  void withdraw(std::byte handle) { offered_.erase(handle); }
+  static ImportRequest request_for(std::byte handle, std::uint64_t bytes = 0);
+  // An event of another process: can be imported until it is withdrawn.
+  void offer_event(std::byte handle) { offered_events_.insert(handle); }
+  // What streams did with events, in order: "wait 1 after 2 launches", "record 1 after 3 launches".
+  [[nodiscard]] const std::vector<std::string>& event_log() const noexcept { return event_log_; }
+  // How often a stream was told to follow another one.
+  [[nodiscard]] std::uint64_t follows() const noexcept { return follows_; }
+  [[nodiscard]] std::size_t open_events() const noexcept { return open_events_; }
+  [[nodiscard]] std::uint64_t imports() const noexcept { return imports_; }  // Ever made.
+  [[nodiscard]] std::size_t mapped() const noexcept { return mapped_.size(); }
+
   [[nodiscard]] std::size_t allocations() const noexcept { return memory_.size(); }
   [[nodiscard]] std::uint64_t launches() const noexcept { return launches_; }
 
@@ -43,9 +63,17 @@ class FakeDevice final : public Device {
   Result<DeviceFunction> load(const KernelEntry& entry) override;
   std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) override;
   Result<std::unique_ptr<DeviceStream>> open_stream() override;
+  Result<std::unique_ptr<ImportedMemory>> import_memory(const ImportRequest& request) override;
+  Result<std::unique_ptr<ImportedEvent>> import_event(std::span<const std::byte> handle) override;
 
  private:
   friend class FakeStream;
+  friend class FakeImport;
+  friend class FakeEvent;
+  struct Offer {
+    std::span<std::byte> memory;
+    bool direct = true;
+  };
   struct Release {
     void operator()(std::byte* memory) const noexcept;
   };
@@ -62,6 +90,13 @@ class FakeDevice final : public Device {
   std::uint64_t launches_ = 0;
   std::uint64_t allocations_until_failure_ = 0;
   std::uint64_t launches_until_failure_ = 0;
+  std::map<std::byte, Offer> offered_;
+  std::uint64_t imports_ = 0;
+  std::set<std::byte> offered_events_;
+  std::size_t open_events_ = 0;
+  std::uint64_t follows_ = 0;
+  std::vector<std::string> event_log_;
+  std::map<DeviceAddress, std::uint64_t> mapped_;  // Imported: bytes by address.
   using Memory =
       std::map<DeviceAddress, std::pair<std::unique_ptr<std::byte, Release>, std::uint64_t>>;
   Memory memory_;

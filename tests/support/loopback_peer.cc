@@ -274,6 +274,11 @@ void LoopbackPeer::handle_control(PeerSession& session, const wire::ControlReque
     add_arena_to_reply(wanted->bytes());
   } else if (request.control_as_RegisterRegion() != nullptr) {
     segment = next_segment_++;
+  } else if (const auto* offered = request.control_as_RegisterDeviceMemory()) {
+    const wire::DeviceMemory& memory = *offered->memory();
+    device_memory.push_back({memory.kind(), count(memory.handle()), count(memory.gpu()),
+                             memory.bytes(), received.size()});
+    segment = next_segment_++;
   } else if (const auto* drop = request.control_as_DropSegment()) {
     dropped.push_back(drop->segment());
     session.segments.erase(drop->segment());

@@ -108,6 +108,14 @@ class LoopbackPeer {
   // Of dropped segments and kicked sessions, as administration asked for them.
   std::vector<std::uint64_t> dropped;
   std::vector<std::string> control_log;
+  struct SeenDeviceMemory {
+    wire::DeviceMemoryKind kind;
+    std::size_t handle_bytes;
+    std::size_t gpu_bytes;
+    std::uint64_t bytes;
+    std::size_t descriptors;
+  };
+  std::vector<SeenDeviceMemory> device_memory;  // As it was registered.
 
  private:
   void loop();

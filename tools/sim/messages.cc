@@ -21,8 +21,11 @@ Offset<flatbuffers::Vector<std::uint8_t>> octets(FlatBufferBuilder& builder,
 }
 
 Offset<wire::RunOptions> run_options(FlatBufferBuilder& builder, const RunOptions& options) {
+  const auto waits = builder.CreateVector(options.wait_events);
+  const auto records = builder.CreateVector(options.record_events);
   return wire::CreateRunOptions(builder, static_cast<std::int8_t>(options.priority),
-                                options.deadline_ns, options.tag, options.profile);
+                                options.deadline_ns, options.tag, options.profile, 0, waits,
+                                records);
 }
 
 Bytes octets_of(const flatbuffers::Vector<std::uint8_t>* vector) {

@@ -118,7 +118,8 @@ SimExecutor& World::start_executor(std::uint32_t domain, std::uint32_t place) {
   const std::uint32_t number = next_executor_++;
   std::unique_ptr<ExecutorLink> link;
   auto executor = SimExecutor::create(
-      options_.executor, {number, domain, place, "fake", static_cast<int>(number)}, link);
+      options_.executor,
+      {number, domain, place, "fake-" + std::to_string(place - 1), static_cast<int>(number)}, link);
   SimExecutor& started = *(executors_[number] = std::move(executor));
   started.loop().report_ready();
   dispatcher_->executor_up(std::move(link));

@@ -155,9 +155,9 @@ class KAAS_API Buffer {
   std::uint32_t segment_ = 0;
 };
 
-// Shared memory of the program's own that kaasd and its executors may use. Taken back when
-// destroyed, so it must outlive the requests that use it. The caller's descriptor and mapping stay
-// the caller's.
+// Shared or device memory of the program's own that kaasd and its executors may use. Taken back
+// when destroyed, so it must outlive the requests that use it. The caller's descriptor and mapping
+// stay the caller's.
 class KAAS_API Region {
  public:
   Region() noexcept;
@@ -173,6 +173,25 @@ class KAAS_API Region {
   std::shared_ptr<Session> session_;
   std::uint64_t size_ = 0;
   std::uint32_t segment_ = 0;
+  bool must_be_closed_ = false;  // Device memory: destroying waits until nobody has it open.
+};
+
+// An allocation of this process's device memory, whole, as executors can reach it. libkaas_cuda
+// makes one from a pointer (<kaas/cuda.h>); the fields are what the CUDA driver says.
+struct DeviceAllocation {
+  enum class Kind : std::uint8_t {
+    Legacy = 0,  // cudaMalloc. `handle`: of cuIpcGetMemHandle.
+    CuMem,       // cuMemCreate. `descriptor`: of cuMemExportToShareableHandle.
+    Pool         // cudaMallocFromPoolAsync. `descriptor`: of cuMemPoolExportToShareableHandle;
+                 // `handle`: of cuMemPoolExportPointer.
+  };
+  Kind kind = Kind::Legacy;
+  // 64 bytes. CuMem: up to 64 bytes of the program's own that name the allocation, or none. What is
+  // registered again with the same kind and handle is known to be the same memory.
+  std::span<const std::byte> handle;
+  std::uint64_t bytes = 0;
+  std::span<const std::byte> gpu;  // The GPU's UUID, 16 bytes; empty: not told.
+  int descriptor = -1;             // Stays the caller's to close.
 };
 
 // What all futures share. An operation goes on when its future is destroyed; its answer is dropped.
@@ -255,6 +274,14 @@ class KAAS_API Client {
   [[nodiscard]] Result<Buffer> allocate(std::uint64_t bytes);
   // Offers the first `bytes` of `descriptor`: a memfd or a shm_open object.
   [[nodiscard]] Result<Region> register_region(int descriptor, std::uint64_t bytes, bool writable);
+
+  // Offers device memory; offsets in the region count from the allocation's base. It must not be
+  // freed before the region is destroyed, which waits until requests that use it have ended and
+  // nobody has it open.
+  [[nodiscard]] Result<Region> register_device_memory(const DeviceAllocation& memory);
+  // Offers an interprocess CUDA event by its 64-byte handle. The region's segment is the number
+  // that RunOptions name; it has no bytes.
+  [[nodiscard]] Result<Region> register_event(std::span<const std::byte> handle);
 
   // --- Store ----------------------------------------------------------------------------------
   // Publishes a new version of `key`. Up to 64 KiB travel in the message; more are copied once,

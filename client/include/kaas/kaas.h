@@ -113,6 +113,37 @@ KAAS_API void kaas_buffer_free(kaas_buffer* buffer);
 /* Offers the first `bytes` of a memfd or shm_open descriptor, which stays the caller's. */
 KAAS_API kaas_code kaas_register_region(kaas_client* client, int descriptor, uint64_t bytes,
                                         int writable, kaas_region** region, kaas_error* error);
+
+/* Where `handle` and `descriptor` come from: cuIpcGetMemHandle; cuMemExportToShareableHandle;
+ * cuMemPoolExportPointer and cuMemPoolExportToShareableHandle. */
+typedef enum kaas_device_kind {
+  KAAS_DEVICE_LEGACY = 0, /* cudaMalloc. A handle. */
+  KAAS_DEVICE_CUMEM = 1,  /* cuMemCreate. A descriptor. */
+  KAAS_DEVICE_POOL = 2    /* cudaMallocFromPoolAsync. Both. */
+} kaas_device_kind;
+
+/* An allocation of this process's device memory, whole. libkaas_cuda makes one from a pointer. */
+typedef struct kaas_device_allocation {
+  size_t struct_bytes;
+  kaas_device_kind kind;
+  const void* handle; /* 64 bytes. KAAS_DEVICE_CUMEM: at most so many that name it, or NULL. */
+  size_t handle_bytes;
+  uint64_t bytes;
+  const void* gpu; /* Its UUID, 16 bytes. NULL: not told. */
+  int descriptor;  /* Stays the caller's to close; -1: none. */
+} kaas_device_allocation;
+
+KAAS_API void kaas_device_allocation_init(kaas_device_allocation* memory);
+/* Offers device memory; offsets in the region count from the allocation's base. It must not be
+ * freed before the region is, which waits until requests that use it have ended and nobody has it
+ * open. */
+KAAS_API kaas_code kaas_register_device_memory(kaas_client* client,
+                                               const kaas_device_allocation* memory,
+                                               kaas_region** region, kaas_error* error);
+/* Offers an interprocess CUDA event by its 64-byte handle. The region's segment is the number that
+ * run options name. */
+KAAS_API kaas_code kaas_register_event(kaas_client* client, const void* handle, size_t handle_bytes,
+                                       kaas_region** region, kaas_error* error);
 KAAS_API uint64_t kaas_region_size(const kaas_region* region);
 KAAS_API uint32_t kaas_region_segment(const kaas_region* region);
 KAAS_API void kaas_region_free(kaas_region* region);
@@ -191,6 +222,7 @@ typedef enum kaas_literal_type {
 typedef struct kaas_ipc_handle {
   unsigned char handle[64];
   uint64_t base_offset; /* Where in its allocation the memory begins. */
+  uint64_t base_bytes;  /* Of the allocation; 0: as large as it is found to be. */
 } kaas_ipc_handle;
 
 typedef struct kaas_buffer_options {
@@ -294,6 +326,12 @@ typedef struct kaas_run_options {
   uint64_t tag;
   int profile;
   const char* tenant;
+  /* Segments of kaas_register_event(): waited for before anything is read, and recorded when the
+   * outputs are there. */
+  const uint32_t* wait_events;
+  size_t wait_event_count;
+  const uint32_t* record_events;
+  size_t record_event_count;
 } kaas_run_options;
 
 typedef struct kaas_parameter {

@@ -63,6 +63,7 @@ struct AddressSlot {
 struct IpcHandle {
   std::byte handle[64] = {};
   std::uint64_t base_offset = 0;
+  std::uint64_t base_bytes = 0;  // Of the allocation; 0: as large as it is found to be.
 };
 
 // A finished request. Copies share its bytes.
@@ -97,6 +98,8 @@ class KAAS_API BufferBuilder {
   BufferBuilder& inline_bytes(std::span<const std::byte> bytes);
   // An input whose bytes come with each call, or an output whose bytes come in the reply.
   BufferBuilder& in_message();
+  // Device memory of this process by its handle, which stays open for a while for the next request
+  // that names it. Client::register_device_memory says when it is opened and closed.
   BufferBuilder& device_memory(const IpcHandle& handle);
   BufferBuilder& ephemeral(bool on = true);  // An output that is not kept.
   BufferBuilder& constant(bool on = true);   // Not written by anyone: the device may cache it.
@@ -237,6 +240,11 @@ struct RunOptions {
   std::uint64_t tag = 0;  // The caller's own: shown in lists and logs, returned in Reply.
   bool profile = false;   // Stage times and counters in the reply.
   std::string tenant;
+  // Numbers of registered events (Client::register_event), at most 16 each. The run reads nothing
+  // before what they were recorded after has ended; it records the others when its outputs are
+  // there, before the answer.
+  std::vector<std::uint32_t> wait_events;
+  std::vector<std::uint32_t> record_events;
 };
 
 }  // namespace v1

@@ -56,6 +56,9 @@ struct DeviceLimits {
 };
 
 class Device;
+class ImportedEvent;  // imported_memory.h
+class ImportedMemory;
+struct ImportRequest;
 
 // Owns one allocation. Move-only; an empty one has address 0.
 class DeviceMemory {
@@ -231,6 +234,10 @@ class DeviceStream {
   virtual Result<void> copy(DeviceAddress to, DeviceAddress from, std::uint64_t bytes) = 0;
   virtual Result<void> zero(DeviceAddress to, std::uint64_t bytes) = 0;
   virtual Result<void> launch(const KernelProgram& program) = 0;
+  // What follows in this stream comes after what was before the event when it was last recorded.
+  virtual Result<void> wait_event(ImportedEvent& event);
+  // The event is over when all that is before in this stream is.
+  virtual Result<void> record_event(ImportedEvent& event);
 
   // First call of a run: what it enqueues is done after all that `earlier` was given so far, which
   // need not be done. For several, one after another.
@@ -284,6 +291,13 @@ class Device {
   // only, while it is made ready elsewhere. Null: the device keeps nothing of this program.
   virtual std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) = 0;
   virtual Result<std::unique_ptr<DeviceStream>> open_stream() = 0;
+
+  // Maps device memory of another process. A device that no other process shares memory with
+  // refuses, which is what this does. Fails: InvalidArgument (the handle names nothing that can be
+  // opened, or memory of a GPU that this device does not see), OutOfMemory.
+  virtual Result<std::unique_ptr<ImportedMemory>> import_memory(const ImportRequest& request);
+  // The same for an interprocess event; its handle has 64 bytes.
+  virtual Result<std::unique_ptr<ImportedEvent>> import_event(std::span<const std::byte> handle);
 
   // Brings what kernels have printed to the process's streams. Not before all of it is idle.
   virtual void flush_output() noexcept {}

@@ -28,7 +28,7 @@ ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
       reader_(parts.work, parts.report.header),
       buffer_(parts.work.geometry.message_bytes_max()),
       reports_(parts.report, parts.work.header),
-      segments_(parts.segments, parts.pinner),
+      segments_(parts.segments, parts.device, parts.pinner),
       cache_(parts.device, parts.memory_limit_bytes),
       runner_(
           RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end}) {
@@ -116,11 +116,14 @@ void ExecutorLoop::handle(const wire::WorkItem& item) {
       return;
     case wire::Work::DropVersions:
       return drop_versions(*item.work_as_DropVersions());
-    case wire::Work::DetachSegment:
+    case wire::Work::DetachSegment: {
+      const auto& detach = *item.work_as_DetachSegment();
       // Its attachment may still be on the way through the socket.
       segments_.poll();
-      segments_.detach(item.work_as_DetachSegment()->segment());
+      segments_.detach(detach.segment());
+      if (detach.acknowledge()) reports_.segment_detached(detach.segment());
       return;
+    }
     case wire::Work::CancelRun: {
       const std::uint64_t run = item.work_as_CancelRun()->run();
       reports_.cancel_done(run, runner_.cancel(run));

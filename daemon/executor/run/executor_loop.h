@@ -82,6 +82,7 @@ class ExecutorLoop {
   [[nodiscard]] const DeviceCache& cache() const noexcept { return cache_; }
   [[nodiscard]] std::size_t unfinished_runs() const noexcept { return runner_.unfinished(); }
   [[nodiscard]] std::size_t attached_segments() const noexcept { return segments_.size(); }
+  [[nodiscard]] std::size_t open_handles() { return segments_.open_handles(); }
 
  private:
   bool take_work();

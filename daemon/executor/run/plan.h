@@ -73,6 +73,9 @@ struct PlannedAllocation {
   bool written = false;    // By a kernel: a run never uses a cached copy for it.
   bool covered = false;    // Loads fill all of it.
   std::uint64_t uses = 0;  // By kernels of one iteration.
+  // It has loads or stores, and stores take all that kernels may write: if they are all in a
+  // client's device memory, the kernels can work there.
+  bool may_be_foreign = false;
   // The load that fills all of it, if it is the only one and no kernel writes it: the allocation
   // may then be a cached copy, or become one.
   std::optional<std::uint16_t> cacheable_load;

@@ -492,8 +492,20 @@ class PlanBuilder {
     return {};
   }
 
+  using Interval = std::pair<std::uint64_t, std::uint64_t>;
+
+  // Whether the intervals leave no byte of [0, bytes) out. Sorts them.
+  static bool fill(std::vector<Interval>& intervals, std::uint64_t bytes) {
+    std::sort(intervals.begin(), intervals.end());
+    std::uint64_t end = 0;
+    for (const Interval& interval : intervals) {
+      if (interval.first > end) break;
+      end = std::max(end, interval.second);
+    }
+    return end == bytes;
+  }
+
   void find_cacheable_allocations() {
-    using Interval = std::pair<std::uint64_t, std::uint64_t>;
     std::vector<std::vector<Interval>> filled(plan_->allocations.size());
     for (std::size_t i = 0; i < plan_->loads.size(); ++i) {
       const wire::PlanRange& load = plan_->loads[i];
@@ -506,14 +518,16 @@ class PlanBuilder {
       }
       filled[load.allocation()].emplace_back(load.offset(), load.offset() + load.bytes());
     }
+    std::vector<std::vector<Interval>> taken(plan_->allocations.size());
+    for (const wire::PlanRange& store : plan_->stores) {
+      taken[store.allocation()].emplace_back(store.offset(), store.offset() + store.bytes());
+    }
     for (std::size_t i = 0; i < filled.size(); ++i) {
-      std::sort(filled[i].begin(), filled[i].end());
-      std::uint64_t end = 0;
-      for (const Interval& interval : filled[i]) {
-        if (interval.first > end) break;
-        end = std::max(end, interval.second);
-      }
-      plan_->allocations[i].covered = end == plan_->allocations[i].bytes;
+      PlannedAllocation& allocation = plan_->allocations[i];
+      const bool is_loaded = !filled[i].empty();
+      allocation.covered = fill(filled[i], allocation.bytes);
+      allocation.may_be_foreign =
+          allocation.written ? fill(taken[i], allocation.bytes) : is_loaded || !taken[i].empty();
     }
   }
 

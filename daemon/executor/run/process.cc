@@ -84,6 +84,43 @@ Result<ExecutorChannel> open_channel(const wire::ExecutorHello& hello,
   return channel;
 }
 
+std::vector<std::byte> bytes_of(const flatbuffers::Vector<std::uint8_t>* from) {
+  if (from == nullptr) return {};
+  const auto* begin = reinterpret_cast<const std::byte*>(from->data());
+  return {begin, begin + from->size()};
+}
+
+bool has_no_descriptor(const wire::AttachSegment& message) {
+  if (message.event() != nullptr) return true;
+  return message.device_memory() != nullptr &&
+         message.device_memory()->kind() == wire::DeviceMemoryKind::Legacy;
+}
+
+ImportRequest request_of(const wire::DeviceMemory& memory) {
+  ImportRequest request;
+  request.kind = memory.kind();
+  request.handle = bytes_of(memory.handle());
+  request.bytes = memory.bytes();
+  if (count(memory.gpu()) == kGpuUuidBytes) {
+    request.gpu.emplace();
+    std::memcpy(request.gpu->data(), memory.gpu()->data(), kGpuUuidBytes);
+  }
+  return request;
+}
+
+Result<std::shared_ptr<ExecutorSegment>> attached(const wire::AttachSegment& message,
+                                                  const SegmentTerms& terms,
+                                                  Descriptor descriptor) {
+  if (message.event() != nullptr) {
+    return ExecutorSegment::of_event(terms, bytes_of(message.event()));
+  }
+  if (message.device_memory() == nullptr) {
+    return ExecutorSegment::create(terms, std::move(descriptor));
+  }
+  return ExecutorSegment::of_device(terms, request_of(*message.device_memory()),
+                                    std::move(descriptor));
+}
+
 bool add_to_epoll(int epoll, int descriptor, std::uint32_t events) {
   epoll_event event{};
   event.events = events;
@@ -133,8 +170,9 @@ std::optional<AttachedSegment> SocketSegmentSource::next() {
       break;
   }
   const auto* message = verified_root<wire::AttachSegment>(received.message);
-  if (message == nullptr || received.descriptors.size() != 1) {
-    broken_ = "a message of kaasd is no AttachSegment with one descriptor";
+  const bool brings_none = message != nullptr && has_no_descriptor(*message);
+  if (message == nullptr || received.descriptors.size() != (brings_none ? 0 : 1)) {
+    broken_ = "a message of kaasd is no AttachSegment with its descriptor";
     return std::nullopt;
   }
   SegmentTerms terms;
@@ -143,8 +181,10 @@ std::optional<AttachedSegment> SocketSegmentSource::next() {
   terms.writable = message->writable();
   terms.guarded = message->guarded();
   terms.once = message->once();
-  return AttachedSegment{terms.segment,
-                         ExecutorSegment::create(terms, std::move(received.descriptors[0]))};
+  Descriptor descriptor;
+  if (!brings_none) descriptor = std::move(received.descriptors[0]);
+  auto outcome = attached(*message, terms, std::move(descriptor));
+  return AttachedSegment{terms.segment, std::move(outcome)};
 }
 
 // --- ExecutorSleep -------------------------------------------------------------------------------

@@ -86,6 +86,10 @@ void ExecutorReports::run_done(const RunReport& report, const Status* outcome) {
   send(wire::Report::RunDone, done.Finish());
 }
 
+void ExecutorReports::segment_detached(std::uint32_t segment) {
+  send(wire::Report::SegmentDetached, wire::CreateSegmentDetached(builder_, segment));
+}
+
 void ExecutorReports::cancel_done(std::uint64_t run, bool cancelled) {
   send(wire::Report::CancelDone, wire::CreateCancelDone(builder_, run, cancelled));
 }

@@ -49,6 +49,7 @@ class ExecutorReports {
   void plan_loaded(const PlanReport& report, const Status* outcome);
   void run_done(const RunReport& report, const Status* outcome);
   void cancel_done(std::uint64_t run, bool cancelled);
+  void segment_detached(std::uint32_t segment);
   void counters(const ExecutorCounters& counters, std::uint64_t used_bytes,
                 std::uint64_t limit_bytes);
 

@@ -44,10 +44,15 @@ Result<void> RunPreparation::prepare() {
   const auto& prepared = task_.frame->prepared;
   const bool one_launch = prepared != nullptr && prepared->ready();
   task_.slow = plan_.calls_libraries || (plan_.many_launches && !one_launch);
+  if (task_.device_memory) KAAS_RETURN_IF_ERROR(find_foreign_memory());
   KAAS_RETURN_IF_ERROR(take_memory());
-  task_.all_staged = true;
+  const bool has_events = !task_.wait_events.empty() || !task_.record_events.empty();
+  task_.all_staged = !task_.device_memory && !has_events;
   KAAS_RETURN_IF_ERROR(add_loads());
   KAAS_RETURN_IF_ERROR(add_stores());
+  KAAS_RETURN_IF_ERROR(add_events(task_.wait_events, task_.body.waits));
+  KAAS_RETURN_IF_ERROR(add_events(task_.record_events, task_.body.records));
+  if (!task_.wait_events.empty() && task_.body.reads_while_enqueued()) task_.slow = true;
   return set_parameters();
 }
 
@@ -56,6 +61,9 @@ void RunPreparation::release(RunTask& task) {
   task.body.stores.clear();
   task.body.before.clear();
   task.body.behind.clear();
+  task.body.waits.clear();
+  task.body.records.clear();
+  task.foreign.clear();
   task.pins.clear();
   if (task.frame != nullptr) {
     const ExecutorPlan& plan = *task.plan;
@@ -154,9 +162,58 @@ Result<void> RunPreparation::take_frame() {
   return {};
 }
 
+namespace {
+
+// No client's memory: a load or a store of the allocation is elsewhere.
+constexpr DeviceAddress kNotForeign = ~DeviceAddress{0};
+
+}  // namespace
+
+// Allocations whose bytes all come from and go to one place in a client's device memory are that
+// place: the kernels work there, and nothing is copied.
+Result<void> RunPreparation::find_foreign_memory() {
+  task_.foreign.assign(plan_.allocations.size(), 0);
+  for (std::size_t i = 0; i < plan_.loads.size(); ++i) {
+    const wire::PlanRange& range = plan_.loads[i];
+    if (needed_bytes(i) < range.bytes()) task_.foreign[range.allocation()] = kNotForeign;
+    KAAS_RETURN_IF_ERROR(note_foreign(range, task_.loads[i], numbered("load", i)));
+  }
+  for (std::size_t i = 0; i < plan_.stores.size(); ++i) {
+    KAAS_RETURN_IF_ERROR(note_foreign(plan_.stores[i], task_.stores[i], numbered("store", i)));
+  }
+  for (DeviceAddress& address : task_.foreign) {
+    if (address % kDeviceAlignmentBytes != 0) address = 0;
+  }
+  return {};
+}
+
+Result<void> RunPreparation::note_foreign(const wire::PlanRange& range,
+                                          const wire::Location& location, const std::string& what) {
+  DeviceAddress& noted = task_.foreign[range.allocation()];
+  if (!plan_.allocations[range.allocation()].may_be_foreign || location.segment() == 0) {
+    noted = kNotForeign;
+  }
+  if (noted == kNotForeign) return {};
+  KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, range.bytes(), what));
+  const bool fits = segment->is_direct() && location.offset() >= range.offset();
+  const DeviceAddress begin =
+      fits ? segment->device_address() + location.offset() - range.offset() : kNotForeign;
+  if (noted != 0 && noted != begin) {
+    noted = kNotForeign;
+    return {};
+  }
+  noted = begin;
+  if (fits) task_.segments.push_back(std::move(segment));
+  return {};
+}
+
 Result<void> RunPreparation::take_memory() {
   for (std::size_t i = 0; i < plan_.allocations.size(); ++i) {
     const PlannedAllocation& allocation = plan_.allocations[i];
+    if (is_foreign(i)) {
+      task_.addresses[i] = task_.foreign[i];
+      continue;
+    }
     if (allocation.cacheable_load && serves_as_allocation(*allocation.cacheable_load)) {
       const std::size_t load = *allocation.cacheable_load;
       const CacheEntry& entry = *task_.pins[load];
@@ -298,6 +355,7 @@ Result<void> RunPreparation::add_loads() {
   for (std::size_t i = 0; i < plan_.loads.size(); ++i) {
     const auto& cacheable = plan_.allocations[plan_.loads[i].allocation()].cacheable_load;
     if (cacheable && serves_as_allocation(*cacheable)) continue;
+    if (is_foreign(plan_.loads[i].allocation())) continue;
     KAAS_RETURN_IF_ERROR(add_load(i));
   }
   return {};
@@ -360,20 +418,25 @@ Result<void> RunPreparation::add_host_load(std::size_t load) {
   step.offset = location.offset();
   step.segment = segment.get();
   step.source = LoadStep::Source::Guarded;
-  if (segment->mapped() != nullptr) {
+  if (segment->device_address() != 0) {
+    step.source = LoadStep::Source::Device;
+    step.from = segment->device_address() + location.offset();
+  } else if (segment->mapped() != nullptr) {
     step.source = LoadStep::Source::Mapped;
     step.mapped = segment->mapped() + location.offset();
   }
-  step.staged = staged(range);
+  const bool from_device = step.source == LoadStep::Source::Device;
+  // Device memory goes to where the kernels work, past any staging memory.
+  if (!from_device) step.staged = staged(range);
   if (step.staged == nullptr) task_.all_staged = false;
-  if (step.staged == nullptr && !segment->pinned()) task_.slow = true;
+  if (!from_device && step.staged == nullptr && !segment->pinned()) task_.slow = true;
   if (step.staged != nullptr) {
     step.moved =
         move(task_.body.before, step.to, reinterpret_cast<DeviceAddress>(step.staged), range);
   }
   task_.segments.push_back(std::move(segment));
   if (step.mapped != nullptr && reinterpret_cast<DeviceAddress>(step.mapped) == step.to) return {};
-  task_.counters.host_to_device_bytes += step.bytes;
+  if (!from_device) task_.counters.host_to_device_bytes += step.bytes;
   task_.body.loads.push_back(step);
   return {};
 }
@@ -382,7 +445,7 @@ Result<void> RunPreparation::add_stores() {
   for (std::size_t i = 0; i < plan_.stores.size(); ++i) {
     const wire::Location& location = task_.stores[i];
     const wire::PlanRange& range = plan_.stores[i];
-    if (location.segment() == 0) continue;
+    if (location.segment() == 0 || is_foreign(range.allocation())) continue;
     const std::string what = numbered("store", i);
     KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, range.bytes(), what));
     if (!segment->terms().writable) {
@@ -394,10 +457,11 @@ Result<void> RunPreparation::add_stores() {
     step.bytes = range.bytes();
     step.offset = location.offset();
     step.segment = segment.get();
+    if (segment->device_address() != 0) step.to = segment->device_address() + location.offset();
     if (segment->mapped() != nullptr) step.mapped = segment->mapped() + location.offset();
-    step.staged = staged(range);
+    if (step.to == 0) step.staged = staged(range);
     if (step.staged == nullptr) task_.all_staged = false;
-    if (step.staged == nullptr && !segment->pinned()) task_.slow = true;
+    if (step.to == 0 && step.staged == nullptr && !segment->pinned()) task_.slow = true;
     if (step.staged != nullptr) {
       step.moved =
           move(task_.body.behind, reinterpret_cast<DeviceAddress>(step.staged), step.from, range);
@@ -406,7 +470,7 @@ Result<void> RunPreparation::add_stores() {
     const bool in_place =
         step.mapped != nullptr && reinterpret_cast<DeviceAddress>(step.mapped) == step.from;
     if (in_place) continue;
-    task_.counters.device_to_host_bytes += step.bytes;
+    if (step.to == 0) task_.counters.device_to_host_bytes += step.bytes;
     task_.body.stores.push_back(step);
   }
   return {};
@@ -415,11 +479,25 @@ Result<void> RunPreparation::add_stores() {
 Result<std::shared_ptr<ExecutorSegment>> RunPreparation::segment_of(const wire::Location& location,
                                                                     std::uint64_t bytes,
                                                                     const std::string& what) {
-  auto segment = segments_.find(location.segment());
+  auto segment = segments_.open(location.segment());
   if (!segment) return segment;
   KAAS_RETURN_IF_ERROR(check_range(what + ": segment " + std::to_string(location.segment()),
                                    location.offset(), bytes, (*segment)->terms().bytes));
   return segment;
+}
+
+Result<void> RunPreparation::add_events(const std::vector<std::uint32_t>& segments,
+                                        std::vector<ImportedEvent*>& events) {
+  for (const std::uint32_t number : segments) {
+    KAAS_ASSIGN_OR_RETURN(auto segment, segments_.open(number));
+    if (segment->event() == nullptr) {
+      return Status{StatusCode::InvalidArgument,
+                    "segment " + std::to_string(number) + " is no event"};
+    }
+    events.push_back(segment->event());
+    task_.segments.push_back(std::move(segment));
+  }
+  return {};
 }
 
 Result<void> RunPreparation::set_parameters() {

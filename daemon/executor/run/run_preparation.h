@@ -30,6 +30,12 @@ class RunPreparation {
   [[nodiscard]] std::uint64_t needed_bytes(std::size_t load) const noexcept;
   [[nodiscard]] bool serves_as_allocation(std::size_t load) const noexcept;
   Result<void> take_frame();
+  Result<void> find_foreign_memory();
+  Result<void> note_foreign(const wire::PlanRange& range, const wire::Location& location,
+                            const std::string& what);
+  [[nodiscard]] bool is_foreign(std::size_t allocation) const noexcept {
+    return !task_.foreign.empty() && task_.foreign[allocation] != 0;
+  }
   Result<void> take_memory();
   [[nodiscard]] bool works_in_staging(std::size_t allocation);
   void use_staging(std::size_t allocation);
@@ -45,6 +51,8 @@ class RunPreparation {
             const wire::PlanRange& range) const;
   Result<std::shared_ptr<ExecutorSegment>> segment_of(const wire::Location& location,
                                                       std::uint64_t bytes, const std::string& what);
+  Result<void> add_events(const std::vector<std::uint32_t>& segments,
+                          std::vector<ImportedEvent*>& events);
   Result<void> set_parameters();
   Result<void> override_literals();
 

@@ -70,6 +70,7 @@ Result<void> enqueue_load(const LoadStep& step, DeviceStream& stream) {
 }
 
 Result<void> enqueue_store(const StoreStep& step, DeviceStream& stream) {
+  if (step.to != 0) return stream.copy(step.to, step.from, step.bytes);
   if (step.staged != nullptr) {
     if (step.moved || step.from == reinterpret_cast<DeviceAddress>(step.staged)) return {};
     return stream.copy_to_host({step.staged, step.bytes}, step.from);
@@ -85,23 +86,40 @@ Result<void> take_staged(const StoreStep& step) {
   return {};
 }
 
+// What the processor reads while it enqueues, it must not read before the events are over.
+Result<void> await_events(const RunBody& body, DeviceStream& stream) {
+  if (body.waits.empty()) return {};
+  for (ImportedEvent* event : body.waits) KAAS_RETURN_IF_ERROR(stream.wait_event(*event));
+  return body.reads_while_enqueued() ? stream.wait() : Result<void>();
+}
+
 }  // namespace
+
+bool RunBody::reads_while_enqueued() const noexcept {
+  return std::any_of(loads.begin(), loads.end(), [](const LoadStep& step) {
+    return step.source == LoadStep::Source::Guarded ||
+           (step.source == LoadStep::Source::Mapped && step.staged != nullptr);
+  });
+}
 
 Result<void> enqueue(RunTask& task) {
   DeviceStream& stream = *task.body.stream;
   stream.time(task.profile);
   stream.mark(StreamMark::Begin);
+  KAAS_RETURN_IF_ERROR(await_events(task.body, stream));
   if (!task.body.loads.empty()) {
     for (const LoadStep& step : task.body.loads) KAAS_RETURN_IF_ERROR(enqueue_load(step, stream));
     stream.mark(StreamMark::Loaded);
   }
   KAAS_RETURN_IF_ERROR(stream.launch(task.body.program));
   stream.mark(StreamMark::Computed);
-  if (task.body.stores.empty()) return stream.end();
-  for (const StoreStep& step : task.body.stores) {
-    KAAS_RETURN_IF_ERROR(enqueue_store(step, stream));
+  if (!task.body.stores.empty()) {
+    for (const StoreStep& step : task.body.stores) {
+      KAAS_RETURN_IF_ERROR(enqueue_store(step, stream));
+    }
+    stream.mark(StreamMark::Stored);
   }
-  stream.mark(StreamMark::Stored);
+  for (ImportedEvent* event : task.body.records) KAAS_RETURN_IF_ERROR(stream.record_event(*event));
   return stream.end();
 }
 

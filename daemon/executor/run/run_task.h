@@ -46,7 +46,8 @@ struct StoreStep {
   std::byte* staged = nullptr;  // Not null: through here, by the processor once all is idle.
   bool moved = false;           // To there by the program.
   std::uint64_t bytes = 0;
-  std::byte* mapped = nullptr;  // Null: guarded.
+  DeviceAddress to = 0;         // Not 0: device memory of a client.
+  std::byte* mapped = nullptr;  // Null, and no `to`: guarded.
   const ExecutorSegment* segment = nullptr;
   std::uint64_t offset = 0;
 };
@@ -61,12 +62,17 @@ struct RunLiteral {
 
 // What execute() works through. It refers to nothing that the main thread changes meanwhile.
 struct RunBody {
+  std::vector<ImportedEvent*> waits;    // Before the loads.
+  std::vector<ImportedEvent*> records;  // After the stores.
   std::vector<LoadStep> loads;
   std::vector<StoreStep> stores;
   std::vector<Move> before;
   std::vector<Move> behind;
   KernelProgram program;
   std::unique_ptr<DeviceStream> stream;
+
+  // Whether the processor reads host bytes in enqueue(), at once and not in the stream's order.
+  [[nodiscard]] bool reads_while_enqueued() const noexcept;
 };
 
 struct RunTask {
@@ -74,10 +80,13 @@ struct RunTask {
   PlanRef plan;
   std::uint32_t tenant = 0;
   bool profile = false;
+  bool device_memory = false;  // Some of its bytes are in a client's device memory.
   RunTag tag;
   std::vector<wire::Location> loads;
   std::vector<wire::Location> stores;
   std::vector<RunLiteral> literals;
+  std::vector<std::uint32_t> wait_events;  // Segments.
+  std::vector<std::uint32_t> record_events;
 
   // What a later task expects of this one.
   enum class Expects : std::uint8_t {
@@ -101,6 +110,7 @@ struct RunTask {
   std::vector<CachePin> pins;            // Cached copies that this run reads.
   std::vector<BlockRef> blocks;          // Per allocation; empty where a cached copy serves.
   std::vector<DeviceAddress> addresses;  // Per allocation.
+  std::vector<DeviceAddress> foreign;    // Per allocation: where it is a client's; 0: it is not.
   std::vector<std::shared_ptr<ExecutorSegment>> segments;
   std::unique_ptr<ParameterFrame> frame;
   Placement::Way way = Placement::Way::InPlace;

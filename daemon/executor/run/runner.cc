@@ -38,6 +38,16 @@ void copy_locations(const flatbuffers::Vector<const wire::Location*>* from,
   }
 }
 
+Result<void> copy_events(const flatbuffers::Vector<std::uint32_t>* from,
+                         std::vector<std::uint32_t>& to) {
+  if (count(from) > kEventsPerRunMax) {
+    return over_limit(StatusCode::InvalidArgument, "number of events", count(from),
+                      kEventsPerRunMax);
+  }
+  for (std::size_t i = 0; i < count(from); ++i) to.push_back(value_at(from, i));
+  return {};
+}
+
 }  // namespace
 
 ExecutorRunner::~ExecutorRunner() {
@@ -94,6 +104,7 @@ RunTask& ExecutorRunner::new_task(const wire::Run& message) {
   task.run = message.run();
   task.tenant = message.tenant();
   task.profile = message.profile();
+  task.device_memory = message.device_memory();
   task.tag = {message.session(), message.request()};
   return task;
 }
@@ -122,6 +133,8 @@ Result<void> ExecutorRunner::copy_message(RunTask& task, const wire::Run& messag
   copy_locations(message.stores(), task.stores);
   KAAS_RETURN_IF_ERROR(check_locations(message.loads(), task.plan->loads.size(), "loads"));
   KAAS_RETURN_IF_ERROR(check_locations(message.stores(), task.plan->stores.size(), "stores"));
+  KAAS_RETURN_IF_ERROR(copy_events(message.wait_events(), task.wait_events));
+  KAAS_RETURN_IF_ERROR(copy_events(message.record_events(), task.record_events));
   if (message.literals() == nullptr) return {};
   const std::size_t literals_max = std::size_t{kKernelsMax} * kLiteralsPerKernelMax;
   if (message.literals()->size() > literals_max) {
@@ -480,6 +493,8 @@ void ExecutorRunner::recycle(RunTask& task) {
   task.loads.clear();
   task.stores.clear();
   task.literals.clear();
+  task.wait_events.clear();
+  task.record_events.clear();
   task.started = false;
   task.enqueued = false;
   task.waits = 0;

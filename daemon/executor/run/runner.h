@@ -98,7 +98,8 @@ class ExecutorRunner {
   void wait_for(RunTask& task, std::uint64_t run, bool until_end);
   void come_behind(RunTask& task, RunTask& earlier, bool until_end);
   void pass_on_order(RunTask& task);
-  [[nodiscard]] bool may_follow(const RunTask& task, const RunTask& earlier) const noexcept;
+  [[nodiscard]] bool may_follow(const RunTask& task, const RunTask& earlier) const;
+  [[nodiscard]] bool is_device_memory(std::uint32_t segment) const;
   Result<void> follow_earlier(RunTask& task);
   void enqueued(RunTask& task);
   static void forget_followed(RunTask& task);

@@ -45,8 +45,9 @@ void ExecutorRunner::pass_on_order(RunTask& task) {
   }
 }
 
-// Host bytes that the earlier one writes are there when it has ended, not before.
-bool ExecutorRunner::may_follow(const RunTask& task, const RunTask& earlier) const noexcept {
+// Host bytes that the earlier one writes are there when it has ended, not before. Those in a
+// client's device memory are there for whoever follows on the device.
+bool ExecutorRunner::may_follow(const RunTask& task, const RunTask& earlier) const {
   if (parts_.device.limits().synchronous) return false;
   for (std::size_t i = 0; i < task.loads.size(); ++i) {
     const wire::Location& load = task.loads[i];
@@ -55,12 +56,18 @@ bool ExecutorRunner::may_follow(const RunTask& task, const RunTask& earlier) con
     for (std::size_t s = 0; s < earlier.stores.size(); ++s) {
       const wire::Location& store = earlier.stores[s];
       if (store.segment() == load.segment() &&
-          ranges_overlap(load.offset(), bytes, store.offset(), earlier.plan->stores[s].bytes())) {
+          ranges_overlap(load.offset(), bytes, store.offset(), earlier.plan->stores[s].bytes()) &&
+          !(task.device_memory && is_device_memory(load.segment()))) {
         return false;
       }
     }
   }
   return true;
+}
+
+bool ExecutorRunner::is_device_memory(std::uint32_t segment) const {
+  const auto found = parts_.segments.find(segment);
+  return found && (*found)->is_device_memory();
 }
 
 // Runs that touch segments by way of their own staging memory only, and keep no state, need no

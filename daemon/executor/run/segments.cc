@@ -65,6 +65,62 @@ Result<std::shared_ptr<ExecutorSegment>> ExecutorSegment::create(const SegmentTe
   return segment;
 }
 
+Result<std::shared_ptr<ExecutorSegment>> ExecutorSegment::of_device(const SegmentTerms& terms,
+                                                                    ImportRequest request,
+                                                                    Descriptor descriptor) {
+  const bool has_name_only = request.kind == wire::DeviceMemoryKind::CuMem;
+  if (has_name_only ? request.handle.size() > kIpcHandleBytes
+                    : request.handle.size() != kIpcHandleBytes) {
+    return Status{StatusCode::InvalidArgument,
+                  named(terms) + ": a handle of " + std::to_string(request.handle.size()) +
+                      " bytes, wanted " + std::to_string(kIpcHandleBytes)};
+  }
+  const bool wants_descriptor = request.kind != wire::DeviceMemoryKind::Legacy;
+  if (wants_descriptor != static_cast<bool>(descriptor)) {
+    return Status{StatusCode::InvalidArgument,
+                  named(terms) + ": device memory of this kind comes " +
+                      (wants_descriptor ? "with a descriptor" : "without a descriptor")};
+  }
+  std::shared_ptr<ExecutorSegment> segment(new ExecutorSegment(terms));
+  segment->descriptor_ = std::move(descriptor);
+  segment->request_ = std::move(request);
+  segment->request_->descriptor = segment->descriptor_.get();
+  return segment;
+}
+
+Result<std::shared_ptr<ExecutorSegment>> ExecutorSegment::of_event(const SegmentTerms& terms,
+                                                                   std::vector<std::byte> handle) {
+  if (handle.size() != kIpcHandleBytes) {
+    return Status{StatusCode::InvalidArgument,
+                  named(terms) + ": an event's handle of " + std::to_string(handle.size()) +
+                      " bytes, wanted " + std::to_string(kIpcHandleBytes)};
+  }
+  std::shared_ptr<ExecutorSegment> segment(new ExecutorSegment(terms));
+  segment->event_handle_ = std::move(handle);
+  return segment;
+}
+
+Result<void> ExecutorSegment::open(ImportCache& imports) {
+  if (!event_handle_.empty() && event_ == nullptr) {
+    auto event = imports.open_event(event_handle_);
+    if (event) event_ = *std::move(event);
+    if (event) return {};
+    Status failure = std::move(event).error();
+    failure.message = "event of " + named(terms_) + ": " + failure.message;
+    return failure;
+  }
+  if (!request_ || imported_ != nullptr) return {};
+  auto opened = imports.open(*request_);
+  if (!opened) {
+    Status failure = std::move(opened).error();
+    failure.message = "device memory of " + named(terms_) + ": " + failure.message;
+    return failure;
+  }
+  imported_ = *std::move(opened);
+  terms_.bytes = request_->bytes == 0 ? imported_->bytes() : request_->bytes;
+  return {};
+}
+
 std::shared_ptr<ExecutorSegment> ExecutorSegment::around(const SegmentTerms& terms,
                                                          std::span<std::byte> memory) {
   std::shared_ptr<ExecutorSegment> segment(new ExecutorSegment(terms));
@@ -111,7 +167,8 @@ void ExecutorSegments::poll() {
 void ExecutorSegments::add(AttachedSegment attached) {
   if (pinner_ != nullptr && attached.outcome) {
     const SegmentTerms& terms = (*attached.outcome)->terms();
-    if (terms.writable && !terms.once && !terms.guarded) pinner_->pin(*attached.outcome);
+    const bool is_mapped = (*attached.outcome)->mapped() != nullptr;
+    if (is_mapped && terms.writable && !terms.once) pinner_->pin(*attached.outcome);
   }
   segments_.insert_or_assign(attached.segment, std::move(attached.outcome));
 }
@@ -119,7 +176,8 @@ void ExecutorSegments::add(AttachedSegment attached) {
 void ExecutorSegments::detach(std::uint32_t segment) {
   const auto found = segments_.find(segment);
   if (found == segments_.end()) return;
-  if (pinner_ != nullptr && found->second) pinner_->let_go(*std::move(found->second));
+  const bool is_mapped = found->second && (*found->second)->mapped() != nullptr;
+  if (pinner_ != nullptr && is_mapped) pinner_->let_go(*std::move(found->second));
   segments_.erase(found);
 }
 
@@ -132,6 +190,13 @@ Result<std::shared_ptr<ExecutorSegment>> ExecutorSegments::find(std::uint32_t se
   if (found != segments_.end()) return found->second;
   return Status{StatusCode::InvalidArgument,
                 "segment " + std::to_string(segment) + " is not attached"};
+}
+
+Result<std::shared_ptr<ExecutorSegment>> ExecutorSegments::open(std::uint32_t segment) {
+  auto found = find(segment);
+  if (!found) return found;
+  KAAS_RETURN_IF_ERROR((*found)->open(imports_));
+  return found;
 }
 
 // --- SegmentPinner -------------------------------------------------------------------------------

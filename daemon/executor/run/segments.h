@@ -1,4 +1,4 @@
-// Shared memory that runs name by number: what of it is attached, and how its bytes are reached.
+// Memory that runs name by number: what of it is attached, and how its bytes are reached.
 // Threads: ExecutorSegments by the main thread only. An ExecutorSegment may be read and written by
 //          several threads; the requests see to it that they do not touch the same bytes.
 #pragma once
@@ -15,7 +15,7 @@
 #include <thread>
 #include <unordered_map>
 
-#include "daemon/executor/device/device.h"
+#include "daemon/executor/device/imported_memory.h"
 #include "schema/ipc/handle.h"
 #include "schema/ipc/result.h"
 #include "schema/ipc/segment.h"
@@ -37,12 +37,21 @@ class ExecutorSegment {
   // to have, or not sealed against shrinking although not guarded.
   static Result<std::shared_ptr<ExecutorSegment>> create(const SegmentTerms& terms,
                                                          Descriptor descriptor);
+  // Device memory of a client. Not open yet: that is for the first run that uses it, whose error it
+  // is if it can't be opened. `request.descriptor` is not looked at.
+  static Result<std::shared_ptr<ExecutorSegment>> of_device(const SegmentTerms& terms,
+                                                            ImportRequest request,
+                                                            Descriptor descriptor);
+  // An event of a client, not open yet. InvalidArgument: the handle is not of 64 bytes.
+  static Result<std::shared_ptr<ExecutorSegment>> of_event(const SegmentTerms& terms,
+                                                           std::vector<std::byte> handle);
   // Around memory of this process, which must outlive it.
   static std::shared_ptr<ExecutorSegment> around(const SegmentTerms& terms,
                                                  std::span<std::byte> memory);
 
   [[nodiscard]] const SegmentTerms& terms() const noexcept { return terms_; }
-  // Where it is mapped; null for a guarded one.
+  [[nodiscard]] bool is_device_memory() const noexcept { return request_.has_value(); }
+  // Where it is mapped; null for a guarded one and for device memory.
   [[nodiscard]] std::byte* mapped() const noexcept { return memory_; }
 
   // Whether the device copies from and to it without the processor.
@@ -51,6 +60,19 @@ class ExecutorSegment {
   // Registers it with the device, which must outlive it. Once, by one thread; a refusal leaves it
   // as it is.
   Result<void> pin(Device& device);
+  // Opens device memory or an event, if it is that and not open. The next call tries again what has
+  // failed.
+  Result<void> open(ImportCache& imports);
+  // Where open device memory begins; 0 for what has host bytes.
+  [[nodiscard]] DeviceAddress device_address() const noexcept {
+    return imported_ == nullptr ? 0 : imported_->address();
+  }
+  // An event that is open; null for all else.
+  [[nodiscard]] ImportedEvent* event() const noexcept { return event_.get(); }
+  // Whether kernels may use device_address() as their own memory.
+  [[nodiscard]] bool is_direct() const noexcept {
+    return imported_ != nullptr && imported_->direct();
+  }
 
   // Copies from and to a guarded segment. The range was checked against terms().bytes. DataLost:
   // the segment has become shorter.
@@ -62,10 +84,14 @@ class ExecutorSegment {
 
   SegmentTerms terms_;
   Mapping mapping_;
-  Descriptor descriptor_;  // Guarded ones only.
+  Descriptor descriptor_;  // Guarded ones, and device memory that came with one.
   std::byte* memory_ = nullptr;
-  HostRegistration registration_;    // Ends before the mapping.
-  std::atomic<bool> pinned_{false};  // Partner: pin.
+  HostRegistration registration_;         // Ends before the mapping.
+  std::atomic<bool> pinned_{false};       // Partner: pin.
+  std::optional<ImportRequest> request_;  // Device memory.
+  std::shared_ptr<const ImportedMemory> imported_;
+  std::vector<std::byte> event_handle_;  // Events.
+  std::shared_ptr<ImportedEvent> event_;
 };
 
 // A segment that was attached, or why it could not be. `segment` is its number.
@@ -116,9 +142,9 @@ class SegmentPinner {
 
 class ExecutorSegments {
  public:
-  // Both must outlive this; `pinner` may be null.
-  explicit ExecutorSegments(SegmentSource& source, SegmentPinner* pinner = nullptr)
-      : source_(source), pinner_(pinner) {}
+  // All must outlive this, and `device` every segment; `pinner` may be null.
+  ExecutorSegments(SegmentSource& source, Device& device, SegmentPinner* pinner = nullptr)
+      : source_(source), imports_(device), pinner_(pinner) {}
 
   // Takes in what has arrived.
   void poll();
@@ -127,12 +153,17 @@ class ExecutorSegments {
   // The segment, after another look at what has arrived if it is not known. InvalidArgument: not
   // attached, or the error that attaching it met.
   Result<std::shared_ptr<ExecutorSegment>> find(std::uint32_t segment);
+  // The segment, open if it is device memory or an event; or what opening it met.
+  Result<std::shared_ptr<ExecutorSegment>> open(std::uint32_t segment);
   // Whoever still has it keeps it mapped.
   void detach(std::uint32_t segment);
   [[nodiscard]] std::size_t size() const noexcept { return segments_.size(); }
+  // Handles of device memory and events that are open now.
+  [[nodiscard]] std::size_t open_handles() { return imports_.open_handles(); }
 
  private:
   SegmentSource& source_;
+  ImportCache imports_;
   SegmentPinner* pinner_;
   std::unordered_map<std::uint32_t, Result<std::shared_ptr<ExecutorSegment>>> segments_;
 };

@@ -104,6 +104,13 @@ class InstallTest(unittest.TestCase):
         program = os.path.join(self.folder, "consumer/consumer")
         self.assertEqual(self.consume(program, "std", "copy"), "1 2 3 ")
 
+    @unittest.skipUnless(os.environ["KAAS_TEST_CUDA"] == "ON", "built without CUDA")
+    def test_a_client_is_built_with_the_cuda_part(self):
+        folder = os.path.join(self.folder, "cuda_consumer")
+        build(os.path.join(SOURCE, "tests/e2e/install/cuda_consumer"), folder, self.prefix)
+        printed = run(os.path.join(folder, "cuda_consumer"))
+        self.assertRegex(printed, "no CUDA driver|which CUDA does not export|too old")
+
     def test_a_client_is_built_with_pkg_config(self):
         config = {**os.environ, "PKG_CONFIG_PATH": self.path(LIBDIR, "pkgconfig")}
         flags = run("pkg-config", "--cflags", "--libs", "kaas", env=config).split()

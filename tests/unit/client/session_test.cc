@@ -189,6 +189,41 @@ TEST_F(ClientSession, ARegionIsRegisteredAndTakenBack) {
   });
 }
 
+TEST_F(ClientSession, DeviceMemoryIsRegisteredAsItIsDescribed) {
+  Client client = connect();
+  const Descriptor descriptor(::memfd_create("t", MFD_CLOEXEC));
+  const std::vector<std::byte> bytes(64);
+  DeviceAllocation legacy;
+  legacy.handle = bytes;
+  legacy.bytes = 4096;
+  DeviceAllocation pool = legacy;
+  pool.kind = DeviceAllocation::Kind::Pool;
+  pool.gpu = std::span(bytes).first(16);
+  pool.descriptor = descriptor.get();
+  std::uint32_t segment = 0;
+  {
+    const auto first = client.register_device_memory(legacy);
+    ASSERT_TRUE(first.has_value());
+    EXPECT_EQ(first->size(), 4096u);
+    segment = first->segment();
+  }
+  ASSERT_TRUE(client.register_device_memory(pool).has_value());
+  ASSERT_TRUE(client.status_json().has_value());
+  peer.run([&](LoopbackPeer& p) {
+    ASSERT_EQ(p.device_memory.size(), 2u);
+    EXPECT_EQ(p.device_memory[0].kind, wire::DeviceMemoryKind::Legacy);
+    EXPECT_EQ(p.device_memory[0].handle_bytes, 64u);
+    EXPECT_EQ(p.device_memory[0].gpu_bytes, 0u);
+    EXPECT_EQ(p.device_memory[0].bytes, 4096u);
+    EXPECT_EQ(p.device_memory[0].descriptors, 0u);
+    EXPECT_EQ(p.device_memory[1].kind, wire::DeviceMemoryKind::Pool);
+    EXPECT_EQ(p.device_memory[1].gpu_bytes, 16u);
+    EXPECT_EQ(p.device_memory[1].descriptors, 1u);
+    ASSERT_EQ(p.dropped.size(), 2u);
+    EXPECT_EQ(p.dropped[0], segment);
+  });
+}
+
 TEST_F(ClientSession, ASubmittedRequestCarriesItsBytesAndOptions) {
   const Request request = small_request();
   peer.on_submission = [&](PeerSession&, PeerRing& ring, const wire::Submission& submission) {

@@ -86,6 +86,22 @@ class DevicesTest : public DispatcherTest {
 
 // --- Placement -----------------------------------------------------------------------------------
 
+TEST_F(DevicesTest, DeviceMemoryIsUsedWhereItIs) {
+  warm_up();
+  DeviceMemoryTerms terms;
+  terms.handle.assign(kIpcHandleBytes, std::byte{1});
+  terms.bytes = 4096;
+  terms.device = "fake-1";
+  Session& session = *dispatcher().find_session(client->session());
+  const SegmentRef memory = *session.device_memory.add_registered(
+      device_segment(std::move(terms), {}, client->uid(), client->session()), world.segments());
+  session.segments[memory->id] = memory;
+  const auto id = submit(fill_request(segment_buffer("a", kBytes, memory->id), 1));
+  step();
+  EXPECT_EQ(on(2), std::vector{id});
+  settle();
+}
+
 TEST_F(DevicesTest, EachDeviceIsWantedForADomainThatConnects) {
   std::vector<std::uint32_t> places;
   for (const WantedExecutor& one : world.wanted) places.push_back(one.place);

@@ -137,8 +137,11 @@ void LoopHarness::run(const TestRun& run) {
     const auto stores = b.CreateVectorOfStructs(run.stores);
     const auto literals = b.CreateVector(overrides);
     const auto after = b.CreateVector(run.after);
+    const auto waits = b.CreateVector(run.wait_events);
+    const auto records = b.CreateVector(run.record_events);
     return wire::CreateRun(b, run.run, run.plan, run.tenant, loads, stores, literals, after,
-                           run.profile, run.request, run.session);
+                           run.profile, run.request, run.session, waits, records,
+                           run.device_memory);
   });
 }
 

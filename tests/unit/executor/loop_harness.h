@@ -113,6 +113,9 @@ struct TestRun {
   bool profile = true;
   std::uint64_t session = 0;
   std::uint64_t request = 0;
+  std::vector<std::uint32_t> wait_events{};
+  std::vector<std::uint32_t> record_events{};
+  bool device_memory = false;
 };
 
 inline TestLiteral u64(std::uint64_t value) {

@@ -80,7 +80,8 @@ TEST(ExecutorSegment, GuardedSegmentThatShrinksIsAnErrorNotAFault) {
 
 TEST(ExecutorSegments, UnknownSegmentIsLookedForInWhatHasArrived) {
   QueuedSegments source;
-  ExecutorSegments segments(source);
+  FakeDevice device({});
+  ExecutorSegments segments(source, device);
   EXPECT_EQ(segments.find(16).error().message, "segment 16 is not attached");
   std::vector<std::byte> memory(64);
   source.queue.push_back({16, ExecutorSegment::around(terms(16, 64), memory)});

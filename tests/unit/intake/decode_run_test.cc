@@ -37,17 +37,29 @@ TEST(DecodeOptions, AbsentOptionsAreDefaults) {
 
 TEST(DecodeOptions, EveryFieldComesBack) {
   Builder builder;
-  auto options = decode_options(
-      built(builder, wire::CreateRunOptionsDirect(builder, -100, 12345, 77, true, "team")));
+  const std::vector<std::uint32_t> waits = {20, 21};
+  const std::vector<std::uint32_t> records = {22};
+  auto options =
+      decode_options(built(builder, wire::CreateRunOptionsDirect(builder, -100, 12345, 77, true,
+                                                                 "team", &waits, &records)));
   ASSERT_TRUE(options.has_value()) << options.error().message;
   EXPECT_EQ(options->priority, -100);
   EXPECT_EQ(options->deadline_ns, 12345u);
   EXPECT_EQ(options->tag, 77u);
   EXPECT_TRUE(options->profile);
   EXPECT_EQ(options->tenant, "team");
+  EXPECT_EQ(options->wait_events, waits);
+  EXPECT_EQ(options->record_events, records);
 }
 
 TEST(DecodeOptions, FaultsAreNamed) {
+  Builder events;
+  const std::vector<std::uint32_t> many(kEventsPerRunMax + 1, 20);
+  EXPECT_EQ(decode_options(
+                built(events, wire::CreateRunOptionsDirect(events, 0, 0, 0, false, nullptr, &many)))
+                .error()
+                .message,
+            "wait_events: 17, limit 16");
   Builder low;
   EXPECT_EQ(decode_options(built(low, wire::CreateRunOptions(low, -101))).error().message,
             "priority is -101, allowed -100 to 100");

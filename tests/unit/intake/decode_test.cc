@@ -42,6 +42,7 @@ RequestSpec full_request() {
   ipc.place.where = Where::Ipc;
   ipc.place.ipc_handle.assign(kIpcHandleBytes, std::byte{9});
   ipc.place.ipc_base_offset = 4096;
+  ipc.place.ipc_base_bytes = 1u << 20;
   request.buffers.push_back(ipc);
   request.buffers[0].constant = true;
   request.buffers[1].resident = true;
@@ -83,6 +84,7 @@ TEST(DecodeRequest, EveryFieldComesBack) {
   EXPECT_EQ(decoded->kernels[0].grid[1].expression, "ceil_div(height, 2)");
   EXPECT_EQ(decoded->kernels[0].order, request.kernels[0].order);
   EXPECT_EQ(decoded->buffers[4].place.ipc_handle.size(), kIpcHandleBytes);
+  EXPECT_EQ(decoded->buffers[4].place.ipc_base_bytes, 1u << 20);
   EXPECT_EQ(decoded->until, std::uint16_t{2});
 }
 
@@ -325,6 +327,11 @@ TEST(DecodeRequest, FaultsOfBuffersAreNamed) {
        }},
       {"buffer 1 ('p') IPC handle has 63 bytes, must have 64",
        [&](RequestSpec& r) { r.buffers[1] = ipc(63); }},
+      {"buffer 1 ('p') IPC base_bytes is 1099511627777, limit 1099511627776",
+       [&](RequestSpec& r) {
+         r.buffers[1] = ipc(64);
+         r.buffers[1].place.ipc_base_bytes = kSegmentBytesMax + 1;
+       }},
       {"buffer 1 ('p') is in Ipc and gives no handle",
        [&](RequestSpec& r) { r.buffers[1] = ipc(0); }},
       {"buffer 1 ('p') offset 1 + size 16 + base_offset 18446744073709551600 exceeds "

@@ -98,8 +98,15 @@ class TidyTest(unittest.TestCase):
                        "cuda/stream_ref", "cooperative_groups.h", "nvrtc.h"):
             self.expect("cuda-header", "daemon/store/x.h", f"#pragma once\n#include <{header}>\n")
             self.expect("cuda-header", "tools/bench/x.h", f"#pragma once\n#include <{header}>\n")
-        self.expect_clean("client/src/cuda_ipc.h", "#pragma once\n#include <cuda.h>\n")
+        self.expect_clean("client/cuda/src/x.h", "#pragma once\n#include <cuda.h>\n")
         self.expect_clean("tools/bench/direct/x.h", "#pragma once\n#include <cuda_runtime.h>\n")
+
+    def test_the_cuda_part_of_the_client_is_installed_with_the_client(self):
+        part = {"client/cuda/include/kaas/cuda.h": "#pragma once\n#include <kaas/client.h>\n"}
+        self.assertEqual(self.findings(part), [])
+        found = self.findings({**part, "client/include/kaas/x.h":
+                               "#pragma once\n#include <kaas/cuda.h>\n"})
+        self.assertEqual([f.rule for f in found], ["include-rule"])
 
     def test_includes_are_named_from_the_root(self):
         self.expect("include-path", "schema/ipc/x.h", '#pragma once\n#include "ring.h"\n',

@@ -6,6 +6,7 @@
 
 #include "daemon/executor/device/cuda/cuda_compiler.h"
 #include "daemon/executor/device/cuda/cuda_graph.h"
+#include "daemon/executor/device/cuda/cuda_import.h"
 #include "daemon/executor/device/cuda/cuda_kernels.h"
 #include "daemon/executor/device/cuda/cuda_module.h"
 #include "daemon/executor/device/cuda/cuda_stream.h"
@@ -144,6 +145,13 @@ Status CudaDevice::failed(CUresult result, const std::string& what) const {
   return cuda_status(result, what);
 }
 
+CUresult CudaDevice::note_health() const {
+  const CUresult health = driver_.StreamQuery(quiet_stream_);
+  CUresult none = CUDA_SUCCESS;
+  if (ends_the_context(health)) faulted_.compare_exchange_strong(none, health);
+  return health;
+}
+
 std::string CudaDevice::lost_reason() const {
   return cuda_status(faulted_.load(), limits_.name).message;
 }
@@ -227,6 +235,20 @@ Result<DeviceMemory> CudaDevice::allocate_host(std::uint64_t bytes) {
   }
   host_memory_.insert(*address);
   return DeviceMemory(*this, *address, bytes);
+}
+
+Result<std::unique_ptr<ImportedMemory>> CudaDevice::import_memory(const ImportRequest& request) {
+  enter();
+  auto memory = import_cuda_memory({&driver_, device_, context_}, request);
+  if (!memory && memory.error().code == StatusCode::KernelFault) note_health();
+  return memory;
+}
+
+Result<std::unique_ptr<ImportedEvent>> CudaDevice::import_event(std::span<const std::byte> handle) {
+  enter();
+  auto event = import_cuda_event({&driver_, device_, context_}, handle);
+  if (!event && event.error().code == StatusCode::KernelFault) note_health();
+  return event;
 }
 
 void CudaDevice::release(DeviceAddress address, std::uint64_t bytes) noexcept {
@@ -321,8 +343,9 @@ Result<DeviceFunction> CudaDevice::load(const KernelEntry& entry) {
         entry.resolve(entry.device_entry, &function.native, error, sizeof error) != 0) {
       error[sizeof error - 1] = '\0';
       // What the library's runtime met may be what a kernel has done.
-      const CUresult health = driver_.StreamQuery(quiet_stream_);
-      if (ends_the_context(health)) return failed(health, "loading " + what);
+      if (const CUresult health = note_health(); ends_the_context(health)) {
+        return failed(health, "loading " + what);
+      }
       return Status{StatusCode::InvalidArgument, what + " can't be loaded on " + limits_.name +
                                                      (error[0] == '\0' ? "" : ": ") + error};
     }

@@ -39,6 +39,8 @@ class CudaDevice final : public Device {
   std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) override;
   Result<std::unique_ptr<DeviceStream>> open_stream() override;
   void flush_output() noexcept override;
+  Result<std::unique_ptr<ImportedMemory>> import_memory(const ImportRequest& request) override;
+  Result<std::unique_ptr<ImportedEvent>> import_event(std::span<const std::byte> handle) override;
   [[nodiscard]] bool lost() const noexcept override {
     return faulted_.load(std::memory_order_acquire) != CUDA_SUCCESS;
   }
@@ -62,6 +64,8 @@ class CudaDevice final : public Device {
   [[nodiscard]] CUfunction end_run() const noexcept { return end_run_; }
   // Compute capability, 90 for 9.0.
   [[nodiscard]] int architecture() const noexcept;
+  // Whether the context has ended, which an error of somebody else's code may come from.
+  CUresult note_health() const;
   // Like cuda_status(), and notes whether the context has ended.
   Status failed(CUresult result, const std::string& what) const;
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "daemon/executor/device/cuda/cuda_graph.h"
+#include "daemon/executor/device/cuda/cuda_import.h"
 #include "schema/ipc/clock.h"
 
 namespace kaas {
@@ -157,6 +158,22 @@ Result<void> CudaStream::zero(DeviceAddress to, std::uint64_t bytes) {
   const CUresult result = driver_.MemsetD8Async(to, 0, bytes, stream_);
   if (result == CUDA_SUCCESS) return {};
   return device_.failed(result, "zeroing " + std::to_string(bytes) + " bytes of the device");
+}
+
+Result<void> CudaStream::wait_event(ImportedEvent& event) {
+  device_.enter();
+  const CUresult result =
+      driver_.StreamWaitEvent(stream_, static_cast<ImportedCudaEvent&>(event).get(), 0);
+  if (result == CUDA_SUCCESS) return {};
+  return device_.failed(result, "waiting for a client's event");
+}
+
+Result<void> CudaStream::record_event(ImportedEvent& event) {
+  device_.enter();
+  const CUresult result =
+      driver_.EventRecord(static_cast<ImportedCudaEvent&>(event).get(), stream_);
+  if (result == CUDA_SUCCESS) return {};
+  return device_.failed(result, "recording a client's event");
 }
 
 // --- Programs ------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ class CudaStream final : public DeviceStream {
   Result<void> launch(const KernelProgram& program) override;
   Result<void> follow(DeviceStream& earlier) override;
   Result<void> end() override;
+  Result<void> wait_event(ImportedEvent& event) override;
+  Result<void> record_event(ImportedEvent& event) override;
 
   void time(bool wanted) override;
   void mark(StreamMark mark) override;

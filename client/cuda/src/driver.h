@@ -1,0 +1,53 @@
+// What this library needs of the CUDA driver API, loaded when it is first used. The program has
+// initialised the driver itself: device memory exists only after that.
+// Reference: the CUDA driver API manual, "Driver Entry Point Access".
+// Threads: the table never changes once it is loaded; the functions are thread-safe.
+#pragma once
+
+#include <cuda.h>
+#include <kaas/status.h>
+
+#include <string>
+
+namespace kaas {
+inline namespace v1 {
+
+// Members are named like the functions, without "cu".
+#define KAAS_CUDA_EXPORT_FUNCTIONS(X) \
+  X(CtxGetCurrent)                    \
+  X(CtxPopCurrent)                    \
+  X(CtxPushCurrent)                   \
+  X(DeviceGet)                        \
+  X(DeviceGetUuid)                    \
+  X(DevicePrimaryCtxRelease)          \
+  X(DevicePrimaryCtxRetain)           \
+  X(EventCreate)                      \
+  X(EventDestroy)                     \
+  X(EventRecord)                      \
+  X(GetErrorName)                     \
+  X(GetErrorString)                   \
+  X(IpcGetEventHandle)                \
+  X(IpcGetMemHandle)                  \
+  X(MemExportToShareableHandle)       \
+  X(MemGetAddressRange)               \
+  X(MemPoolExportPointer)             \
+  X(MemPoolExportToShareableHandle)   \
+  X(MemRelease)                       \
+  X(MemRetainAllocationHandle)        \
+  X(PointerGetAttribute)              \
+  X(StreamWaitEvent)
+
+struct Driver {
+#define KAAS_CUDA_MEMBER(name) decltype(&cu##name) name = nullptr;
+  KAAS_CUDA_EXPORT_FUNCTIONS(KAAS_CUDA_MEMBER)
+#undef KAAS_CUDA_MEMBER
+};
+
+// The driver of this process; the same on every call. Unavailable: there is none, or it is too old.
+const Result<const Driver*>& driver();
+
+// What a failed call means. `what` says what was tried.
+Status driver_status(const Driver& driver, CUresult result, const std::string& what);
+
+}  // namespace v1
+}  // namespace kaas
