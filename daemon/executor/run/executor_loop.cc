@@ -86,6 +86,7 @@ bool ExecutorLoop::take_work() {
     }
     reader_.advance();
     handle(*item);
+    if (!closed_reason_.empty()) break;
     if (taken % kClockEvery == 0) {
       // Short runs add up; what is done already must not wait for all of them.
       const std::uint64_t now = parts_.now();

@@ -140,7 +140,13 @@ TEST_P(GpuRequestsOfKind, NewExecutorOpensItAgain) {
   const auto region = registered(client, exported);
   ASSERT_OK(region);
   ASSERT_OK(client.run(scale_in(*region, exported.reply.offset)));
-  for (const pid_t executor : daemon_->executors()) ::kill(executor, SIGKILL);
+  const std::vector<pid_t> old = daemon_->executors();
+  for (const pid_t executor : old) ::kill(executor, SIGKILL);
+  // A run that the old one had would not be tried again: it works in the client's memory.
+  ASSERT_TRUE(eventually([&] {
+    const std::vector<pid_t> now = daemon_->executors();
+    return !now.empty() && now != old;
+  }));
   ASSERT_OK(client.run(scale_in(*region, exported.reply.offset)));
   EXPECT_TRUE(exporter.check(exported.reply.allocation, 0, kBytes, bits_of(4.0f)));
 }

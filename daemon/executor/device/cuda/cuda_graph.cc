@@ -295,25 +295,23 @@ CUresult CudaGraph::patch(const KernelProgram& program) {
   if (bytes == 0 || std::memcmp(words_.data(), program.words.data(), bytes) == 0) {
     return CUDA_SUCCESS;
   }
-  auto* shadow = reinterpret_cast<std::byte*>(words_.data());
+  // Which launches first: several may have a word in common.
+  const auto* shadow = reinterpret_cast<const std::byte*>(words_.data());
   const auto* words = reinterpret_cast<const std::byte*>(program.words.data());
-  for (std::size_t v = 0; v < values_.size();) {
-    const std::uint32_t launch = values_[v].launch;
-    bool changed = false;
-    for (; v < values_.size() && values_[v].launch == launch; ++v) {
-      const Value& value = values_[v];
-      if (std::memcmp(shadow + value.at, words + value.at, value.bytes) == 0) continue;
-      std::memcpy(shadow + value.at, words + value.at, value.bytes);
-      changed = true;
-    }
-    if (!changed) continue;
+  changed_.clear();
+  for (const Value& value : values_) {
+    if (!changed_.empty() && changed_.back() == value.launch) continue;
+    if (std::memcmp(shadow + value.at, words + value.at, value.bytes) == 0) continue;
+    changed_.push_back(value.launch);
+  }
+  std::memcpy(words_.data(), words, bytes);
+  for (const std::uint32_t launch : changed_) {
     const CUDA_KERNEL_NODE_PARAMS params = node_params(launch);
     for (const CUgraphNode node : nodes_[launch]) {
       const CUresult result = driver.GraphExecKernelNodeSetParams(exec_, node, &params);
       if (result != CUDA_SUCCESS) return result;
     }
   }
-  // Words that are no parameter, such as padding, may differ for ever.
   return CUDA_SUCCESS;
 }
 

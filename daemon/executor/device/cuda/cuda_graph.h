@@ -92,7 +92,8 @@ class CudaGraph final : public PreparedProgram {
   bool loops_;
   std::uint64_t unrolled_;  // Iterations in the graph.
   std::vector<std::uint64_t> words_;
-  std::vector<Value> values_;
+  std::vector<Value> values_;               // In the order of the launches.
+  std::vector<std::uint32_t> changed_;      // Launches that a run differs in.
   std::vector<std::vector<void*>> params_;  // Per launch, into words_.
 
   std::atomic<State> state_{State::Waiting};  // Partner: the builder's store.

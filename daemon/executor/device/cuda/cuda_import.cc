@@ -238,7 +238,7 @@ class CuMemImport final : public ImportedMemory {
     if (context.direct()) access.location.id = importer.device;
     access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
     KAAS_RETURN_IF_CUDA_ERROR(driver.MemSetAccess(range.address, range.bytes, &access, 1),
-                              "getting access to imported memory");
+                              "getting access to " + sized(request.bytes));
     return std::unique_ptr<ImportedMemory>(
         std::make_unique<CuMemImport>(std::move(context), std::move(range)));
   }
@@ -249,6 +249,9 @@ class CuMemImport final : public ImportedMemory {
   }
 
  private:
+  static std::string sized(std::uint64_t bytes) {
+    return std::to_string(bytes) + " bytes of imported memory (as its owner said)";
+  }
   // All of it; its size is the owner's word, which the driver checks here.
   static Result<VirtualRange> map(const CudaDriver& driver, const PhysicalMemory& memory,
                                   const CUmemAllocationProp& properties, std::uint64_t bytes) {
@@ -262,7 +265,7 @@ class CuMemImport final : public ImportedMemory {
     }
     VirtualRange range;
     KAAS_RETURN_IF_CUDA_ERROR(driver.MemAddressReserve(&range.address, bytes, 0, 0, 0),
-                              "reserving addresses for imported memory");
+                              "reserving addresses for " + sized(bytes));
     range.driver = &driver;
     range.bytes = bytes;
     const CUresult mapped = driver.MemMap(range.address, bytes, 0, memory.handle, 0);
@@ -270,7 +273,7 @@ class CuMemImport final : public ImportedMemory {
       return refused("the cuMem allocation has fewer than the " + std::to_string(bytes) +
                      " bytes that its owner said");
     }
-    KAAS_RETURN_IF_CUDA_ERROR(mapped, "mapping imported memory");
+    KAAS_RETURN_IF_CUDA_ERROR(mapped, "mapping " + sized(bytes));
     range.is_mapped = true;
     return range;
   }
