@@ -127,8 +127,15 @@ Result<CUdevice> find_gpu(const CudaImporter& importer, const ImportRequest& req
 Result<std::uint64_t> allocated_at(const CudaDriver& driver, CUdeviceptr address) {
   CUdeviceptr base = 0;
   std::size_t bytes = 0;
-  KAAS_RETURN_IF_CUDA_ERROR(driver.MemGetAddressRange(&base, &bytes, address),
-                            "asking for the size of imported memory");
+  CUresult result = driver.MemGetAddressRange(&base, &bytes, address);
+  if (result == CUDA_ERROR_NOT_FOUND) {
+    // Asked in another GPU's context, it does not know memory of a pool.
+    result = driver.PointerGetAttribute(&base, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, address);
+    if (result == CUDA_SUCCESS) {
+      result = driver.PointerGetAttribute(&bytes, CU_POINTER_ATTRIBUTE_RANGE_SIZE, address);
+    }
+  }
+  KAAS_RETURN_IF_CUDA_ERROR(result, "asking for the size of imported memory");
   return std::uint64_t{bytes} - (address - base);
 }
 
