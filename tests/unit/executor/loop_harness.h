@@ -135,6 +135,20 @@ inline wire::PlanArgument argument(std::uint16_t allocation, std::uint64_t bytes
   return {offset, bytes, allocation, access};
 }
 
+// Allocation 0 is loaded, allocation 1 is stored: out = in, n words.
+inline TestPlan copy_plan(std::uint32_t id, std::uint64_t words) {
+  TestPlan plan;
+  plan.plan = id;
+  plan.kernels[0].kernel = "copy";
+  plan.kernels[0].literals = {u64(words * 4)};
+  plan.kernels[0].arguments = {argument(0, words * 4, wire::Access::In),
+                               argument(1, words * 4, wire::Access::Out)};
+  plan.allocations = {words * 4, words * 4};
+  plan.loads = {wire::PlanRange(0, words * 4, 0, false)};
+  plan.stores = {wire::PlanRange(0, words * 4, 1, false)};
+  return plan;
+}
+
 struct HarnessOptions {
   std::uint64_t memory_bytes = 1u << 20;
   bool asynchronous = false;

@@ -12,19 +12,6 @@ namespace {
 using wire::Access;
 using Words = std::vector<std::uint32_t>;
 
-// out = in, by allocations of their own.
-TestPlan copy_plan(std::uint32_t id, std::uint64_t words) {
-  TestPlan plan;
-  plan.plan = id;
-  plan.kernels[0].kernel = "copy";
-  plan.kernels[0].literals = {u64(words * 4)};
-  plan.kernels[0].arguments = {argument(0, words * 4, Access::In),
-                               argument(1, words * 4, Access::Out)};
-  plan.allocations = {words * 4, words * 4};
-  plan.loads = {wire::PlanRange(0, words * 4, 0, false)};
-  plan.stores = {wire::PlanRange(0, words * 4, 1, false)};
-  return plan;
-}
 // ++data, `times` kernels one after another.
 TestPlan add_plan(std::uint32_t id, std::uint64_t words, std::size_t times) {
   TestPlan plan;
