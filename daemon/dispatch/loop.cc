@@ -80,6 +80,9 @@ void DispatcherLoop::sleep(Dispatcher& dispatcher) {
   const int count =
       ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
   dispatcher.finish_sleep();
+  // Whoever rang is waiting: its message first, the bells after it. What comes in between rings
+  // again, or is seen before the next sleep.
+  dispatcher.step();
   for (int i = 0; i < count; ++i) {
     const std::uint64_t tag = events[static_cast<std::size_t>(i)].data.u64;
     if (tag == kWakeTag) {

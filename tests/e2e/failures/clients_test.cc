@@ -409,6 +409,7 @@ TEST_F(SmallStore, FullStoreRefusesWithNumbersAndLosesNothing) {
 }
 
 TEST(DescriptorLimit, IsARefusalAndNotTheEnd) {
+  if (wants_gpu() && !has_gpu()) GTEST_SKIP() << "no GPU";
   DaemonProcess::Options options;
   options.descriptor_limit = 128;
   const auto daemon = DaemonProcess::start(std::move(options));
