@@ -42,6 +42,8 @@ class BlockRef {
   [[nodiscard]] explicit operator bool() const noexcept { return block_ != nullptr; }
   [[nodiscard]] DeviceAddress address() const noexcept { return block_->memory.address(); }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return block_->memory.bytes(); }
+  // What is in it may be anybody's: it is foreign to whoever takes it next.
+  void forget_tenant() const noexcept { block_->last_tenant.reset(); }
   // Whether nobody else refers to the block.
   [[nodiscard]] bool unique() const noexcept { return block_->references == 1; }
 

@@ -57,6 +57,13 @@ Result<void> RunPreparation::prepare() {
 }
 
 void RunPreparation::release(RunTask& task) {
+  // Of a run that was refused or failed nobody knows whether its memory was cleared.
+  const bool ended_well = task.started && !task.failure;
+  if (!ended_well) {
+    for (const BlockRef& block : task.blocks) {
+      if (block) block.forget_tenant();
+    }
+  }
   task.body.loads.clear();
   task.body.stores.clear();
   task.body.before.clear();
@@ -77,7 +84,7 @@ void RunPreparation::release(RunTask& task) {
                   reinterpret_cast<const std::byte*>(plan.words.data()) + slot.at, slot.bytes);
     }
     // A block that a cached copy refers to as well is nobody's to write any more.
-    if (plan.staging_bytes != 0) {
+    if (plan.staging_bytes != 0 && ended_well) {
       for (std::size_t i = 0; i < task.blocks.size(); ++i) {
         if (task.blocks[i] && task.blocks[i].unique()) {
           task.frame->blocks[i] = std::move(task.blocks[i]);
@@ -157,8 +164,14 @@ Result<void> RunPreparation::take_frame() {
   if (frame.tenant != task_.tenant) {
     for (BlockRef& block : frame.blocks) block = BlockRef();
   }
-  if (plan_.staging_bytes == 0 || frame.staging.address() != 0) return {};
-  KAAS_ASSIGN_OR_RETURN(frame.staging, device_.allocate_host(plan_.staging_bytes));
+  if (plan_.staging_bytes != 0) {
+    if (frame.staging.address() == 0) {
+      KAAS_ASSIGN_OR_RETURN(frame.staging, device_.allocate_host(plan_.staging_bytes));
+    }
+    // At once, and all of it: the run may be refused, or work elsewhere this time.
+    if (frame.tenant != task_.tenant) std::memset(frame.staged(0), 0, plan_.staging_bytes);
+  }
+  frame.tenant = task_.tenant;
   return {};
 }
 
@@ -222,7 +235,8 @@ Result<void> RunPreparation::take_memory() {
       continue;
     }
     if (works_in_staging(i)) {
-      use_staging(i);
+      task_.addresses[i] =
+          reinterpret_cast<DeviceAddress>(task_.frame->staged(*allocation.staging_offset));
       continue;
     }
     if (const DeviceAddress place = registered_place(i)) {
@@ -231,7 +245,6 @@ Result<void> RunPreparation::take_memory() {
     }
     KAAS_RETURN_IF_ERROR(take_block(i));
   }
-  task_.frame->tenant = task_.tenant;
   return {};
 }
 
@@ -248,19 +261,6 @@ bool RunPreparation::works_in_staging(std::size_t allocation) {
   const auto& load = plan_.allocations[allocation].cacheable_load;
   return !load || task_.loads[*load].version() == 0 ||
          !cache_.asked_before(task_.loads[*load].version());
-}
-
-void RunPreparation::use_staging(std::size_t allocation) {
-  const PlannedAllocation& planned = plan_.allocations[allocation];
-  ParameterFrame& frame = *task_.frame;
-  std::byte* memory = frame.staged(*planned.staging_offset);
-  task_.addresses[allocation] = reinterpret_cast<DeviceAddress>(memory);
-  if (frame.tenant == task_.tenant || planned.covered) return;
-  LoadStep zero;
-  zero.to = task_.addresses[allocation];
-  zero.staged = memory;
-  zero.bytes = planned.bytes;
-  task_.body.loads.push_back(zero);
 }
 
 // Where the client has the bytes of the allocation, if kernels can work on them there: all of it is

@@ -38,7 +38,6 @@ class RunPreparation {
   }
   Result<void> take_memory();
   [[nodiscard]] bool works_in_staging(std::size_t allocation);
-  void use_staging(std::size_t allocation);
   [[nodiscard]] DeviceAddress registered_place(std::size_t allocation);
   Result<void> take_block(std::size_t allocation);
   [[nodiscard]] std::byte* staged(const wire::PlanRange& range) const noexcept;

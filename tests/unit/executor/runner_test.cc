@@ -343,6 +343,28 @@ TEST_P(RunnerTest, MemoryOfAnotherTenantIsZeroed) {
   EXPECT_EQ(out, Words(4, 0));
 }
 
+// A refused run has taken memory that nobody has zeroed yet: it must not count as its tenant's own.
+TEST_P(RunnerTest, MemoryThatARefusedRunHadTakenIsStillForeign) {
+  TestPlan filling;
+  filling.plan = 1;
+  filling.kernels[0].kernel = "fill";
+  filling.kernels[0].literals = {u64(4), u32(0xdead)};
+  filling.kernels[0].arguments = {argument(0, 16, Access::Temporary)};
+  filling.allocations = {16};
+  load(filling);
+  TestPlan reading;
+  reading.plan = 2;
+  reading.kernels[0].kernel = "noop";
+  reading.allocations = {16};
+  reading.stores = {wire::PlanRange(0, 16, 0, false)};
+  load(reading);
+  Words& out = harness_.segment(21, Words(4));
+  run({.plan = 1, .tenant = 1});
+  EXPECT_EQ(run({.plan = 2, .tenant = 2, .stores = {at(77, 0)}}).code, StatusCode::InvalidArgument);
+  EXPECT_EQ(run({.plan = 2, .tenant = 2, .stores = {at(21, 0)}}).code, StatusCode::Ok);
+  EXPECT_EQ(out, Words(4, 0));
+}
+
 TEST_P(RunnerTest, PlacesOutsideASegmentAreRefused) {
   load(copy_plan(1, 4));
   harness_.segment(20, {1, 2, 3, 4});

@@ -134,6 +134,37 @@ TEST_F(StagingTest, NobodySeesWhatAnotherTenantLeft) {
   }
 }
 
+// Staging memory is another tenant's until it is cleared, also after a run of the new one that was
+// refused, or that worked elsewhere.
+TEST_F(StagingTest, StagingOfAnotherTenantIsClearedWhateverItsFirstRunDoes) {
+  TestPlan keeping;  // Loads the first half of what it stores.
+  keeping.plan = 1;
+  keeping.kernels[0].kernel = "noop";
+  keeping.allocations = {32};
+  keeping.loads = {wire::PlanRange(0, 16, 0, false)};
+  keeping.stores = {wire::PlanRange(0, 32, 0, false)};
+  load(keeping);
+  Words& in = harness_.segment(20, Words(4, 1));
+  Words& secret = harness_.segment(22, Words(8, 0xdead));
+  Words& out = harness_.segment(21, Words(8));
+  TestPlan whole = keeping;  // Leaves all of it full, in memory that is given back.
+  whole.plan = 3;
+  whole.loads = {wire::PlanRange(0, 32, 0, false)};
+  load(whole);
+  ASSERT_EQ(secret.size(), 8u);
+  for (std::uint32_t tenant = 1; tenant < 12; ++tenant) {
+    std::fill(in.begin(), in.end(), 0xd000 + tenant);
+    EXPECT_EQ(run({.tenant = tenant, .loads = {at(20, 0)}, .stores = {at(77, 0)}}).code,
+              StatusCode::InvalidArgument);
+    EXPECT_EQ(run({.tenant = tenant, .loads = {at(20, 0)}, .stores = {at(21, 0)}}).code,
+              StatusCode::Ok);
+    for (std::size_t w = 4; w < 8; ++w) EXPECT_EQ(out[w], 0u) << "tenant " << tenant;
+    EXPECT_EQ(run({.plan = 3, .tenant = tenant, .loads = {at(22, 0)}, .stores = {at(21, 0)}}).code,
+              StatusCode::Ok);
+    EXPECT_EQ(out, secret);
+  }
+}
+
 TEST_F(StagingTest, RunsThatWriteTheSameBytesAreUnderWayTogetherAndEndInOrder) {
   load(copy_plan(1, 4));
   for (std::uint32_t i = 0; i < 8; ++i) harness_.segment(30 + i, Words(4, i));
