@@ -49,8 +49,12 @@ class ArenaScene {
 
   void run(Choices& choices) {
     for (std::size_t n = 0; n < kStepsMax && choices.left(); ++n) step(choices);
-    world_.settle();
-    take_answers();
+    // Answers wait for room in the ring: those that are read make it.
+    for (std::size_t before = sent_ + 1; before != answered_.size();) {
+      before = answered_.size();
+      world_.settle();
+      take_answers();
+    }
     KAAS_CHECK(answered_.size() == sent_);
     for (const auto& [id, times] : answered_) KAAS_CHECK(times == 1);
     world_.hang_up(client_);

@@ -361,7 +361,8 @@ void fill(void* const* params) {
 }
 
 void copy(void* const* params) {
-  std::memcpy(value<void*>(params, 2), value<const void*>(params, 1),
+  // A request may name ranges of one segment that overlap.
+  std::memmove(value<void*>(params, 2), value<const void*>(params, 1),
               value<std::uint64_t>(params, 0));
 }
 
