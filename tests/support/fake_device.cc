@@ -363,7 +363,7 @@ void fill(void* const* params) {
 void copy(void* const* params) {
   // A request may name ranges of one segment that overlap.
   std::memmove(value<void*>(params, 2), value<const void*>(params, 1),
-              value<std::uint64_t>(params, 0));
+               value<std::uint64_t>(params, 0));
 }
 
 void add(void* const* params) {
