@@ -19,6 +19,8 @@ namespace {
 constexpr std::uint64_t kLookAgainNs = 80'000'000;
 // Room in the submit ring comes without a wake when kaasd takes messages that it answers later.
 constexpr std::uint64_t kRoomLookNs = 1'000'000;
+// The longest time until someone who waits for the lane to be empty looks again.
+constexpr std::uint64_t kLaneLookNs = 1'000'000;
 // Callers that poll look for a hang-up this often, not at each call.
 constexpr std::uint64_t kPollCheckNs = 10'000'000;
 constexpr std::size_t kChunkRecords = 64;
@@ -52,7 +54,13 @@ Result<Pending*> Channel::submit(EncodedSubmission message, Effect effect, std::
                       message_bytes_max());
   }
   Lock lock(mutex_);
+  return submit_locked(lock, message, effect, tag, when_full);
+}
+
+Result<Pending*> Channel::submit_locked(Lock& lock, EncodedSubmission message, Effect effect,
+                                        std::uint64_t tag, WhenFull when_full) {
   if (link_->dead() && !failed_) fail(link_->reason());
+  if (!failed_ && on_lane_ != 0) KAAS_RETURN_IF_ERROR(leave_lane(lock, when_full));
   if (!failed_ && !has_room(message.bytes.size())) {
     if (!leading_) take_in(Show::Yes);
     if (!failed_ && !has_room(message.bytes.size())) {
@@ -73,8 +81,22 @@ Result<Pending*> Channel::submit(EncodedSubmission message, Effect effect, std::
   return pending;
 }
 
+// Waits until nothing is on the lane any more.
+Result<void> Channel::leave_lane(Lock& lock, WhenFull when_full) {
+  if (!leading_) take_in(Show::Yes);
+  if (on_lane_ == 0) return {};
+  if (when_full == WhenFull::Fail) {
+    return Status{StatusCode::ResourceExhausted,
+                  std::to_string(on_lane_) + " runs of bound plans are under way on the lane, which "
+                                             "must end first"};
+  }
+  wait_for(
+      lock, [&] { return failed_ || on_lane_ == 0; }, kNoDeadline, kLaneLookNs);
+  return {};
+}
+
 bool Channel::has_room(std::size_t bytes) {
-  return in_flight_ < table_.size() / 2 && writer_.can_write(bytes);
+  return again_.empty() && in_flight_ < table_.size() / 2 && writer_.can_write(bytes);
 }
 
 void Channel::wake_daemon() {
@@ -115,6 +137,9 @@ void Channel::recycle(Pending* pending) {
   }
   pending->descriptor = Descriptor();
   pending->failure.clear();
+  pending->bound.reset();
+  pending->opens_lane = false;
+  pending->on_lane = false;
   pending->wanted = false;
   pending->next_free = free_;
   free_ = pending;
@@ -138,7 +163,8 @@ void Channel::release(Pending* pending) {
 // --- Taking answers in ---------------------------------------------------------------------------
 
 std::size_t Channel::take_in(Show show) {
-  const std::size_t count = read_answers();
+  std::size_t count = read_answers();
+  if (lane_ != nullptr || !again_.empty()) count += read_lane();
   if (count == 0) return 0;
   if (followers_ > 0) led_.notify_all();
   if (event_ >= 0 && show == Show::Yes) ::eventfd_write(event_, 1);
@@ -173,7 +199,7 @@ std::size_t Channel::read_answers() {
 
 bool Channel::take_answer(const wire::Answer& answer, std::span<const std::byte> message) {
   Pending*& place = table_[answer.id() & table_mask()];
-  if (place == nullptr || place->id != answer.id()) return false;
+  if (place == nullptr || place->id != answer.id() || place->on_lane) return false;
   Pending& pending = *place;
   std::optional<Descriptor> descriptor;
   if (answer.token() != 0) {
@@ -183,6 +209,7 @@ bool Channel::take_answer(const wire::Answer& answer, std::span<const std::byte>
   place = nullptr;
   --in_flight_;
   pending.answered = true;
+  if (pending.opens_lane) take_grant(pending, answer);
   if (!pending.wanted) {
     recycle(&pending);
     return true;
@@ -278,6 +305,7 @@ void Channel::lead(Lock& lock, Done done, std::uint64_t deadline_ns, std::uint64
 
 // The sleep protocol of ring.h, on the daemon's word.
 void Channel::sleep(Lock& lock, std::uint64_t slice_ns) {
+  if (on_lane_ != 0) return sleep_on_lane(lock, slice_ns);
   const bool on_doorbell = own().sleeps_on_doorbell.exchange(0, std::memory_order_relaxed) != 0;
   // An event loop's announcement may have been answered already, and is not answered twice.
   retract_sleep(own());
@@ -313,8 +341,10 @@ std::size_t Channel::poll(bool rearm) {
 }
 
 void Channel::show_answers_on(int event) {
-  const Lock lock(mutex_);
+  Lock lock(mutex_);
+  // Answers on a lane ring for nobody: with an event to show them on, there is no lane.
   event_ = event;
+  if (on_lane_ != 0) (void)leave_lane(lock, WhenFull::Wait);
 }
 
 // --- The end -------------------------------------------------------------------------------------
@@ -355,11 +385,14 @@ void Channel::check_alive() {
 void Channel::fail(const Status& reason) {
   if (failed_) return;
   if (reason.code != StatusCode::ProtocolViolation) {
-    while (read_answers() > 0) {
+    while (read_answers() + (lane_ != nullptr ? read_lane() : 0) > 0) {
     }
     if (failed_) return;  // By what the last answers were.
   }
   failed_ = reason;
+  lane_.reset();
+  on_lane_ = 0;
+  again_.clear();
   for (Pending*& place : table_) {
     if (place == nullptr) continue;
     Pending& pending = *place;

@@ -9,6 +9,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -16,6 +17,8 @@
 #include <span>
 #include <vector>
 
+#include "client/src/bound_call.h"
+#include "client/src/client_lane.h"
 #include "client/src/link.h"
 #include "client/src/pending.h"
 #include "schema/ipc/doorbell.h"
@@ -38,12 +41,6 @@ struct ChannelParts {
   std::uint64_t spin_ns = 0;
 };
 
-// An encoded Submission. Its id is filled in when it is sent.
-struct EncodedSubmission {
-  std::span<std::byte> bytes;
-  std::size_t id_offset = 0;
-};
-
 enum class WhenFull { Wait, Fail };
 
 class Channel {
@@ -57,6 +54,10 @@ class Channel {
   // ring is full and `when_full` says so, with Unavailable when the session has ended.
   Result<Pending*> submit(EncodedSubmission message, Effect effect, std::uint64_t tag,
                           WhenFull when_full);
+  // The same for a run of a bound plan: by the ring's lane if that serves it.
+  Result<Pending*> submit(const std::shared_ptr<BoundCall>& bound, WhenFull when_full);
+  // Whether the ring's lane serves it now.
+  [[nodiscard]] bool serves(const BoundCall& bound);
   // Whether the answer is there; takes in what has arrived.
   bool ready(Pending& pending);
   // Waits for the answer until `deadline_ns`. False: it is not there yet.
@@ -89,6 +90,7 @@ class Channel {
   template <class Done>
   void lead(Lock& lock, Done done, std::uint64_t deadline_ns, std::uint64_t look_ns);
   void sleep(Lock& lock, std::uint64_t slice_ns);
+  void sleep_on_lane(Lock& lock, std::uint64_t slice_ns);
 
   // Whether answers are shown on the session's event: not by the one that polls.
   enum class Show { No, Yes };
@@ -103,6 +105,20 @@ class Channel {
   void fail(const Status& reason);
   bool has_room(std::size_t bytes);
   void wake_daemon();
+  Result<Pending*> submit_locked(Lock& lock, EncodedSubmission message, Effect effect,
+                                 std::uint64_t tag, WhenFull when_full);
+
+  // channel_lane.cc: the ring's lane. Operations are under way in the ring or in the lane, never in
+  // both, so that their order stands.
+  Pending* try_lane(const std::shared_ptr<BoundCall>& bound);
+  Result<void> leave_lane(Lock& lock, WhenFull when_full);
+  void ask_for_lane(const std::shared_ptr<BoundCall>& bound);
+  void take_grant(Pending& pending, const wire::Answer& answer);
+  std::size_t read_lane();
+  bool take_lane_answer(std::span<const std::byte> message);
+  void end_lane_if_over();
+  void send_again();
+  [[nodiscard]] std::size_t in_ring() const noexcept { return in_flight_ - on_lane_; }
 
   Pending* claim(Effect effect, std::uint64_t tag);
   void recycle(Pending* pending);
@@ -121,7 +137,10 @@ class Channel {
   RingReader reader_;
   MessageBuffer buffer_;
   std::vector<Pending*> table_;  // In flight, at id modulo size.
-  std::size_t in_flight_ = 0;
+  std::size_t in_flight_ = 0;  // In the ring and on the lane.
+  std::unique_ptr<ClientLane> lane_;
+  std::size_t on_lane_ = 0;         // Of in_flight_.
+  std::deque<Pending*> again_;      // Were on a lane that ended; go by the ring when it has room.
   std::uint64_t next_id_ = 1;
   std::vector<std::unique_ptr<Pending[]>> chunks_;
   Pending* free_ = nullptr;

@@ -169,6 +169,20 @@ EncodedSubmission encode_invoke(std::uint32_t plan, const BufferNames& names,
   return finish(builder, wire::CreateInvoke(builder, plan, bound, overrides, run));
 }
 
+EncodedSubmission encode_open_lane(std::uint32_t plan, const BufferNames& names,
+                                   const Bindings& bindings) {
+  Builder& builder = fresh_builder();
+  const BindingsData* data = BindingsAccess::data(bindings);
+  const auto bound = write_bindings(builder, &names, data);
+  const auto overrides = write_overrides(builder, data);
+  return finish(builder, wire::CreateOpenLane(builder, plan, bound, overrides));
+}
+
+EncodedSubmission encode_drop_lane_call(std::uint32_t lane, std::uint32_t call) {
+  Builder& builder = fresh_builder();
+  return finish(builder, wire::CreateDropLaneCall(builder, lane, call));
+}
+
 EncodedSubmission encode_call(std::string_view function, std::uint32_t version,
                               std::span<const Parameter> parameters, const Bindings& bindings,
                               const RunOptions& options) {

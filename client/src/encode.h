@@ -11,11 +11,16 @@
 #include <unordered_map>
 #include <vector>
 
-#include "client/src/channel.h"
 #include "client/src/request_data.h"
 
 namespace kaas {
 inline namespace v1 {
+
+// An encoded Submission. Its id is filled in when it is sent.
+struct EncodedSubmission {
+  std::span<std::byte> bytes;
+  std::size_t id_offset = 0;
+};
 
 // Name of a plan's buffer -> its index.
 using BufferNames = std::unordered_map<std::string, std::uint16_t>;
@@ -31,6 +36,9 @@ EncodedSubmission encode_submit(std::span<const std::byte> request, const RunOpt
 EncodedSubmission encode_prepare(std::span<const std::byte> request);
 EncodedSubmission encode_invoke(std::uint32_t plan, const BufferNames& names,
                                 const Bindings& bindings, const RunOptions& options);
+EncodedSubmission encode_open_lane(std::uint32_t plan, const BufferNames& names,
+                                   const Bindings& bindings);
+EncodedSubmission encode_drop_lane_call(std::uint32_t lane, std::uint32_t call);
 EncodedSubmission encode_call(std::string_view function, std::uint32_t version,
                               std::span<const Parameter> parameters, const Bindings& bindings,
                               const RunOptions& options);

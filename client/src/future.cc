@@ -60,7 +60,10 @@ Result<Reply> value_of(Pending& pending, const Reply*) {
   Reply reply;
   reply.tag = pending.tag;
   const wire::Answer* answer = kept_answer(pending);
-  if (answer == nullptr) return reply;
+  if (answer == nullptr) {
+    if (pending.bound != nullptr) reply.outputs = pending.bound->outputs();
+    return reply;
+  }
   if (answer->outputs() != nullptr) {
     reply.outputs.reserve(answer->outputs()->size());
     for (const wire::Output* output : *answer->outputs()) {

@@ -121,6 +121,11 @@ void Link::take_in(Received received) {
     kill_locked({StatusCode::ProtocolViolation, "kaasd sent a malformed message"});
     return;
   }
+  if (reply->id() == 0 && reply->ended_lane() != 0) {
+    ended_lanes_.insert_or_assign(
+        reply->ended_lane(), Status{reply->code(), std::string(view(reply->message()))});
+    return;
+  }
   if (reply->id() == 0) {
     if (reply->token() == 0 && reply->code() != StatusCode::Ok) {  // Why kaasd ends the session.
       kill_locked({reply->code(), std::string(view(reply->message()))});
@@ -153,6 +158,16 @@ std::optional<Descriptor> Link::take_token(std::uint64_t token) {
   std::optional<Descriptor> descriptor(std::move(found->second));
   tokens_.erase(found);
   return descriptor;
+}
+
+Status Link::lane_reason(std::uint32_t lane) {
+  const std::lock_guard lock(mutex_);
+  drain_locked();
+  const auto found = ended_lanes_.find(lane);
+  if (found == ended_lanes_.end()) return {StatusCode::UnknownOutcome, "its lane has ended"};
+  Status reason = std::move(found->second);
+  ended_lanes_.erase(found);
+  return reason;
 }
 
 bool Link::check() {

@@ -62,6 +62,9 @@ class Link {
   // The descriptor that came with `token`; nothing if kaasd did not send it before its answer.
   std::optional<Descriptor> take_token(std::uint64_t token);
 
+  // Why a lane has ended; what a session that does not know says.
+  Status lane_reason(std::uint32_t lane);
+
   // Notices a hang-up. False: dead.
   bool check();
   [[nodiscard]] bool dead() const noexcept { return dead_.load(std::memory_order_acquire); }
@@ -110,6 +113,7 @@ class Link {
   Status reason_;
   std::unique_ptr<std::uint64_t[]> buffer_;
   std::unordered_map<std::uint64_t, Descriptor> tokens_;
+  std::unordered_map<std::uint32_t, Status> ended_lanes_;
   std::uint64_t awaited_id_ = 0;
   std::optional<ControlAnswer> answer_;
 };

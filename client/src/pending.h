@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 namespace kaas {
 inline namespace v1 {
 
+class BoundCall;
 class Channel;
 
 // What the operation does if its answer is lost with the daemon.
@@ -32,6 +34,12 @@ struct Pending {
   Effect effect = Effect::Reads;
   bool wanted = false;
   bool answered = false;
+
+  // Runs of a BoundPlan, and the question for its lane.
+  std::shared_ptr<BoundCall> bound;
+  bool opens_lane = false;
+  bool on_lane = false;             // It went by the lane, not by the ring ...
+  std::uint64_t lane_position = 0;  // ... as the so manieth.
 
   // The answer. `words` is a private copy of the verified message where it says more than this.
   StatusCode code = StatusCode::Ok;

@@ -56,5 +56,53 @@ std::uint32_t Plan::id() const noexcept {
   return impl_->number;
 }
 
+// --- BoundPlan -----------------------------------------------------------------------------------
+
+BoundPlan::Impl::Impl(std::shared_ptr<const Plan::Impl> of, const Bindings& bindings)
+    : plan(std::move(of)) {
+  const StoredSubmission invoke(encode_invoke(plan->number, plan->names, bindings, RunOptions()));
+  const StoredSubmission open(encode_open_lane(plan->number, plan->names, bindings));
+  call = std::make_shared<BoundCall>(invoke, open);
+}
+
+BoundPlan::Impl::~Impl() {
+  const std::uint64_t ticket = call->ticket();
+  if (ticket == 0) return;
+  auto channel = plan->session->channel();
+  if (!channel.has_value()) return;
+  (void)Session::future<void>((*channel)->submit(
+      encode_drop_lane_call(static_cast<std::uint32_t>(ticket >> 32),
+                            static_cast<std::uint32_t>(ticket)),
+      Effect::Changes, 0, WhenFull::Wait));
+}
+
+Future<Reply> BoundPlan::Impl::submit(WhenFull when_full) const {
+  auto channel = plan->session->channel();
+  if (!channel.has_value()) return Session::future<Reply>(std::move(channel).error());
+  return Session::future<Reply>((*channel)->submit(call, when_full));
+}
+
+BoundPlan::BoundPlan(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+BoundPlan::~BoundPlan() = default;
+BoundPlan::BoundPlan(BoundPlan&& other) noexcept = default;
+BoundPlan& BoundPlan::operator=(BoundPlan&& other) noexcept = default;
+
+BoundPlan Plan::bind(const Bindings& bindings) const {
+  return BoundPlan(std::make_unique<BoundPlan::Impl>(impl_, bindings));
+}
+Result<Reply> BoundPlan::run() const {
+  return impl_->submit(WhenFull::Wait).get();
+}
+Future<Reply> BoundPlan::submit() const {
+  return impl_->submit(WhenFull::Wait);
+}
+Future<Reply> BoundPlan::try_submit() const {
+  return impl_->submit(WhenFull::Fail);
+}
+bool BoundPlan::has_lane() const noexcept {
+  auto channel = impl_->plan->session->channel();
+  return channel.has_value() && (*channel)->serves(*impl_->call);
+}
+
 }  // namespace v1
 }  // namespace kaas

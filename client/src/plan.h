@@ -35,5 +35,17 @@ struct Plan::Impl {
   std::size_t bare_run_id_offset = 0;
 };
 
+struct BoundPlan::Impl {
+  Impl(std::shared_ptr<const Plan::Impl> of, const Bindings& bindings);
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+  ~Impl();  // Lets the lane forget it, if the session still lives.
+
+  Future<Reply> submit(WhenFull when_full) const;
+
+  std::shared_ptr<const Plan::Impl> plan;
+  std::shared_ptr<BoundCall> call;
+};
+
 }  // namespace v1
 }  // namespace kaas

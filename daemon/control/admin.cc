@@ -45,6 +45,7 @@ const char* state_name(Run::State state) {
 
 json executors_json(Dispatcher& dispatcher, const DaemonFacts& facts, const Caller& caller) {
   json executors = json::array();
+  dispatcher.count_lanes();
   for (const auto& [id, executor] : dispatcher.executors()) {
     const ExecutorIdentity& identity = executor->link->identity();
     if (!caller.may_see(identity.domain)) continue;
@@ -192,6 +193,7 @@ std::string status_json(Dispatcher& dispatcher, ByteBudget& budget, const Daemon
 
 std::string clients_json(Dispatcher& dispatcher, const Caller& caller, std::uint64_t now) {
   json clients = json::array();
+  dispatcher.count_lanes();
   for (const auto& [id, session] : dispatcher.sessions()) {
     if (!caller.may_see(session->uid)) continue;
     std::uint64_t segment_bytes = 0;
@@ -203,6 +205,7 @@ std::string clients_json(Dispatcher& dispatcher, const Caller& caller, std::uint
                        {"pid", session->pid},
                        {"name", session->name},
                        {"rings", session->rings.size()},
+                       {"lanes", dispatcher.lanes_of(id)},
                        {"connected_s", static_cast<double>(now - session->connected_ns) / 1e9},
                        {"requests", session->counters.requests},
                        {"failed", session->counters.failed},

@@ -390,6 +390,7 @@ void Control::command_session(Asked asked, const wire::ControlRequest& request) 
                               Status{StatusCode::NotFound, "segment " + std::to_string(segment) +
                                                                " is not one of this session"});
         }
+        d.end_lanes_using(segment);
         if (found->second->kind != SegmentKind::Device) {
           session->segments.erase(found);
           return reply_status(socket, id, {});

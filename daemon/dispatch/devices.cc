@@ -274,7 +274,9 @@ void Dispatcher::begin_suspension(const std::vector<std::uint32_t>& places) {
       place.wanted = false;
     }
     for (auto& [id, executor] : executors_) {
-      if (executor->link->identity().place == number) take_back_held(*executor);
+      if (executor->link->identity().place != number) continue;
+      take_back_held(*executor);
+      end_lanes_of_executor(id, {StatusCode::Unavailable, "the device is being suspended"});
     }
   }
   requeue_all();
@@ -322,7 +324,7 @@ bool Dispatcher::finish_suspension(const Suspension& suspension) {
   std::vector<std::uint32_t> executors;
   for (const auto& [id, executor] : executors_) {
     if (!concerns(*executor)) continue;
-    if (!executor->in_flight.empty()) return false;
+    if (!executor->in_flight.empty() || has_lanes(id)) return false;
     executors.push_back(id);
   }
   for (const std::uint32_t place : suspension.places) {
@@ -409,11 +411,20 @@ bool Dispatcher::is_releasable(const ExecutorState& executor) const {
 // Ends executors that have had no work for the time that the operator gave.
 void Dispatcher::release_idle() {
   std::vector<std::uint32_t> idle;
+  std::vector<std::uint32_t> with_lanes;
   for (const auto& [id, executor] : executors_) {
-    if (executor->idle_since_ns + options_.idle_release_ns <= step_ns_ &&
-        is_releasable(*executor)) {
-      idle.push_back(id);
+    if (executor->idle_since_ns + options_.idle_release_ns > step_ns_ ||
+        !is_releasable(*executor)) {
+      continue;
     }
+    if (!has_lanes(id)) {
+      idle.push_back(id);
+    } else {
+      with_lanes.push_back(id);
+    }
+  }
+  for (const std::uint32_t id : with_lanes) {
+    end_lanes_of_executor(id, {StatusCode::Unavailable, "nobody has used the device"});
   }
   for (const std::uint32_t id : idle) {
     const ExecutorIdentity identity = executors_.at(id)->link->identity();

@@ -58,6 +58,7 @@ std::size_t Dispatcher::step() {
   }
   if (!deadlines_.empty()) expire();
   check_running_limit();
+  if (!lanes_.empty()) watch_lanes();
   if (!suspensions_.empty()) check_suspensions();
   if (pump_due_) pump();
   if (options_.idle_release_ns != 0) release_idle();
@@ -76,6 +77,10 @@ bool Dispatcher::prepare_to_sleep(std::uint64_t& wake_at_ns) {
     wake_at_ns = wake_at_ns == 0 ? when : std::min(wake_at_ns, when);
   };
   bool waiting = mailbox_full_.load() || !resumable_.empty();
+  // A client tells nobody that it uses its lane.
+  if (!lanes_.empty() && options_.running_limit_ns != 0) {
+    at_the_latest(step_ns_ + options_.running_limit_ns / 2);
+  }
   for (auto& [id, executor] : executors_) {
     executor->link->announce();
     waiting = waiting || (!executor->condemned && executor->link->waiting());
@@ -100,6 +105,7 @@ bool Dispatcher::prepare_to_sleep(std::uint64_t& wake_at_ns) {
     }
   }
   if (pump_due_) at_the_latest(step_ns_ + kRetryNs);
+  if (!lanes_.empty() && lanes_wait()) waiting = true;
   return !waiting;
 }
 
@@ -265,11 +271,13 @@ void Dispatcher::detached(std::uint32_t segment, std::uint32_t executor) {
 
 void Dispatcher::drain(std::function<void()> drained) {
   drained_ = std::move(drained);
+  end_lanes({StatusCode::Unavailable, "the daemon is shutting down"},
+            [](const Lane&) { return true; });
   check_drained();
 }
 
 void Dispatcher::check_drained() {
-  if (runs_.size() != 0 || !drained_) return;
+  if (runs_.size() != 0 || !lanes_.empty() || !drained_) return;
   const bool backlog = std::any_of(sessions_.begin(), sessions_.end(), [](const auto& entry) {
     return std::any_of(entry.second->rings.begin(), entry.second->rings.end(),
                        [](const auto& ring) { return ring->stalled(); });

@@ -20,6 +20,7 @@
 
 #include "daemon/dispatch/device_states.h"
 #include "daemon/dispatch/instances.h"
+#include "daemon/dispatch/lane.h"
 #include "daemon/dispatch/runs.h"
 #include "daemon/intake/submission.h"
 #include "daemon/plan/bind.h"
@@ -121,6 +122,12 @@ class Dispatcher {
   // Takes the devices again. Fails: NotFound.
   Result<std::vector<std::uint32_t>> resume_devices(std::string_view name);
 
+  // Lanes that use the segment end; none is granted that does once it is not the session's.
+  void end_lanes_using(std::uint32_t segment);
+  // Brings the accounts of sessions and executors up to date with what went by lanes.
+  void count_lanes();
+  [[nodiscard]] std::size_t lanes_of(std::uint64_t session) const;
+
   // Any thread: SegmentRegistry and Store call them.
   void segment_released(std::uint32_t segment) noexcept;
   void version_dropped(std::uint64_t version) noexcept;
@@ -151,6 +158,8 @@ class Dispatcher {
     std::uint64_t device_bytes = 0;
     std::uint64_t finished = 0;
     std::uint64_t idle_since_ns = 0;  // When it had its last work, or was ready.
+    std::uint64_t waited_for_since_ns = 0;     // Runs wait for room there; 0: none.
+    std::uint64_t lanes_refused_until_ns = 0;  // Lanes had to give way.
     // Large versions that were used there. Only where there are several devices.
     std::unordered_set<std::uint64_t> used_versions;
   };
@@ -189,10 +198,12 @@ class Dispatcher {
   void handle(Session&, RingState&, std::uint64_t id, StatOperation&);
   void handle(Session&, RingState&, std::uint64_t id, RemoveOperation&);
   void handle(Session&, RingState&, std::uint64_t id, CancelOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, OpenLaneOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, DropLaneCallOperation&);
   Result<CompiledRequest> compile_cached(std::span<const std::byte> request);
   Result<VersionRef> put(Session& session, PutOperation& operation, const ScopedKey& key);
   void read(Session& session, RingState& ring, const DeferredRead& read);
-  Result<std::uint64_t> send_object(Session& session, const VersionRef& version);
+  Result<std::uint64_t> send_descriptor(Session& session, int descriptor, std::uint64_t bytes);
   // Whether an unsettled run of the ring will publish the key; stalls the ring on it if so.
   bool stalls_on_token(Session& session, RingState& ring, std::uint64_t token);
   void expire_donations();
@@ -211,6 +222,7 @@ class Dispatcher {
     std::vector<LiteralOverrideSpec>* literals;
     std::span<const ParameterValue> parameters;
     RunOptions* options;
+    Run::Kind kind = Run::Kind::Execute;
   };
   Result<void> start(Start request);
   Result<std::shared_ptr<PlanInstance>> rebuild(Start& request);
@@ -264,6 +276,28 @@ class Dispatcher {
   void take_back_held(ExecutorState& executor);
   void requeue_all();
 
+  // lanes.cc: the short way past kaasd.
+  Result<void> check_lane_call(const Run& run, const PlanTemplate& plan,
+                               std::vector<LaneKey>& keys) const;
+  [[nodiscard]] bool is_current(const Session& session, const Run& run) const;
+  Dispatched send_lane_call(ExecutorState& executor, Run& run);
+  Result<Lane*> lane_for(ExecutorState& executor, Session& session, RingState& ring);
+  Result<std::unique_ptr<Lane>> make_lane(const Session& session, const RingState& ring);
+  bool lane_call_added(ExecutorState& executor, const wire::LaneCallAdded& report);
+  Result<void> grant(Lane& lane, Run& run);
+  void end_lane(Lane& lane, const Status& reason);
+  void end_lanes(const Status& reason, const std::function<bool(const Lane&)>& which);
+  void end_lanes_of_executor(std::uint32_t executor, const Status& reason);
+  void end_lanes_reading(std::uint32_t namespace_uid, std::string_view key);
+  bool lane_ended(const ExecutorState& executor, const wire::LaneEnded& report);
+  void forget_lane(std::uint32_t id);
+  void lose_lanes(std::uint32_t executor, const Status& cause);
+  bool count_lane(Lane& lane);
+  void watch_lanes();
+  void yield_lanes(const std::vector<PlaceState>& places);
+  [[nodiscard]] bool lanes_wait() const;
+  [[nodiscard]] bool has_lanes(std::uint32_t executor) const;
+
   // reports.cc: reports, settle.
   std::size_t take_reports(ExecutorState& executor);
   bool handle_report(ExecutorState& executor, const wire::ReportItem& report);
@@ -277,6 +311,7 @@ class Dispatcher {
   Result<void> publish(Run& run, ExecutorState* executor);
   Result<void> join_slices(Run& run, ExecutorState& executor, std::size_t first,
                            std::vector<Store::Entry>& entries);
+  static std::vector<AnswerOutput> outputs_of(const Run& run, const ExecutorState* executor);
   void answer_run(Run& run, const Status* failure, const wire::RunDone* report,
                   ExecutorState* executor);
   void finish(Run& run, const Status* failure);
@@ -314,6 +349,9 @@ class Dispatcher {
 
   std::map<std::uint64_t, std::unique_ptr<Session>> sessions_;
   std::map<std::uint32_t, std::unique_ptr<ExecutorState>> executors_;
+  std::map<std::uint32_t, std::unique_ptr<Lane>> lanes_;
+  std::uint32_t last_lane_ = 0;        // Numbers are not used again.
+  std::uint64_t lanes_looked_ns_ = 0;  // When the executors' words were last read.
   std::vector<DeviceState> devices_;                                                // By place - 1.
   std::map<std::uint32_t, std::vector<PlaceState>> domains_;                        // By place - 1.
   std::map<std::pair<std::uint32_t, std::uint32_t>, LibraryState> library_states_;  // Domain, id.

@@ -49,6 +49,7 @@ bool Dispatcher::pump(std::uint32_t domain, std::vector<PlaceState>& places) {
     if (executor.in_flight.size() > kAffinityLead) want_idle(domain);
     if (send_or_hold(executor, *run) == Dispatched::Full) all_sent = false;
   }
+  if (!lanes_.empty()) yield_lanes(places);
   return all_sent;
 }
 
@@ -109,6 +110,12 @@ Dispatcher::ExecutorState& Dispatcher::choose_executor(const Run& run) {
 
 // Full: the run is the executor's next one. It goes when there is room.
 Dispatcher::Dispatched Dispatcher::send_or_hold(ExecutorState& executor, Run& run) {
+  const std::uint32_t number = executor.link->identity().executor;
+  if (run.strikes > 0 && has_lanes(number)) {
+    end_lanes_of_executor(number, {StatusCode::Unavailable, "a request must run alone"});
+    executor.held_back = &run;
+    return Dispatched::Full;
+  }
   if (run.strikes > 0 && !executor.in_flight.empty()) {
     executor.held_back = &run;
     return Dispatched::Finished;  // The end of another one will say that there is room.
@@ -120,6 +127,7 @@ Dispatcher::Dispatched Dispatcher::send_or_hold(ExecutorState& executor, Run& ru
 
 Dispatcher::Dispatched Dispatcher::send(ExecutorState& executor, Run& run) {
   if (run.kind == Run::Kind::Prepare) return send_prepare(executor, run);
+  if (run.kind == Run::Kind::LaneCall) return send_lane_call(executor, run);
   const auto located = locate(executor, run);
   if (!located.has_value()) {
     const Status cause = located.error();

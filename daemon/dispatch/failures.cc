@@ -103,6 +103,7 @@ void Dispatcher::close_session(std::uint64_t session_id, const Status& reason) {
     }
   }
   for (Run* run : queued) give_up(*run, reason);
+  end_lanes(reason, [session_id](const Lane& lane) { return lane.session == session_id; });
   host_.session_closed(session_id, reason);
   pump_due_ = true;
 }
@@ -138,6 +139,9 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
   places_of(identity.domain)[identity.place - 1].executor = 0;
   forget_state(identity.domain, identity.place);
   host_.unwatch(executor->link->doorbell_descriptor());
+  lose_lanes(id, executor->over_limit
+                     ? Status{StatusCode::DeadlineExceeded, "a request ran longer than the limit"}
+                     : Status{StatusCode::UnknownOutcome, cause});
   // All are taken back before any is ended or tried again: ending one may start its dependents.
   if (executor->held_back != nullptr) executor->held_back->state = Run::State::Waiting;
   for (Run* run : executor->in_flight) {
@@ -163,6 +167,10 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
 
 // A run whose executor died with it in flight: tried again alone, or ended with the cause.
 void Dispatcher::after_death(Run& run, bool only_one, bool over_limit, const std::string& cause) {
+  if (run.kind == Run::Kind::LaneCall) {
+    const Status failure{StatusCode::Unavailable, "the lane's executor has ended: " + cause};
+    return settle(run, &failure, nullptr);
+  }
   ++run.strikes;
   if (run.session == nullptr || run.answered) {
     const Status given_up{StatusCode::Cancelled, "the request was given up"};

@@ -296,6 +296,7 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
   if (!key.has_value()) return fail(session, ring, id, key.error());
   if (stalls_on_pending(ring, *key) || stalls_on_writer(ring, operation)) return;
   if (stalls_on_token(session, ring, operation.token)) return;
+  end_lanes_reading(key->namespace_uid, key->key);
   const auto version = put(session, operation, *key);
   if (!version.has_value()) return fail(session, ring, id, version.error());
   ++session.counters.puts;
@@ -336,21 +337,22 @@ void Dispatcher::read(Session& session, RingState& ring, const DeferredRead& rea
     spec.data = (*version)->small_bytes();
     return answer(session, ring, spec);
   }
-  const auto token = send_object(session, *version);
+  const auto token =
+      send_descriptor(session, (*version)->segment()->descriptor.get(), (*version)->bytes());
   if (!token.has_value()) return fail(session, ring, read.id, token.error());
   spec.token = *token;
   answer(session, ring, spec);
 }
 
 // The descriptor goes first, so that it is there when the client reads the answer.
-Result<std::uint64_t> Dispatcher::send_object(Session& session, const VersionRef& version) {
+Result<std::uint64_t> Dispatcher::send_descriptor(Session& session, int descriptor,
+                                                  std::uint64_t bytes) {
   const std::uint64_t token = session.next_token++;
   builder_.Clear();
   wire::ControlReplyBuilder reply(builder_);
   reply.add_token(token);
-  reply.add_bytes(version->bytes());
+  reply.add_bytes(bytes);
   builder_.Finish(reply.Finish());
-  const int descriptor = version->segment()->descriptor.get();
   switch (send_message(session.socket->get(), finished(builder_), {&descriptor, 1})) {
     case SendOutcome::Sent:
       return token;
@@ -370,6 +372,7 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
   if (stalls_on_pending(ring, *key)) return;
   const auto allowed = store_.check_write(session.uid, key->namespace_uid, key->key);
   if (!allowed.has_value()) return fail(session, ring, id, allowed.error());
+  end_lanes_reading(key->namespace_uid, key->key);
   if (!store_.remove(key->namespace_uid, key->key)) {
     return fail(session, ring, id,
                 Status{StatusCode::NotFound, "no object '" + operation.key + "'"});

@@ -66,6 +66,10 @@ bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& 
     case wire::Report::SegmentDetached:
       detached(item.report_as_SegmentDetached()->segment(), executor.link->identity().executor);
       return true;
+    case wire::Report::LaneCallAdded:
+      return lane_call_added(executor, *item.report_as_LaneCallAdded());
+    case wire::Report::LaneEnded:
+      return lane_ended(executor, *item.report_as_LaneEnded());
     case wire::Report::CancelDone:
       return cancel_done(*item.report_as_CancelDone());
     case wire::Report::NONE:
@@ -227,6 +231,7 @@ Result<void> Dispatcher::publish(Run& run, ExecutorState* executor) {
     KAAS_RETURN_IF_ERROR(store_.settle(store.version, nullptr, {&slice, 1}));
     entries.push_back({store.namespace_uid, store.key, store.version});
   }
+  for (const Store::Entry& entry : entries) end_lanes_reading(entry.namespace_uid, entry.key);
   KAAS_ASSIGN_OR_RETURN(Publication publication, store_.prepare(std::move(entries)));
   store_.publish(std::move(publication));
   return {};
@@ -270,6 +275,24 @@ Result<void> Dispatcher::join_slices(Run& run, ExecutorState& executor, std::siz
   return {};
 }
 
+// `executor` has the bytes of inline outputs; null: there are none.
+std::vector<AnswerOutput> Dispatcher::outputs_of(const Run& run, const ExecutorState* executor) {
+  std::vector<AnswerOutput> outputs;
+  for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
+    const BoundStore& store = run.bound.stores[i];
+    AnswerOutput output{store.buffer,
+                        run.plan->plan->buffers[store.buffer].name,
+                        store.bytes,
+                        store.version == nullptr ? 0 : store.version->id(),
+                        {}};
+    if (store.kind == BoundStore::Kind::Inline) {
+      output.data = executor->link->outbox_bytes(run.outbox_offsets[i], store.bytes);
+    }
+    outputs.push_back(output);
+  }
+  return outputs;
+}
+
 void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone* report,
                             ExecutorState* executor) {
   if (run.session == nullptr || run.answered) return;
@@ -285,19 +308,7 @@ void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone
     return;
   }
   spec.plan = run.prepared_plan;
-  std::vector<AnswerOutput> outputs;
-  for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
-    const BoundStore& store = run.bound.stores[i];
-    AnswerOutput output{store.buffer,
-                        run.plan->plan->buffers[store.buffer].name,
-                        store.bytes,
-                        store.version == nullptr ? 0 : store.version->id(),
-                        {}};
-    if (store.kind == BoundStore::Kind::Inline) {
-      output.data = executor->link->outbox_bytes(run.outbox_offsets[i], store.bytes);
-    }
-    outputs.push_back(output);
-  }
+  const std::vector<AnswerOutput> outputs = outputs_of(run, executor);
   spec.outputs = outputs;
   wire::Stages stages;
   if (run.options.profile && report != nullptr) {

@@ -133,22 +133,27 @@ Result<void> Dispatcher::start(Start request) {
     const auto found = find_events(request.session, *request.options, run->bound.events);
     if (!found.has_value()) outcome = found.error();
   }
+  run->uid = request.session.uid;
+  if (outcome.has_value() && request.kind == Run::Kind::LaneCall && outcome->blocked_on == 0) {
+    const auto checked = check_lane_call(*run, *instance->plan, run->lane_keys);
+    if (!checked.has_value()) outcome = checked.error();
+  }
   if (!outcome.has_value() || outcome->blocked_on != 0) {
     runs_.destroy(*run);
     if (!outcome.has_value()) return outcome.error();
     request.ring.stalled_on = outcome->blocked_on;
     return {};
   }
+  run->kind = request.kind;
   run->session = &request.session;
   run->session_id = request.session.id;
   run->ring = request.ring.ring.index();
   run->id = request.id;
   run->domain = request.session.domain;
-  run->uid = request.session.uid;
   run->plan = std::move(instance);
   run->options = std::move(*request.options);
   run->literals = std::move(*request.literals);
-  ++request.session.counters.requests;
+  if (run->kind == Run::Kind::Execute) ++request.session.counters.requests;
   run->accepted_ns = taken_ns_;
   if (run->options.profile) {
     run->decoded_ns = decoded_ns;

@@ -26,6 +26,12 @@ struct DeferredRead {
   bool stat = false;
 };
 
+// A key of the user's own that a call of a lane reads, and the version that it was bound to.
+struct LaneKey {
+  std::string key;
+  std::uint64_t version = 0;
+};
+
 // States, with who moves them:
 //
 //   Waiting --all it depends on is settled, or in flight on one device--> Queued (policy)
@@ -35,7 +41,7 @@ struct DeferredRead {
 //   any --session closed, cancelled, deadline--> answered or dropped
 struct Run {
   enum class State : std::uint8_t { Waiting, Queued, InFlight };
-  enum class Kind : std::uint8_t { Execute, Prepare };
+  enum class Kind : std::uint8_t { Execute, Prepare, LaneCall };
 
   std::uint64_t number = 0;  // Never reused.
   Kind kind = Kind::Execute;
@@ -52,6 +58,8 @@ struct Run {
 
   std::shared_ptr<PlanInstance> plan;
   std::uint32_t prepared_plan = 0;  // Prepare: the session's number for the plan.
+  std::uint32_t lane_call = 0;          // LaneCall: its number in the lane, when it was sent.
+  std::vector<LaneKey> lane_keys;       // LaneCall.
   BoundRun bound;
   RunOptions options;
   std::vector<LiteralOverrideSpec> literals;

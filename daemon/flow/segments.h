@@ -17,7 +17,7 @@
 
 namespace kaas {
 
-enum class SegmentKind : std::uint8_t { Arena, Region, Slab, Object, Device, Event };
+enum class SegmentKind : std::uint8_t { Arena, Region, Slab, Object, Device, Event, Lane };
 
 // How executors reach an allocation of a client's device memory. Passed on as it came: only they
 // can tell whether it is true.

@@ -99,6 +99,17 @@ Result<Operation> decode_operation(const wire::Submission& submission) {
     }
     case wire::Operation::Cancel:
       return Operation(CancelOperation{submission.operation_as_Cancel()->id()});
+    case wire::Operation::OpenLane: {
+      const auto& wire = *submission.operation_as_OpenLane();
+      OpenLaneOperation open{wire.plan(), {}, {}};
+      KAAS_ASSIGN_OR_RETURN(open.bindings, decode_bindings(wire.bindings()));
+      KAAS_ASSIGN_OR_RETURN(open.literals, decode_literal_overrides(wire.literals()));
+      return Operation(std::move(open));
+    }
+    case wire::Operation::DropLaneCall: {
+      const auto& wire = *submission.operation_as_DropLaneCall();
+      return Operation(DropLaneCallOperation{wire.lane(), wire.call()});
+    }
     case wire::Operation::NONE:
       break;
   }

@@ -69,10 +69,20 @@ struct RemoveOperation {
 struct CancelOperation {
   std::uint64_t id = 0;
 };
+struct OpenLaneOperation {
+  std::uint32_t plan = 0;
+  std::vector<BindingSpec> bindings;
+  std::vector<LiteralOverrideSpec> literals;
+};
+struct DropLaneCallOperation {
+  std::uint32_t lane = 0;
+  std::uint32_t call = 0;
+};
 
 using Operation = std::variant<SubmitOperation, PrepareOperation, InvokeOperation, CallOperation,
                                DeployOperation, ReleasePlanOperation, PutOperation, GetOperation,
-                               StatOperation, RemoveOperation, CancelOperation>;
+                               StatOperation, RemoveOperation, CancelOperation, OpenLaneOperation,
+                               DropLaneCallOperation>;
 
 struct Submission {
   std::uint64_t id = 0;

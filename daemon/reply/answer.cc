@@ -1,5 +1,6 @@
 #include "daemon/reply/answer.h"
 
+#include "schema/ipc/lane.h"
 #include "schema/limits.h"
 
 namespace kaas {
@@ -45,6 +46,13 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
     const auto device = encode_text(builder, answer.device);
     profile = wire::CreateProfile(builder, answer.stages, answer.counters, device);
   }
+  Offset<wire::LaneGrant> lane = 0;
+  if (answer.lane != nullptr) {
+    const LaneGrantSpec& grant = *answer.lane;
+    lane = wire::CreateLaneGrant(builder, grant.lane, grant.call, kLaneGeometry.slot_count,
+                                 kLaneGeometry.heap_bytes, grant.in_token, grant.out_token,
+                                 grant.replayable);
+  }
   wire::AnswerBuilder table(builder);
   table.add_id(answer.id);
   table.add_version(answer.version);
@@ -54,6 +62,7 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
   if (!data.IsNull()) table.add_data(data);
   if (!outputs.IsNull()) table.add_outputs(outputs);
   if (!profile.IsNull()) table.add_profile(profile);
+  if (!lane.IsNull()) table.add_lane(lane);
   table.add_plan(answer.plan);
   table.add_code(answer.code);
   builder.Finish(table.Finish());

@@ -18,6 +18,15 @@ struct AnswerOutput {
   std::span<const std::byte> data;  // Inline outputs.
 };
 
+// As wire::LaneGrant.
+struct LaneGrantSpec {
+  std::uint32_t lane = 0;
+  std::uint32_t call = 0;
+  std::uint64_t in_token = 0;
+  std::uint64_t out_token = 0;
+  bool replayable = false;
+};
+
 // What a client is told of one operation. Borrows; zero and empty parts are not sent.
 struct AnswerSpec {
   std::uint64_t id = 0;
@@ -32,6 +41,7 @@ struct AnswerSpec {
   const wire::Stages* stages = nullptr;
   const wire::Counters* counters = nullptr;
   std::string_view device = {};
+  const LaneGrantSpec* lane = nullptr;
 };
 
 // Finishes the answer in `builder`, which it clears first. The bytes live until the next Clear.

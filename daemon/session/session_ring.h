@@ -93,6 +93,20 @@ class SessionRing {
   [[nodiscard]] bool waiting() { return reader_.waiting() && has_credit(); }
   // It waits for the client to read answers, which rings no doorbell.
   [[nodiscard]] bool blocked() { return !backlog_.empty() || (reader_.waiting() && !has_credit()); }
+  // How often the client has asked for its lane's executor to be woken.
+  [[nodiscard]] std::uint64_t lane_bells() const noexcept {
+    return endpoints_.submit.header->lane_bells.load(std::memory_order_relaxed);
+  }
+  // That lane has ended; why is on the socket.
+  void tell_lane_ended(std::uint32_t lane) {
+    RingHeader& own = *endpoints_.completion.header;
+    own.lanes_ended.store(lane, std::memory_order_release);  // Partner: the client's Channel.
+    own.wake_word.fetch_add(1, std::memory_order_release);
+    futex_wake_all(own.wake_word);
+    if (endpoints_.submit.header->sleeps_on_doorbell.load(std::memory_order_relaxed) != 0) {
+      endpoints_.doorbell.ring();
+    }
+  }
   [[nodiscard]] bool clear_doorbell() const { return endpoints_.doorbell.clear(); }
   [[nodiscard]] std::uint64_t taken() const noexcept { return reader_.position(); }
   [[nodiscard]] std::uint64_t unanswered() const noexcept { return unanswered_; }

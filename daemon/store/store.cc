@@ -174,6 +174,10 @@ Store::Store(ByteBudget& budget, SegmentRegistry& registry, Dropped dropped)
     : core_(std::make_shared<StoreCore>(budget, registry, std::move(dropped))),
       index_(std::make_unique<Index>()) {}
 
+ByteBudget& Store::budget() noexcept {
+  return core_->budget;
+}
+
 Store::~Store() = default;
 
 // --- Reading -------------------------------------------------------------------------------------

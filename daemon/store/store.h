@@ -189,6 +189,8 @@ class Store {
   Result<void> share(uid_t namespace_uid, std::string_view key, const Grant& grant);
   static constexpr std::size_t kGrantsPerKeyMax = 1024;
 
+  [[nodiscard]] ByteBudget& budget() noexcept;
+
   // --- Figures ---------------------------------------------------------------------------------
   [[nodiscard]] StoreUsage usage() const;
   [[nodiscard]] StoreUsage usage(uid_t namespace_uid) const;

@@ -1,5 +1,6 @@
 #include "daemon/supervise/executor_link.h"
 
+#include "schema/ipc/lane.h"
 #include "schema/ipc/socket.h"
 #include "schema/ipc/untrusted.h"
 
@@ -130,7 +131,8 @@ PushOutcome ExecutorLink::send(FlatBufferBuilder& builder, const char* what) {
   return writer_.try_write(bytes) ? PushOutcome::Sent : PushOutcome::Full;
 }
 
-PushOutcome ExecutorLink::push(const RunMessage& message) {
+// All that the executor must have before the run.
+PushOutcome ExecutorLink::precede(const RunMessage& message) {
   // Held items come first: a run that names a segment anew must not overtake its detachment.
   if (!held_.empty() && !drain_held()) return PushOutcome::Full;
   PushOutcome outcome = push_plan(*message.plan);
@@ -138,9 +140,34 @@ PushOutcome ExecutorLink::push(const RunMessage& message) {
   outcome = attach(message.segments, false);
   if (outcome != PushOutcome::Sent) return outcome;
   if (!writer_.can_write(kSlotPayloadBytes + 4096)) return PushOutcome::Full;
-  outcome = attach(message.once_segments, true);
+  return attach(message.once_segments, true);
+}
+
+PushOutcome ExecutorLink::push(const RunMessage& message) {
+  const PushOutcome outcome = precede(message);
+  return outcome == PushOutcome::Sent ? send_run(message) : outcome;
+}
+
+PushOutcome ExecutorLink::push_lane_call(const RunMessage& message, const LaneTerms& terms) {
+  const PushOutcome outcome = precede(message);
   if (outcome != PushOutcome::Sent) return outcome;
-  return send_run(message);
+  if (terms.starts) {
+    builder_.Clear();
+    const auto item = wire::CreateStartLane(builder_, terms.lane, kLaneGeometry.slot_count,
+                                            kLaneGeometry.heap_bytes, terms.in_segment,
+                                            terms.out_segment);
+    builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::StartLane, item.Union()));
+    send_or_hold(builder_);
+  }
+  builder_.Clear();
+  const auto run = encode_run(message);
+  const auto item = wire::CreateAddLaneCall(builder_, terms.lane, terms.call, run);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::AddLaneCall, item.Union()));
+  if (finished(builder_).size() > own_.geometry.message_bytes_max()) {
+    return send(builder_, "bytes of the call's places and literals");
+  }
+  send_or_hold(builder_);
+  return PushOutcome::Sent;
 }
 
 PushOutcome ExecutorLink::push_plan(const PlanInstance& plan) {
@@ -200,8 +227,7 @@ PushOutcome ExecutorLink::load_plan(const PlanInstance& plan) {
   return outcome;
 }
 
-PushOutcome ExecutorLink::send_run(const RunMessage& message) {
-  builder_.Clear();
+Offset<wire::Run> ExecutorLink::encode_run(const RunMessage& message) {
   std::vector<Offset<wire::LiteralOverride>> overrides;
   for (const LiteralOverrideSpec& literal : message.literals) {
     const auto raw =
@@ -240,7 +266,12 @@ PushOutcome ExecutorLink::send_run(const RunMessage& message) {
   run.add_device_memory(message.device_memory);
   if (!message.wait_events.empty()) run.add_wait_events(wait_events);
   if (!message.record_events.empty()) run.add_record_events(record_events);
-  const auto item = run.Finish();
+  return run.Finish();
+}
+
+PushOutcome ExecutorLink::send_run(const RunMessage& message) {
+  builder_.Clear();
+  const auto item = encode_run(message);
   builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::Run, item.Union()));
   const PushOutcome outcome = send(builder_, "bytes of the request's places and literals");
   if (outcome != PushOutcome::Sent) return outcome;
@@ -306,6 +337,22 @@ void ExecutorLink::ask_for_counters() {
   builder_.Clear();
   const auto item = wire::CreateReportCounters(builder_);
   builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::ReportCounters, item.Union()));
+  send_or_hold(builder_);
+}
+
+void ExecutorLink::remove_lane_call(std::uint32_t lane, std::uint32_t call) {
+  builder_.Clear();
+  const auto item = wire::CreateRemoveLaneCall(builder_, lane, call);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::RemoveLaneCall, item.Union()));
+  send_or_hold(builder_);
+}
+
+void ExecutorLink::end_lane(std::uint32_t lane) {
+  // Partner: ExecutorLanes::step, after it has read a slot.
+  own_.header->lanes_ended.store(++lanes_ended_, std::memory_order_release);
+  builder_.Clear();
+  const auto item = wire::CreateEndLane(builder_, lane);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::EndLane, item.Union()));
   send_or_hold(builder_);
 }
 

@@ -63,6 +63,15 @@ struct RunMessage {
   bool device_memory = false;
 };
 
+// What an AddLaneCall names besides the run.
+struct LaneTerms {
+  std::uint32_t lane = 0;
+  std::uint32_t call = 0;
+  std::uint32_t in_segment = 0;
+  std::uint32_t out_segment = 0;
+  bool starts = false;  // The executor does not know the lane yet.
+};
+
 enum class PushOutcome {
   Sent,
   Full,      // The ring or the socket has no room now; nothing of the run was sent.
@@ -83,6 +92,8 @@ class ExecutorLink {
   // Sends a run, and before it whatever the executor has not yet: libraries, the plan, segments.
   // What precedes the run may have been sent when the outcome is Full; it is not sent again.
   PushOutcome push(const RunMessage& message);
+  // The same for a call of a lane, which the run describes; a LaneCallAdded report follows.
+  PushOutcome push_lane_call(const RunMessage& message, const LaneTerms& terms);
   // Sends only what precedes a run of the plan; its PlanLoaded report follows.
   PushOutcome push_plan(const PlanInstance& plan);
 
@@ -100,6 +111,12 @@ class ExecutorLink {
   bool detach_segment(std::uint32_t segment, bool acknowledge = false);
   void drop_version(std::uint64_t version);
   void ask_for_counters();
+  void remove_lane_call(std::uint32_t lane, std::uint32_t call);
+  // From now on nothing is taken from any lane before the executor has seen to this. LaneEnded
+  // answers it.
+  void end_lane(std::uint32_t lane);
+  // Wakes the executor, asleep or not.
+  void ring() const { endpoints_.doorbell.ring(); }
   // CancelDone answers it.
   void cancel_run(std::uint64_t run);
   // Sends what was held back and wakes the executor if it sleeps. Once a dispatcher step.
@@ -132,6 +149,8 @@ class ExecutorLink {
                                    bool once);
   [[nodiscard]] PushOutcome load_libraries(const PlanInstance& plan);
   [[nodiscard]] PushOutcome load_plan(const PlanInstance& plan);
+  [[nodiscard]] PushOutcome precede(const RunMessage& message);
+  [[nodiscard]] flatbuffers::Offset<wire::Run> encode_run(const RunMessage& message);
   [[nodiscard]] PushOutcome send_run(const RunMessage& message);
   void send_or_hold(flatbuffers::FlatBufferBuilder& builder);
   bool drain_held();
@@ -149,6 +168,7 @@ class ExecutorLink {
   bool ready_ = false;
   std::uint64_t woken_for_ = 0;  // Items written when the executor's sleep was last looked at.
   Status too_large_;
+  std::uint64_t lanes_ended_ = 0;
   std::unordered_set<std::uint32_t> plans_;
   std::unordered_set<std::uint32_t> libraries_;
   std::unordered_set<std::uint32_t> segments_;

@@ -72,7 +72,7 @@ inline void futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t exp
                    static_cast<long>(timeout_ns % 1'000'000'000)};
   ::syscall(SYS_futex, &word, FUTEX_WAIT, expected, &timeout, nullptr, 0);
 }
-inline void futex_wake_all(std::atomic<std::uint32_t>& word) noexcept {
+inline void futex_wake_all(const std::atomic<std::uint32_t>& word) noexcept {
   ::syscall(SYS_futex, &word, FUTEX_WAKE, 0x7fffffff, nullptr, nullptr, 0);
 }
 

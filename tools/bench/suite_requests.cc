@@ -50,6 +50,16 @@ struct NullPlan {
     KAAS_RETURN_IF_ERROR(plan.run());
     return NullPlan{std::move(client), std::move(plan)};
   }
+
+  // Bound, and with a lane. Unavailable: it was not granted one within a second.
+  Result<BoundPlan> on_lane() const {
+    BoundPlan bound = plan.bind();
+    for (const std::uint64_t end_ns = now_ns() + 1'000'000'000; now_ns() < end_ns;) {
+      KAAS_RETURN_IF_ERROR(bound.run());
+      if (bound.has_lane()) return bound;
+    }
+    return Status{StatusCode::Unavailable, "no lane was granted"};
+  }
 };
 
 // Requests and relay in turns; the two latency rows differ only in the pauses.
@@ -86,7 +96,8 @@ Result<void> measure_latency(SuiteContext& context, TableRow& row, int count, bo
 
 }  // namespace
 
-Result<void> run_pipelined(const Plan& plan, std::uint64_t count) {
+template <class Runnable>
+Result<void> run_pipelined(const Runnable& plan, std::uint64_t count) {
   std::deque<Future<Reply>> under_way;
   for (std::uint64_t sent = 0; sent < count || !under_way.empty();) {
     while (sent < count && under_way.size() < kPipelineDepth) {
@@ -98,6 +109,9 @@ Result<void> run_pipelined(const Plan& plan, std::uint64_t count) {
   }
   return {};
 }
+
+template Result<void> run_pipelined(const Plan& plan, std::uint64_t count);
+template Result<void> run_pipelined(const BoundPlan& plan, std::uint64_t count);
 
 Result<Request> null_request() {
   RequestBuilder builder;
@@ -114,19 +128,53 @@ Result<void> measure_null_asleep(SuiteContext& context, TableRow& row) {
   return measure_latency(context, row, kAsleepRequests, true);
 }
 
-Result<void> measure_pipelined(SuiteContext& context, TableRow& row) {
+Result<void> measure_null_lane(SuiteContext& context, TableRow& row) {
   KAAS_ASSIGN_OR_RETURN(NullPlan null, NullPlan::create(context));
+  KAAS_ASSIGN_OR_RETURN(const BoundPlan bound, null.on_lane());
+  const int count = context.options.quick ? kHotRequests / 10 : kHotRequests;
+  const auto request = [&]() -> Result<void> {
+    KAAS_RETURN_IF_ERROR(bound.run());
+    return {};
+  };
+  RowRounds rounds;
+  row.notes.push_back("each round: " + std::to_string(count) + " requests");
+  return measure(context, row, rounds, [&]() -> Result<void> {
+    KAAS_ASSIGN_OR_RETURN(double ignored, median_call_us(kHotWarmUp, false, request));
+    static_cast<void>(ignored);
+    KAAS_ASSIGN_OR_RETURN(const double ours_us, median_call_us(count, false, request));
+    rounds.ours.push_back(ours_us);
+    return {};
+  });
+}
+
+namespace {
+
+template <class Runnable>
+Result<void> measure_rate(SuiteContext& context, TableRow& row, const Runnable& plan) {
   const std::uint64_t count = context.options.quick ? kPipelinedRequests / 50 : kPipelinedRequests;
-  KAAS_RETURN_IF_ERROR(run_pipelined(null.plan, count / 10));
+  KAAS_RETURN_IF_ERROR(run_pipelined(plan, count / 10));
   RowRounds rounds;
   row.notes.push_back("each round: " + std::to_string(count) + " requests");
   return measure(context, row, rounds, [&]() -> Result<void> {
     const std::uint64_t begin_ns = now_ns();
-    KAAS_RETURN_IF_ERROR(run_pipelined(null.plan, count));
+    KAAS_RETURN_IF_ERROR(run_pipelined(plan, count));
     const double seconds = static_cast<double>(now_ns() - begin_ns) / 1e9;
     rounds.ours.push_back(static_cast<double>(count) / seconds);
     return {};
   });
+}
+
+}  // namespace
+
+Result<void> measure_pipelined(SuiteContext& context, TableRow& row) {
+  KAAS_ASSIGN_OR_RETURN(NullPlan null, NullPlan::create(context));
+  return measure_rate(context, row, null.plan);
+}
+
+Result<void> measure_pipelined_lane(SuiteContext& context, TableRow& row) {
+  KAAS_ASSIGN_OR_RETURN(NullPlan null, NullPlan::create(context));
+  KAAS_ASSIGN_OR_RETURN(const BoundPlan bound, null.on_lane());
+  return measure_rate(context, row, bound);
 }
 
 Result<void> measure_first_result(SuiteContext& context, TableRow& row) {

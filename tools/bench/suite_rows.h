@@ -16,6 +16,8 @@ inline Result<void> measure(const SuiteContext& context, TableRow& row, RowRound
 Result<void> measure_null_hot(SuiteContext& context, TableRow& row);
 Result<void> measure_null_asleep(SuiteContext& context, TableRow& row);
 Result<void> measure_pipelined(SuiteContext& context, TableRow& row);
+Result<void> measure_null_lane(SuiteContext& context, TableRow& row);
+Result<void> measure_pipelined_lane(SuiteContext& context, TableRow& row);
 Result<void> measure_first_result(SuiteContext& context, TableRow& row);
 // suite_objects.cc
 Result<void> measure_get(SuiteContext& context, TableRow& row);
@@ -27,8 +29,9 @@ Result<void> measure_idle_executor(SuiteContext& context, TableRow& row);
 Result<void> measure_idle_memory(SuiteContext& context, TableRow& row);
 
 inline constexpr std::size_t kPipelineDepth = 64;
-// Keeps kPipelineDepth runs of the plan under way until `count` are answered.
-Result<void> run_pipelined(const Plan& plan, std::uint64_t count);
+// Keeps kPipelineDepth runs of the plan, bound or not, under way until `count` are answered.
+template <class Runnable>
+Result<void> run_pipelined(const Runnable& plan, std::uint64_t count);
 
 // The request that does nothing: kernel `noop` of the library `std`, no buffers.
 Result<Request> null_request();

@@ -31,7 +31,8 @@ ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
       segments_(parts.segments, parts.device, parts.pinner),
       cache_(parts.device, parts.memory_limit_bytes),
       runner_(
-          RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end}) {
+          RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end}),
+      lanes_(runner_, segments_, reports_, *parts.work.header) {
   cache_.set_reclaim([this] {
     bool released = false;
     for (const auto& [id, plan] : plans_) {
@@ -56,6 +57,7 @@ StepOutcome ExecutorLoop::step() {
   if (closes_as_lost()) return StepOutcome::Closed;
   if (reports_.waiting() != 0) reports_.flush();
   progress = take_work() || progress;
+  progress = lanes_.step() || progress;
   if (!reports_.peer_is_sane()) close("kaasd's count of read reports is impossible");
   if (reports_.written() != published_) {
     // One fence for the whole batch.
@@ -130,6 +132,16 @@ void ExecutorLoop::handle(const wire::WorkItem& item) {
       reports_.cancel_done(run, runner_.cancel(run));
       return;
     }
+    case wire::Work::StartLane:
+      segments_.poll();
+      return lanes_.start(*item.work_as_StartLane());
+    case wire::Work::AddLaneCall:
+      return lanes_.add_call(*item.work_as_AddLaneCall(),
+                             plan_of(*item.work_as_AddLaneCall()->run()));
+    case wire::Work::RemoveLaneCall:
+      return lanes_.remove_call(*item.work_as_RemoveLaneCall());
+    case wire::Work::EndLane:
+      return lanes_.end(*item.work_as_EndLane());
     case wire::Work::ReportCounters:
       reports_.counters(runner_.counters(), cache_.pool().used_bytes(),
                         cache_.pool().limit_bytes());
@@ -184,8 +196,12 @@ void ExecutorLoop::load_plan(const wire::LoadPlan& message) {
 }
 
 void ExecutorLoop::run(const wire::Run& message) {
+  runner_.submit(message, plan_of(message));
+}
+
+const Result<PlanRef>& ExecutorLoop::plan_of(const wire::Run& message) const {
   const auto plan = plans_.find(message.plan());
-  runner_.submit(message, plan == plans_.end() ? unknown_plan() : plan->second);
+  return plan == plans_.end() ? unknown_plan() : plan->second;
 }
 
 void ExecutorLoop::drop_versions(const wire::DropVersions& message) {
@@ -211,13 +227,15 @@ bool ExecutorLoop::announce_sleep() {
   kaas::announce_sleep(*parts_.report.header);
   const bool work = reader_.waiting() && reports_.waiting() < kReportsWaitingMax;
   const bool finished = parts_.workers != nullptr && !parts_.workers->announce_sleep();
-  if (!work && !finished && !runner_.must_poll()) return true;
+  const bool lanes_wait = !lanes_.announce_sleep();
+  if (!work && !finished && !lanes_wait && !runner_.must_poll()) return true;
   retract_sleep();
   return false;
 }
 
 void ExecutorLoop::retract_sleep() noexcept {
   kaas::retract_sleep(*parts_.report.header);
+  lanes_.retract_sleep();
   if (parts_.workers != nullptr) parts_.workers->retract_sleep();
 }
 

@@ -21,6 +21,7 @@
 #include "daemon/executor/cache/device_cache.h"
 #include "daemon/executor/device/device.h"
 #include "daemon/executor/library/opened_library.h"
+#include "daemon/executor/run/lanes.h"
 #include "daemon/executor/run/plan.h"
 #include "daemon/executor/run/reports.h"
 #include "daemon/executor/run/runner.h"
@@ -82,6 +83,7 @@ class ExecutorLoop {
   [[nodiscard]] const DeviceCache& cache() const noexcept { return cache_; }
   [[nodiscard]] std::size_t unfinished_runs() const noexcept { return runner_.unfinished(); }
   [[nodiscard]] std::size_t attached_segments() const noexcept { return segments_.size(); }
+  [[nodiscard]] std::size_t open_lanes() const noexcept { return lanes_.size(); }
   [[nodiscard]] std::size_t open_handles() { return segments_.open_handles(); }
 
  private:
@@ -90,6 +92,7 @@ class ExecutorLoop {
   void load_library(const wire::LoadLibrary& message);
   void load_plan(const wire::LoadPlan& message);
   void run(const wire::Run& message);
+  [[nodiscard]] const Result<PlanRef>& plan_of(const wire::Run& message) const;
   void drop_versions(const wire::DropVersions& message);
   bool closes_as_lost();
   void close(std::string reason);
@@ -103,6 +106,7 @@ class ExecutorLoop {
   ExecutorLibraries libraries_;
   std::unordered_map<std::uint32_t, Result<PlanRef>> plans_;
   ExecutorRunner runner_;
+  ExecutorLanes lanes_;
   std::uint64_t published_ = 0;  // Reports after which kaasd was woken if it slept.
   std::string closed_reason_;
 };

@@ -90,6 +90,18 @@ void ExecutorReports::segment_detached(std::uint32_t segment) {
   send(wire::Report::SegmentDetached, wire::CreateSegmentDetached(builder_, segment));
 }
 
+void ExecutorReports::lane_call_added(std::uint32_t lane, std::uint32_t call,
+                                      const Status* outcome) {
+  const auto message = message_of(builder_, outcome);
+  send(wire::Report::LaneCallAdded,
+       wire::CreateLaneCallAdded(builder_, lane, call, code_of(outcome), message));
+}
+
+void ExecutorReports::lane_ended(std::uint32_t lane, const Status& reason) {
+  const auto message = message_of(builder_, &reason);
+  send(wire::Report::LaneEnded, wire::CreateLaneEnded(builder_, lane, reason.code, message));
+}
+
 void ExecutorReports::cancel_done(std::uint64_t run, bool cancelled) {
   send(wire::Report::CancelDone, wire::CreateCancelDone(builder_, run, cancelled));
 }

@@ -50,6 +50,9 @@ class ExecutorReports {
   void run_done(const RunReport& report, const Status* outcome);
   void cancel_done(std::uint64_t run, bool cancelled);
   void segment_detached(std::uint32_t segment);
+  // `outcome` null: it is added.
+  void lane_call_added(std::uint32_t lane, std::uint32_t call, const Status* outcome);
+  void lane_ended(std::uint32_t lane, const Status& reason);
   void counters(const ExecutorCounters& counters, std::uint64_t used_bytes,
                 std::uint64_t limit_bytes);
 

@@ -75,9 +75,8 @@ struct RunBody {
   [[nodiscard]] bool reads_while_enqueued() const noexcept;
 };
 
-struct RunTask {
-  std::uint64_t run = 0;
-  PlanRef plan;
+// What a run is asked to do, besides its plan: the message, checked and copied.
+struct RunTerms {
   std::uint32_t tenant = 0;
   bool profile = false;
   bool device_memory = false;  // Some of its bytes are in a client's device memory.
@@ -87,6 +86,23 @@ struct RunTask {
   std::vector<RunLiteral> literals;
   std::vector<std::uint32_t> wait_events;  // Segments.
   std::vector<std::uint32_t> record_events;
+};
+
+struct RunTask;
+
+// Who hears of the end of runs that kaasd did not send one by one. Main thread.
+class RunSink {
+ public:
+  virtual ~RunSink() = default;
+  // Once for each; the task's failure and times are those of the run.
+  virtual void run_ended(const RunTask& task) = 0;
+};
+
+struct RunTask : RunTerms {
+  std::uint64_t run = 0;
+  PlanRef plan;
+  RunSink* sink = nullptr;   // Null: its report goes to kaasd.
+  std::uint64_t ticket = 0;  // The sink's own.
 
   // What a later task expects of this one.
   enum class Expects : std::uint8_t {

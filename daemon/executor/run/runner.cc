@@ -62,7 +62,7 @@ ExecutorRunner::~ExecutorRunner() {
 // --- Arrival -------------------------------------------------------------------------------------
 
 void ExecutorRunner::submit(const wire::Run& message, const Result<PlanRef>& plan) {
-  RunTask& task = new_task(message);
+  RunTask& task = new_task(message.run());
   if (!plan) {
     copy_locations(message.stores(), task.stores);
     task.failure = plan.error();
@@ -77,6 +77,29 @@ void ExecutorRunner::submit(const wire::Run& message, const Result<PlanRef>& pla
   } catch (const std::bad_alloc&) {
     task.failure = Status{StatusCode::ResourceExhausted, "no memory to take in a run"};
   }
+  go_on(task);
+}
+
+std::uint64_t ExecutorRunner::submit(const RunTerms& terms, const PlanRef& plan,
+                                     std::span<const std::uint64_t> after, RunSink& sink,
+                                     std::uint64_t ticket) {
+  const std::uint64_t run = next_own_run_++;
+  RunTask& task = new_task(run);
+  task.plan = plan;
+  task.sink = &sink;
+  task.ticket = ticket;
+  try {
+    static_cast<RunTerms&>(task) = terms;
+    for (const std::uint64_t earlier : after) wait_for(task, earlier, false);
+  } catch (const std::bad_alloc&) {
+    task.failure = Status{StatusCode::ResourceExhausted, "no memory to take in a run"};
+  }
+  go_on(task);
+  return run;
+}
+
+// A task that was taken in, or refused, starts, waits or ends.
+void ExecutorRunner::go_on(RunTask& task) {
   if (task.failure) {
     finish(task);
     start_ready();
@@ -94,23 +117,24 @@ void ExecutorRunner::submit(const wire::Run& message, const Result<PlanRef>& pla
   if (outcome == Start::MustWait && task.waits == 0) ready_.push_back(&task);
 }
 
-RunTask& ExecutorRunner::new_task(const wire::Run& message) {
+RunTask& ExecutorRunner::new_task(std::uint64_t run) {
   if (idle_tasks_.empty()) {
     tasks_.push_back(std::make_unique<RunTask>());
     idle_tasks_.push_back(tasks_.back().get());
   }
   RunTask& task = *idle_tasks_.back();
   idle_tasks_.pop_back();
-  task.run = message.run();
-  task.tenant = message.tenant();
-  task.profile = message.profile();
-  task.device_memory = message.device_memory();
-  task.tag = {message.session(), message.request()};
+  task.run = run;
+  task.sink = nullptr;
   return task;
 }
 
 Result<void> ExecutorRunner::accept(RunTask& task, const wire::Run& message) {
-  KAAS_RETURN_IF_ERROR(copy_message(task, message));
+  KAAS_RETURN_IF_ERROR(read_terms(message, *task.plan, task));
+  if (message.run() >= kFirstOwnRun) {
+    return over_limit(StatusCode::InvalidArgument, "a run's number", message.run(),
+                      kFirstOwnRun - 1);
+  }
   if (!active_.empty() && active_.count(task.run) != 0) {
     return Status{StatusCode::InvalidArgument,
                   "run " + std::to_string(task.run) + " has not ended yet"};
@@ -127,14 +151,19 @@ Result<void> ExecutorRunner::accept(RunTask& task, const wire::Run& message) {
   return {};
 }
 
-Result<void> ExecutorRunner::copy_message(RunTask& task, const wire::Run& message) {
+Result<void> ExecutorRunner::read_terms(const wire::Run& message, const ExecutorPlan& plan,
+                                        RunTerms& terms) {
+  terms.tenant = message.tenant();
+  terms.profile = message.profile();
+  terms.device_memory = message.device_memory();
+  terms.tag = {message.session(), message.request()};
   // Copied first: whatever else is wrong, once-segments of the stores are to be forgotten.
-  copy_locations(message.loads(), task.loads);
-  copy_locations(message.stores(), task.stores);
-  KAAS_RETURN_IF_ERROR(check_locations(message.loads(), task.plan->loads.size(), "loads"));
-  KAAS_RETURN_IF_ERROR(check_locations(message.stores(), task.plan->stores.size(), "stores"));
-  KAAS_RETURN_IF_ERROR(copy_events(message.wait_events(), task.wait_events));
-  KAAS_RETURN_IF_ERROR(copy_events(message.record_events(), task.record_events));
+  copy_locations(message.loads(), terms.loads);
+  copy_locations(message.stores(), terms.stores);
+  KAAS_RETURN_IF_ERROR(check_locations(message.loads(), plan.loads.size(), "loads"));
+  KAAS_RETURN_IF_ERROR(check_locations(message.stores(), plan.stores.size(), "stores"));
+  KAAS_RETURN_IF_ERROR(copy_events(message.wait_events(), terms.wait_events));
+  KAAS_RETURN_IF_ERROR(copy_events(message.record_events(), terms.record_events));
   if (message.literals() == nullptr) return {};
   const std::size_t literals_max = std::size_t{kKernelsMax} * kLiteralsPerKernelMax;
   if (message.literals()->size() > literals_max) {
@@ -147,7 +176,7 @@ Result<void> ExecutorRunner::copy_message(RunTask& task, const wire::Run& messag
       const auto* bytes = reinterpret_cast<const std::byte*>(literal->raw()->data());
       copy.raw.assign(bytes, bytes + literal->raw()->size());
     }
-    task.literals.push_back(std::move(copy));
+    terms.literals.push_back(std::move(copy));
   }
   return {};
 }
@@ -472,6 +501,7 @@ void ExecutorRunner::forget_once_segments(RunTask& task) {
 }
 
 void ExecutorRunner::report(RunTask& task) {
+  if (task.sink != nullptr) return task.sink->run_ended(task);
   RunReport report;
   report.run = task.run;
   report.load_ns = task.load_ns;

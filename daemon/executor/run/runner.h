@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -52,6 +53,9 @@ class ExecutorRunner {
   static constexpr std::uint32_t kEnqueuedMax = 64;
   static constexpr std::uint32_t kFramesMax = 16;
 
+  // Numbers of kaasd's runs are below.
+  static constexpr std::uint64_t kFirstOwnRun = std::uint64_t{1} << 63;
+
   explicit ExecutorRunner(const RunnerParts& parts) : parts_(parts) {}
   ~ExecutorRunner();
   ExecutorRunner(const ExecutorRunner&) = delete;
@@ -60,6 +64,14 @@ class ExecutorRunner {
   // Takes a run of `plan`, or the reason why there is no such plan. Everything that is wrong with
   // it ends in its report.
   void submit(const wire::Run& message, const Result<PlanRef>& plan);
+
+  // Checks and copies what the message says besides its number and what it waits for.
+  static Result<void> read_terms(const wire::Run& message, const ExecutorPlan& plan,
+                                 RunTerms& terms);
+  // A run of its own kind: what becomes of it is told to `sink`, which must outlive it, with
+  // `ticket`. It comes behind the runs `after`. Returns its number, which no run of kaasd has.
+  std::uint64_t submit(const RunTerms& terms, const PlanRef& plan,
+                       std::span<const std::uint64_t> after, RunSink& sink, std::uint64_t ticket);
 
   // Ends a run that waits, for others, memory or a worker: it is reported Cancelled, at once or
   // when what it waits for has ended. False: it has been started, or is not known.
@@ -92,9 +104,9 @@ class ExecutorRunner {
   };
 
   // Arrival.
-  RunTask& new_task(const wire::Run& message);
+  RunTask& new_task(std::uint64_t run);
   Result<void> accept(RunTask& task, const wire::Run& message);
-  Result<void> copy_message(RunTask& task, const wire::Run& message);
+  void go_on(RunTask& task);
   void wait_for(RunTask& task, std::uint64_t run, bool until_end);
   void come_behind(RunTask& task, RunTask& earlier, bool until_end);
   void pass_on_order(RunTask& task);
@@ -137,6 +149,7 @@ class ExecutorRunner {
   std::size_t next_polled_ = 0;   // Of polled_, beyond the oldest.
   std::uint32_t running_ = 0;
   std::uint64_t starts_ = 0;
+  std::uint64_t next_own_run_ = kFirstOwnRun;
   // Requests that ran on an asynchronous device since its output was flushed.
   bool output_due_ = false;
   bool output_is_mixed_ = false;

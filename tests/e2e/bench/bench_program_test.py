@@ -34,7 +34,8 @@ class Suite(unittest.TestCase):
         self.assertEqual((report["format"], report["kind"], report["quick"]), (1, "suite", True))
         self.assertGreaterEqual(report["machine"]["cores"], 1)
         rows = {row["row"]: row for row in report["rows"]}
-        self.assertEqual(list(rows), ["null-hot", "null-asleep", "pipelined", "first-result", "get",
+        self.assertEqual(list(rows), ["null-hot", "null-asleep", "pipelined", "null-lane",
+                                      "pipelined-lane", "first-result", "get",
                                       "put", "donate", "idle-kaasd", "idle-executor",
                                       "idle-memory"])
         for name, row in rows.items():

@@ -1,0 +1,270 @@
+#include "daemon/executor/run/lanes.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "schema/ipc/doorbell.h"
+#include "schema/ipc/messages.h"
+#include "schema/ipc/untrusted.h"
+
+namespace kaas {
+namespace {
+
+// Invocations of one lane in one step, so that no client starves the others, or kaasd.
+constexpr std::size_t kBatchMax = 16;
+
+struct Access {
+  std::uint32_t segment = 0;
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+  bool writes = false;
+};
+
+std::vector<Access> accesses_of(const RunTerms& terms, const ExecutorPlan& plan) {
+  std::vector<Access> accesses;
+  for (std::size_t i = 0; i < terms.loads.size(); ++i) {
+    const wire::Location& load = terms.loads[i];
+    if (load.version() != 0) continue;  // Never changes.
+    accesses.push_back({load.segment(), load.offset(), plan.loads[i].bytes(), false});
+  }
+  for (std::size_t i = 0; i < terms.stores.size(); ++i) {
+    const wire::Location& store = terms.stores[i];
+    accesses.push_back({store.segment(), store.offset(), plan.stores[i].bytes(), true});
+  }
+  return accesses;
+}
+
+bool conflict(const std::vector<Access>& a, const std::vector<Access>& b) {
+  return std::any_of(a.begin(), a.end(), [&](const Access& one) {
+    return std::any_of(b.begin(), b.end(), [&](const Access& other) {
+      return one.segment == other.segment && (one.writes || other.writes) &&
+             ranges_overlap(one.offset, one.bytes, other.offset, other.bytes);
+    });
+  });
+}
+
+}  // namespace
+
+// --- ExecutorLane --------------------------------------------------------------------------------
+
+ExecutorLane::ExecutorLane(std::uint32_t lane, std::shared_ptr<ExecutorSegment> in,
+                           std::shared_ptr<ExecutorSegment> out)
+    : lane_(lane),
+      in_(std::move(in)),
+      out_(std::move(out)),
+      out_view_(RingView::at(out_->mapped(), kLaneGeometry)) {
+  const RingView in_view = RingView::at(in_->mapped(), kLaneGeometry);
+  reader_ = RingReader(in_view, out_view_.header);
+  writer_ = RingWriter(out_view_, in_view.header);
+}
+
+Result<void> ExecutorLane::add_call(std::uint32_t number, RunTerms terms, PlanRef plan) {
+  if (calls_.size() >= kLaneCallsMax || calls_.count(number) != 0) {
+    return Status{StatusCode::InvalidArgument,
+                  "call " + std::to_string(number) + " of lane " + std::to_string(lane_) +
+                      " is known already, or one more than " + std::to_string(kLaneCallsMax)};
+  }
+  for (const wire::Location& store : terms.stores) {
+    if (store.version() == 0 && store.segment() != 0) continue;
+    return Status{StatusCode::InvalidArgument, "a lane's outputs lie in segments"};
+  }
+  auto call = std::make_unique<Call>();
+  call->terms = std::move(terms);
+  call->plan = std::move(plan);
+  const std::vector<Access> own = accesses_of(call->terms, *call->plan);
+  for (auto& [other_number, other] : calls_) {
+    if (!conflict(own, accesses_of(other->terms, *other->plan))) continue;
+    call->conflicts.push_back(other.get());
+    other->conflicts.push_back(call.get());
+  }
+  if (conflict(own, own) || call->plan->stateful) call->conflicts.push_back(call.get());
+  calls_.emplace(number, std::move(call));
+  return {};
+}
+
+void ExecutorLane::remove_call(std::uint32_t number) {
+  const auto found = calls_.find(number);
+  if (found == calls_.end()) return;
+  for (auto& [other_number, other] : calls_) std::erase(other->conflicts, found->second.get());
+  if (latest_ == found->second.get()) latest_ = nullptr;
+  calls_.erase(found);
+}
+
+ExecutorLane::Call* ExecutorLane::find(std::uint32_t number) {
+  if (latest_ != nullptr && latest_number_ == number) return latest_;
+  const auto found = calls_.find(number);
+  if (found == calls_.end()) return nullptr;
+  latest_ = found->second.get();
+  latest_number_ = number;
+  return latest_;
+}
+
+// An answer to what is taken is sure to have a slot.
+bool ExecutorLane::has_credit() {
+  const std::uint64_t slots = kLaneGeometry.slot_count;
+  return in_flight_ < slots && (writer_.written() + in_flight_ < slots ||
+                                writer_.written() + in_flight_ - writer_.consumed() < slots);
+}
+
+template <class MayTake>
+std::size_t ExecutorLane::take(ExecutorRunner& runner, MessageBuffer& buffer, std::size_t most,
+                               MayTake may_take) {
+  std::size_t taken = 0;
+  while (taken < most && !reason_ && has_credit()) {
+    std::span<const std::byte> message;
+    const ReadOutcome outcome = reader_.read(buffer, message);
+    if (outcome == ReadOutcome::Empty) break;
+    if (outcome == ReadOutcome::Violation || !writer_.peer_is_sane()) {
+      end({StatusCode::ProtocolViolation, "a slot's words of lane " + std::to_string(lane_) +
+                                              " break the protocol"});
+      break;
+    }
+    // After the slot was read: see lane.h on revocation.
+    if (!may_take()) break;
+    if (!submit_next(runner, message)) break;
+    ++taken;
+  }
+  return taken;
+}
+
+bool ExecutorLane::submit_next(ExecutorRunner& runner, std::span<const std::byte> message) {
+  LaneInvoke invoke{};
+  Call* call = nullptr;
+  if (message.size() == sizeof invoke && read_lane_message(message, invoke)) {
+    call = find(invoke.call);
+  }
+  if (call == nullptr) {
+    end({StatusCode::ProtocolViolation,
+         "an invocation of lane " + std::to_string(lane_) + " names no call of it"});
+    return false;
+  }
+  // Visible before it can have an effect: what is not counted as taken may be sent elsewhere.
+  reader_.advance();
+  reader_.publish();
+  ++in_flight_;
+  after_.clear();
+  for (const Call* other : call->conflicts) {
+    if (other->last_run != 0) after_.push_back(other->last_run);
+  }
+  call->last_run = runner.submit(call->terms, call->plan, after_, *this, invoke.id);
+  return true;
+}
+
+void ExecutorLane::run_ended(const RunTask& task) {
+  --in_flight_;
+  busy_ns_ += task.load_ns + task.run_ns + task.store_ns;
+  std::byte text[kSlotPayloadBytes];
+  LaneAnswer answer{task.ticket, 0, 0};
+  std::size_t bytes = sizeof answer;
+  if (task.failure) {
+    const std::size_t length = std::min(task.failure->message.size(), kLaneTextBytesMax);
+    answer.code = static_cast<std::uint32_t>(task.failure->code);
+    answer.text_bytes = static_cast<std::uint32_t>(length);
+    std::memcpy(text + bytes, task.failure->message.data(), length);
+    bytes += length;
+  }
+  std::memcpy(text, &answer, sizeof answer);
+  KAAS_CHECK(writer_.try_write({text, bytes}));  // has_credit() saw to it.
+  // Single writer: plain additions. Partner: kaasd, which reads them for the accounts.
+  out_view_.header->busy_ns.store(busy_ns_, std::memory_order_relaxed);
+  out_view_.header->answered.store(writer_.written(), std::memory_order_release);
+}
+
+void ExecutorLane::end(Status reason) {
+  if (!reason_) reason_ = std::move(reason);
+}
+
+void ExecutorLane::flush() {
+  if (writer_.written() == woken_for_) return;
+  woken_for_ = writer_.written();
+  if (!writer_.wake_due()) return;
+  out_view_.header->wake_word.fetch_add(1, std::memory_order_release);
+  futex_wake_all(out_view_.header->wake_word);
+}
+
+bool ExecutorLane::announce_sleep() {
+  kaas::announce_sleep(*out_view_.header);
+  return reason_.has_value() || !reader_.waiting() || !has_credit();
+}
+
+// --- ExecutorLanes -------------------------------------------------------------------------------
+
+void ExecutorLanes::start(const wire::StartLane& message) {
+  const auto in = segments_.find(message.in_segment());
+  const auto out = segments_.find(message.out_segment());
+  Status refused{StatusCode::InvalidArgument, ""};
+  if (message.slot_count() != kLaneGeometry.slot_count ||
+      message.heap_bytes() != kLaneGeometry.heap_bytes) {
+    refused.message = "a lane has " + std::to_string(kLaneGeometry.slot_count) + " slots";
+  } else if (!in || !out) {
+    refused = in ? out.error() : in.error();
+  } else if ((*in)->mapped() == nullptr || (*out)->mapped() == nullptr ||
+             !(*out)->terms().writable ||
+             (*in)->terms().bytes < kLaneGeometry.segment_bytes() ||
+             (*out)->terms().bytes < kLaneGeometry.segment_bytes()) {
+    refused.message = "a lane's segments are mapped, and the second one is writable";
+  } else if (lanes_.count(message.lane()) != 0) {
+    refused = {StatusCode::AlreadyExists, "the lane is known"};
+  } else {
+    lanes_.emplace(message.lane(), std::make_unique<ExecutorLane>(message.lane(), *in, *out));
+    return;
+  }
+  reports_.lane_ended(message.lane(), refused);
+}
+
+void ExecutorLanes::add_call(const wire::AddLaneCall& message, const Result<PlanRef>& plan) {
+  const auto lane = lanes_.find(message.lane());
+  Result<void> added;
+  if (lane == lanes_.end()) {
+    added = Status{StatusCode::Unavailable, "the lane has ended"};
+  } else if (!plan) {
+    added = plan.error();
+  } else {
+    RunTerms terms;
+    added = ExecutorRunner::read_terms(*message.run(), **plan, terms);
+    if (added) added = lane->second->add_call(message.call(), std::move(terms), *plan);
+  }
+  reports_.lane_call_added(message.lane(), message.call(), added ? nullptr : &added.error());
+}
+
+void ExecutorLanes::remove_call(const wire::RemoveLaneCall& message) {
+  const auto lane = lanes_.find(message.lane());
+  if (lane != lanes_.end()) lane->second->remove_call(message.call());
+}
+
+void ExecutorLanes::end(const wire::EndLane& message) {
+  ++ends_seen_;
+  const auto lane = lanes_.find(message.lane());
+  if (lane != lanes_.end()) lane->second->end({StatusCode::Unavailable, "kaasd has ended the lane"});
+}
+
+bool ExecutorLanes::step() {
+  bool progress = false;
+  // Partner: kaasd, which counts before it does what a lane must not overlook.
+  const auto may_take = [this] {
+    return work_.lanes_ended.load(std::memory_order_acquire) == ends_seen_;
+  };
+  for (auto lane = lanes_.begin(); lane != lanes_.end();) {
+    progress = lane->second->take(runner_, buffer_, kBatchMax, may_take) != 0 || progress;
+    lane->second->flush();
+    if (!lane->second->has_ended()) {
+      ++lane;
+      continue;
+    }
+    reports_.lane_ended(lane->first, lane->second->reason());
+    lane = lanes_.erase(lane);
+  }
+  return progress;
+}
+
+bool ExecutorLanes::announce_sleep() {
+  bool may_sleep = true;
+  for (auto& [number, lane] : lanes_) may_sleep = lane->announce_sleep() && may_sleep;
+  return may_sleep;
+}
+
+void ExecutorLanes::retract_sleep() noexcept {
+  for (auto& [number, lane] : lanes_) lane->retract_sleep();
+}
+
+}  // namespace kaas
