@@ -39,6 +39,7 @@ struct ChannelParts {
   std::uint32_t ring = 0;
   std::uint64_t epoch = 0;
   std::uint64_t spin_ns = 0;
+  bool lanes = true;  // Bound plans may ask for one.
 };
 
 enum class WhenFull { Wait, Fail };

@@ -44,7 +44,7 @@ Result<Pending*> Channel::submit(const std::shared_ptr<BoundCall>& bound, WhenFu
   if (lane_ != nullptr) {
     if (Pending* pending = try_lane(bound)) return pending;
   }
-  const bool asks = event_ < 0 && bound->wants_lane(now_ns());
+  const bool asks = parts_.lanes && event_ < 0 && bound->wants_lane(now_ns());
   // The call may be shared by operations under way: the id goes into a copy.
   std::vector<std::byte> message = invoke.bytes;
   auto pending = submit_locked(lock, {message, invoke.id_offset}, Effect::Changes, 0, when_full);

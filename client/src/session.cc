@@ -38,7 +38,8 @@ Session::Session(std::shared_ptr<Link> link, const ClientOptions& options)
     : link_(std::move(link)),
       serial_(next_serial()),
       spin_ns_(nanoseconds(options.spin)),
-      ring_slots_(options.ring_slots) {}
+      ring_slots_(options.ring_slots),
+      lanes_(options.lanes) {}
 
 Result<std::shared_ptr<Session>> Session::connect(const ClientOptions& options) {
   const std::vector<std::string> paths =
@@ -117,6 +118,7 @@ Result<ChannelParts> Session::open_ring(const wire::RingInfo& info,
   parts.ring = info.ring();
   parts.epoch = epoch_;
   parts.spin_ns = spin_ns_;
+  parts.lanes = lanes_;
   KAAS_ASSIGN_OR_RETURN(parts.submit, map_received(descriptors[0].get(), geometry.segment_bytes(),
                                                    Mapping::Mode::ReadWrite, "the submit ring"));
   KAAS_ASSIGN_OR_RETURN(parts.completion,

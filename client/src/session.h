@@ -98,6 +98,7 @@ class Session : public std::enable_shared_from_this<Session> {
   const std::uint64_t serial_;  // Tells sessions of this process apart, dead ones included.
   const std::uint64_t spin_ns_;
   const std::uint32_t ring_slots_;
+  const bool lanes_;
   std::uint64_t id_ = 0;
   std::uint64_t epoch_ = 0;
   std::string daemon_version_;

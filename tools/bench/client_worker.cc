@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstring>
 #include <map>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,8 +33,7 @@ struct Job {
   Workload workload;
   std::vector<Buffer> inputs;  // None: busy.
   std::vector<Buffer> outputs;
-  std::optional<Plan> plan;        // Bound to the first pair.
-  std::vector<Bindings> bindings;  // To each pair, where there are several.
+  std::vector<BoundPlan> plans;  // One a pair.
   std::size_t runs = 0;            // Since open().
   float seed = 0;
 };
@@ -176,9 +174,7 @@ class ClientWorker final : public Worker {
   std::string run() override {
     Job& job = *job_;
     const std::size_t turn = job.runs++;
-    const Result<Reply> reply = job.bindings.empty()
-                                    ? job.plan->run()
-                                    : job.plan->run(job.bindings[turn % job.bindings.size()]);
+    const Result<Reply> reply = job.plans[turn % job.plans.size()].run();
     return reply ? std::string() : to_string(reply.error());
   }
 
@@ -205,9 +201,11 @@ class ClientWorker final : public Worker {
       job.outputs.push_back(std::move(output));
     }
     KAAS_ASSIGN_OR_RETURN(const Request request, request_of(job));
-    KAAS_ASSIGN_OR_RETURN(job.plan, client_.prepare(request));
-    for (std::uint64_t i = 0; workload.buffers > 1 && i < workload.buffers; ++i) {
-      job.bindings.emplace_back().in("in", job.inputs[i]).in("out", job.outputs[i]);
+    KAAS_ASSIGN_OR_RETURN(const Plan plan, client_.prepare(request));
+    for (std::size_t i = 0; i < job.outputs.size(); ++i) {
+      Bindings pair;
+      if (!job.inputs.empty()) pair.in("in", job.inputs[i]);
+      job.plans.push_back(plan.bind(pair.in("out", job.outputs[i])));
     }
     return job;
   }

@@ -43,7 +43,7 @@ struct PipelinedPlan {
   Client client;
   Buffer in;
   Buffer out;
-  Plan plan;
+  BoundPlan plan;
 
   static Result<PipelinedPlan> create(const ClientOptions& options) {
     constexpr std::uint64_t kBytes = kSmallFloats * sizeof(float);
@@ -60,8 +60,8 @@ struct PipelinedPlan {
         .in("in")
         .out("out");
     KAAS_ASSIGN_OR_RETURN(const Request request, builder.build());
-    KAAS_ASSIGN_OR_RETURN(Plan plan, client.prepare(request));
-    return PipelinedPlan{std::move(client), std::move(in), std::move(out), std::move(plan)};
+    KAAS_ASSIGN_OR_RETURN(const Plan plan, client.prepare(request));
+    return PipelinedPlan{std::move(client), std::move(in), std::move(out), plan.bind()};
   }
 };
 

@@ -46,6 +46,8 @@ struct ClientOptions {
   std::chrono::nanoseconds connect_timeout = std::chrono::seconds(5);
   // How long a wait polls, yielding the processor, before it sleeps: about what a wake costs.
   std::chrono::nanoseconds spin = std::chrono::microseconds(50);
+  // Whether bound plans may be granted lanes.
+  bool lanes = true;
   // No ring and no arena: only the calls that say "administration" work. Cheaper to connect.
   bool administration_only = false;
 };
