@@ -15,7 +15,7 @@ inline constexpr std::uint32_t kRingSlotsDefault = 256;
 inline constexpr std::uint32_t kRingSlotsMin = 8;
 inline constexpr std::uint32_t kRingSlotsMax = 4096;
 inline constexpr std::uint32_t kWorkRingSlots = 1024;
-inline constexpr std::uint32_t kLaneSlots = 64;  // Invocations under way on one lane.
+inline constexpr std::uint32_t kLaneSlots = 64;     // Invocations under way on one lane.
 inline constexpr std::uint32_t kLaneCallsMax = 64;  // Of one lane.
 // Messages that do not fit a slot lie in the heap behind the slots of the same segment.
 inline constexpr std::uint32_t kRingHeapBytes = 2u << 20;

@@ -49,6 +49,7 @@ kaas_code kaas_connect(const kaas_options* options, kaas_client** client, kaas_e
         std::chrono::nanoseconds(static_cast<int64_t>(std::min(from.connect_timeout_ns, kLast)));
     wanted.spin = std::chrono::nanoseconds(static_cast<int64_t>(std::min(from.spin_ns, kLast)));
     wanted.administration_only = from.administration_only != 0;
+    wanted.lanes = from.without_lanes == 0;
     return kaas::Client::connect(wanted);
   });
 }

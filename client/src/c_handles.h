@@ -43,6 +43,9 @@ struct kaas_bindings {
 struct kaas_plan {
   kaas::Plan plan;
 };
+struct kaas_bound_plan {
+  kaas::BoundPlan plan;
+};
 struct kaas_reply {
   kaas::Reply reply;
 };

@@ -348,6 +348,28 @@ kaas_future* kaas_plan_try_submit(const kaas_plan* plan, const kaas_bindings* bi
   return future_out(
       [&] { return plan->plan.try_submit(bindings_of(bindings), options_of(options)); });
 }
+kaas_bound_plan* kaas_plan_bind(const kaas_plan* plan, const kaas_bindings* bindings) {
+  try {
+    return new kaas_bound_plan{plan->plan.bind(bindings_of(bindings))};
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+kaas_code kaas_bound_plan_run(const kaas_bound_plan* plan, kaas_reply** reply, kaas_error* error) {
+  return handed_out(reply, error, [&] { return plan->plan.run(); });
+}
+kaas_future* kaas_bound_plan_submit(const kaas_bound_plan* plan) {
+  return future_out([&] { return plan->plan.submit(); });
+}
+kaas_future* kaas_bound_plan_try_submit(const kaas_bound_plan* plan) {
+  return future_out([&] { return plan->plan.try_submit(); });
+}
+int kaas_bound_plan_has_lane(const kaas_bound_plan* plan) {
+  return plan->plan.has_lane() ? 1 : 0;
+}
+void kaas_bound_plan_free(kaas_bound_plan* plan) {
+  delete plan;
+}
 uint32_t kaas_plan_id(const kaas_plan* plan) {
   return plan->plan.id();
 }

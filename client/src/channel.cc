@@ -87,8 +87,9 @@ Result<void> Channel::leave_lane(Lock& lock, WhenFull when_full) {
   if (on_lane_ == 0) return {};
   if (when_full == WhenFull::Fail) {
     return Status{StatusCode::ResourceExhausted,
-                  std::to_string(on_lane_) + " runs of bound plans are under way on the lane, which "
-                                             "must end first"};
+                  std::to_string(on_lane_) +
+                      " runs of bound plans are under way on the lane, which "
+                      "must end first"};
   }
   wait_for(
       lock, [&] { return failed_ || on_lane_ == 0; }, kNoDeadline, kLaneLookNs);

@@ -111,6 +111,7 @@ class Channel {
 
   // channel_lane.cc: the ring's lane. Operations are under way in the ring or in the lane, never in
   // both, so that their order stands.
+  [[nodiscard]] bool is_served(const BoundCall& bound) const noexcept;
   Pending* try_lane(const std::shared_ptr<BoundCall>& bound);
   Result<void> leave_lane(Lock& lock, WhenFull when_full);
   void ask_for_lane(const std::shared_ptr<BoundCall>& bound);
@@ -138,10 +139,10 @@ class Channel {
   RingReader reader_;
   MessageBuffer buffer_;
   std::vector<Pending*> table_;  // In flight, at id modulo size.
-  std::size_t in_flight_ = 0;  // In the ring and on the lane.
+  std::size_t in_flight_ = 0;    // In the ring and on the lane.
   std::unique_ptr<ClientLane> lane_;
-  std::size_t on_lane_ = 0;         // Of in_flight_.
-  std::deque<Pending*> again_;      // Were on a lane that ended; go by the ring when it has room.
+  std::size_t on_lane_ = 0;     // Of in_flight_.
+  std::deque<Pending*> again_;  // Were on a lane that ended; go by the ring when it has room.
   std::uint64_t next_id_ = 1;
   std::vector<std::unique_ptr<Pending[]>> chunks_;
   Pending* free_ = nullptr;

@@ -44,7 +44,7 @@ Result<Pending*> Channel::submit(const std::shared_ptr<BoundCall>& bound, WhenFu
   if (lane_ != nullptr) {
     if (Pending* pending = try_lane(bound)) return pending;
   }
-  const bool asks = parts_.lanes && event_ < 0 && bound->wants_lane(now_ns());
+  const bool asks = parts_.lanes && event_ < 0 && !is_served(*bound) && bound->wants_lane(now_ns());
   // The call may be shared by operations under way: the id goes into a copy.
   std::vector<std::byte> message = invoke.bytes;
   auto pending = submit_locked(lock, {message, invoke.id_offset}, Effect::Changes, 0, when_full);
@@ -56,20 +56,22 @@ Result<Pending*> Channel::submit(const std::shared_ptr<BoundCall>& bound, WhenFu
 bool Channel::serves(const BoundCall& bound) {
   const Lock lock(mutex_);
   if (!leading_) take_in(Show::Yes);
+  return is_served(bound);
+}
+
+bool Channel::is_served(const BoundCall& bound) const noexcept {
   return lane_ != nullptr && bound.ticket() >> 32 == lane_->number() &&
          peer().lanes_ended.load(std::memory_order_acquire) < lane_->number();
 }
 
 // Null: it goes by the ring.
 Pending* Channel::try_lane(const std::shared_ptr<BoundCall>& bound) {
-  const std::uint64_t ticket = bound->ticket();
-  if (ticket >> 32 != lane_->number() || in_ring() != 0 || !again_.empty() || failed_ ||
-      on_lane_ >= kLaneGeometry.slot_count ||
-      peer().lanes_ended.load(std::memory_order_acquire) >= lane_->number()) {
+  if (!is_served(*bound) || in_ring() != 0 || !again_.empty() || failed_ ||
+      on_lane_ >= kLaneGeometry.slot_count) {
     return nullptr;
   }
   if (on_lane_ == 0 && lane_->peer_sleeps()) return nullptr;
-  const LaneInvoke invoke{0, static_cast<std::uint32_t>(ticket), 0};
+  const LaneInvoke invoke{0, static_cast<std::uint32_t>(bound->ticket()), 0};
   RingWriter& writer = lane_->writer();
   if (!writer.can_write(sizeof invoke)) return nullptr;
   Pending* pending = claim(Effect::Changes, 0);
@@ -168,8 +170,8 @@ std::size_t Channel::read_lane() {
 
 bool Channel::take_lane_answer(std::span<const std::byte> message) {
   LaneAnswer answer{};
-  if (!read_lane_message(message, answer) || answer.code > static_cast<std::uint32_t>(
-                                                               wire::StatusCode::MAX) ||
+  if (!read_lane_message(message, answer) ||
+      answer.code > static_cast<std::uint32_t>(wire::StatusCode::MAX) ||
       message.size() - sizeof answer != answer.text_bytes) {
     return false;
   }
@@ -204,9 +206,8 @@ void Channel::end_lane_if_over() {
   for (Pending* pending : table_) {
     if (pending != nullptr && pending->on_lane) left.push_back(pending);
   }
-  std::sort(left.begin(), left.end(), [](const Pending* a, const Pending* b) {
-    return a->lane_position < b->lane_position;
-  });
+  std::sort(left.begin(), left.end(),
+            [](const Pending* a, const Pending* b) { return a->lane_position < b->lane_position; });
   on_lane_ = 0;
   const Status reason = link_->lane_reason(number);
   for (Pending* pending : left) {

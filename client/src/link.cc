@@ -122,8 +122,8 @@ void Link::take_in(Received received) {
     return;
   }
   if (reply->id() == 0 && reply->ended_lane() != 0) {
-    ended_lanes_.insert_or_assign(
-        reply->ended_lane(), Status{reply->code(), std::string(view(reply->message()))});
+    ended_lanes_.insert_or_assign(reply->ended_lane(),
+                                  Status{reply->code(), std::string(view(reply->message()))});
     return;
   }
   if (reply->id() == 0) {

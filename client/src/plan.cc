@@ -70,10 +70,10 @@ BoundPlan::Impl::~Impl() {
   if (ticket == 0) return;
   auto channel = plan->session->channel();
   if (!channel.has_value()) return;
-  (void)Session::future<void>((*channel)->submit(
-      encode_drop_lane_call(static_cast<std::uint32_t>(ticket >> 32),
-                            static_cast<std::uint32_t>(ticket)),
-      Effect::Changes, 0, WhenFull::Wait));
+  (void)Session::future<void>(
+      (*channel)->submit(encode_drop_lane_call(static_cast<std::uint32_t>(ticket >> 32),
+                                               static_cast<std::uint32_t>(ticket)),
+                         Effect::Changes, 0, WhenFull::Wait));
 }
 
 Future<Reply> BoundPlan::Impl::submit(WhenFull when_full) const {

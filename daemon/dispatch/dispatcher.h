@@ -157,7 +157,7 @@ class Dispatcher {
     std::string device_name;  // As the executor says; only its own domain may believe it.
     std::uint64_t device_bytes = 0;
     std::uint64_t finished = 0;
-    std::uint64_t idle_since_ns = 0;  // When it had its last work, or was ready.
+    std::uint64_t idle_since_ns = 0;           // When it had its last work, or was ready.
     std::uint64_t waited_for_since_ns = 0;     // Runs wait for room there; 0: none.
     std::uint64_t lanes_refused_until_ns = 0;  // Lanes had to give way.
     // Large versions that were used there. Only where there are several devices.
@@ -352,7 +352,7 @@ class Dispatcher {
   std::map<std::uint32_t, std::unique_ptr<Lane>> lanes_;
   std::uint32_t last_lane_ = 0;        // Numbers are not used again.
   std::uint64_t lanes_looked_ns_ = 0;  // When the executors' words were last read.
-  std::vector<DeviceState> devices_;                                                // By place - 1.
+  std::vector<DeviceState> devices_;   // By place - 1.
   std::map<std::uint32_t, std::vector<PlaceState>> domains_;                        // By place - 1.
   std::map<std::pair<std::uint32_t, std::uint32_t>, LibraryState> library_states_;  // Domain, id.
   std::vector<Suspension> suspensions_;

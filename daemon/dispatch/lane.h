@@ -33,10 +33,10 @@ struct Lane {
   std::uint32_t executor = 0;
   SegmentRef in;
   SegmentRef out;
-  Descriptor client_in;  // Until it is granted.
-  Mapping out_mapping;   // Read-only.
-  bool announced = false;  // The executor knows it.
-  bool granted = false;    // The client has its segments.
+  Descriptor client_in;          // Until it is granted.
+  Mapping out_mapping;           // Read-only.
+  bool announced = false;        // The executor knows it.
+  bool granted = false;          // The client has its segments.
   std::optional<Status> reason;  // It is ending.
   std::uint32_t next_call = 1;
   std::size_t adding = 0;  // Calls that the executor has not answered for yet.

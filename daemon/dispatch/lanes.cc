@@ -30,9 +30,16 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                                                  " is not prepared in this session"});
   }
   RunOptions options;
-  const auto started =
-      start({session, ring, id, plan->second.compiled, plan->second.instance, &operation.bindings,
-             &operation.literals, {}, &options, Run::Kind::LaneCall});
+  const auto started = start({session,
+                              ring,
+                              id,
+                              plan->second.compiled,
+                              plan->second.instance,
+                              &operation.bindings,
+                              &operation.literals,
+                              {},
+                              &options,
+                              Run::Kind::LaneCall});
   if (!started.has_value()) fail(session, ring, id, started.error());
 }
 
@@ -186,7 +193,8 @@ bool Dispatcher::lane_call_added(ExecutorState& executor, const wire::LaneCallAd
   }
   Run& run = **waiting;
   --lane.adding;
-  Status failure{report.code(), std::string(view(report.message()).substr(0, kStatusMessageBytesMax))};
+  Status failure{report.code(),
+                 std::string(view(report.message()).substr(0, kStatusMessageBytesMax))};
   if (failure.code == StatusCode::Ok && (run.session == nullptr || lane.reason)) {
     failure = {StatusCode::Unavailable, "the lane is ending"};
   }
@@ -221,8 +229,8 @@ Result<void> Dispatcher::grant(Lane& lane, Run& run) {
   if (!is_current(session, run)) {
     return Status{StatusCode::Unavailable, "what the call is bound to has changed"};
   }
-  LaneGrantSpec spec{lane.id, run.lane_call, 0, 0, run.bound.idempotent && !run.plan->stateful &&
-                                                       !run.bound.device_memory};
+  LaneGrantSpec spec{lane.id, run.lane_call, 0, 0,
+                     run.bound.idempotent && !run.plan->stateful && !run.bound.device_memory};
   if (!lane.granted) {
     // The executor has mapped it: nobody else ever will, but to read.
     const int out = lane.out->descriptor.get();
@@ -286,9 +294,8 @@ void Dispatcher::end_lanes_using(std::uint32_t segment) {
   end_lanes({StatusCode::Unavailable, "a segment that it uses was dropped"}, [&](const Lane& lane) {
     return std::any_of(lane.calls.begin(), lane.calls.end(), [&](const auto& call) {
       const auto& accesses = call.second.bound.accesses;
-      return std::any_of(accesses.begin(), accesses.end(), [&](const SegmentAccess& access) {
-        return access.segment == segment;
-      });
+      return std::any_of(accesses.begin(), accesses.end(),
+                         [&](const SegmentAccess& access) { return access.segment == segment; });
     });
   });
 }
@@ -297,12 +304,14 @@ bool Dispatcher::lane_ended(const ExecutorState& executor, const wire::LaneEnded
   const auto found = lanes_.find(report.lane());
   if (found == lanes_.end()) return true;
   Lane& lane = *found->second;
-  if (lane.executor != executor.link->identity().executor || report.code() > wire::StatusCode::MAX) {
+  if (lane.executor != executor.link->identity().executor ||
+      report.code() > wire::StatusCode::MAX) {
     return false;
   }
   if (!lane.reason) {
     // By the executor's own decision: the client broke the protocol.
-    lane.reason = Status{report.code(), std::string(view(report.message()).substr(0, kStatusMessageBytesMax))};
+    lane.reason = Status{report.code(),
+                         std::string(view(report.message()).substr(0, kStatusMessageBytesMax))};
   }
   forget_lane(lane.id);
   return true;
@@ -372,9 +381,8 @@ void Dispatcher::count_lanes() {
 
 std::size_t Dispatcher::lanes_of(std::uint64_t session) const {
   return static_cast<std::size_t>(
-      std::count_if(lanes_.begin(), lanes_.end(), [session](const auto& entry) {
-        return entry.second->session == session;
-      }));
+      std::count_if(lanes_.begin(), lanes_.end(),
+                    [session](const auto& entry) { return entry.second->session == session; }));
 }
 
 // Wakes executors that clients have called, and now and then looks at what they do.
@@ -407,8 +415,8 @@ void Dispatcher::yield_lanes(const std::vector<PlaceState>& places) {
     const auto found = executors_.find(place.executor);
     if (found == executors_.end()) continue;
     ExecutorState& executor = *found->second;
-    const bool is_full = executor.held_back != nullptr ||
-                         executor.in_flight.size() >= options_.runs_per_executor;
+    const bool is_full =
+        executor.held_back != nullptr || executor.in_flight.size() >= options_.runs_per_executor;
     if (!is_full) {
       executor.waited_for_since_ns = 0;
       continue;
@@ -430,9 +438,8 @@ bool Dispatcher::lanes_wait() const {
 }
 
 bool Dispatcher::has_lanes(std::uint32_t executor) const {
-  return std::any_of(lanes_.begin(), lanes_.end(), [executor](const auto& entry) {
-    return entry.second->executor == executor;
-  });
+  return std::any_of(lanes_.begin(), lanes_.end(),
+                     [executor](const auto& entry) { return entry.second->executor == executor; });
 }
 
 }  // namespace kaas

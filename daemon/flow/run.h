@@ -58,8 +58,8 @@ struct Run {
 
   std::shared_ptr<PlanInstance> plan;
   std::uint32_t prepared_plan = 0;  // Prepare: the session's number for the plan.
-  std::uint32_t lane_call = 0;          // LaneCall: its number in the lane, when it was sent.
-  std::vector<LaneKey> lane_keys;       // LaneCall.
+  std::uint32_t lane_call = 0;      // LaneCall: its number in the lane, when it was sent.
+  std::vector<LaneKey> lane_keys;   // LaneCall.
   BoundRun bound;
   RunOptions options;
   std::vector<LiteralOverrideSpec> literals;

@@ -79,10 +79,10 @@ struct DropLaneCallOperation {
   std::uint32_t call = 0;
 };
 
-using Operation = std::variant<SubmitOperation, PrepareOperation, InvokeOperation, CallOperation,
-                               DeployOperation, ReleasePlanOperation, PutOperation, GetOperation,
-                               StatOperation, RemoveOperation, CancelOperation, OpenLaneOperation,
-                               DropLaneCallOperation>;
+using Operation =
+    std::variant<SubmitOperation, PrepareOperation, InvokeOperation, CallOperation, DeployOperation,
+                 ReleasePlanOperation, PutOperation, GetOperation, StatOperation, RemoveOperation,
+                 CancelOperation, OpenLaneOperation, DropLaneCallOperation>;
 
 struct Submission {
   std::uint64_t id = 0;

@@ -153,9 +153,9 @@ PushOutcome ExecutorLink::push_lane_call(const RunMessage& message, const LaneTe
   if (outcome != PushOutcome::Sent) return outcome;
   if (terms.starts) {
     builder_.Clear();
-    const auto item = wire::CreateStartLane(builder_, terms.lane, kLaneGeometry.slot_count,
-                                            kLaneGeometry.heap_bytes, terms.in_segment,
-                                            terms.out_segment);
+    const auto item =
+        wire::CreateStartLane(builder_, terms.lane, kLaneGeometry.slot_count,
+                              kLaneGeometry.heap_bytes, terms.in_segment, terms.out_segment);
     builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::StartLane, item.Union()));
     send_or_hold(builder_);
   }

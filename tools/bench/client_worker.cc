@@ -34,7 +34,7 @@ struct Job {
   std::vector<Buffer> inputs;  // None: busy.
   std::vector<Buffer> outputs;
   std::vector<BoundPlan> plans;  // One a pair.
-  std::size_t runs = 0;            // Since open().
+  std::size_t runs = 0;          // Since open().
   float seed = 0;
 };
 

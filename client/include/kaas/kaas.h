@@ -70,6 +70,7 @@ typedef struct kaas_builder kaas_builder;
 typedef struct kaas_request kaas_request;
 typedef struct kaas_bindings kaas_bindings;
 typedef struct kaas_plan kaas_plan;
+typedef struct kaas_bound_plan kaas_bound_plan;
 typedef struct kaas_future kaas_future;
 typedef struct kaas_reply kaas_reply;
 
@@ -87,6 +88,7 @@ typedef struct kaas_options {
   uint64_t connect_timeout_ns;
   uint64_t spin_ns;        /* How long a wait polls before it sleeps. */
   int administration_only; /* Not 0: no ring and no shared memory. */
+  int without_lanes;       /* Not 0: bound plans are granted no lanes. */
 } kaas_options;
 
 KAAS_API void kaas_options_init(kaas_options* options);
@@ -350,6 +352,14 @@ KAAS_API kaas_code kaas_prepare(kaas_client* client, const kaas_request* request
 KAAS_API kaas_code kaas_plan_run(const kaas_plan* plan, const kaas_bindings* bindings,
                                  const kaas_run_options* options, kaas_reply** reply,
                                  kaas_error* error);
+/* The plan with these bindings for good; run often, it is granted a lane. See BoundPlan in
+ * <kaas/client.h>. NULL: no memory. */
+KAAS_API kaas_bound_plan* kaas_plan_bind(const kaas_plan* plan, const kaas_bindings* bindings);
+KAAS_API kaas_code kaas_bound_plan_run(const kaas_bound_plan* plan, kaas_reply** reply,
+                                       kaas_error* error);
+/* Whether the next run of this thread goes by a lane, as far as is known. */
+KAAS_API int kaas_bound_plan_has_lane(const kaas_bound_plan* plan);
+KAAS_API void kaas_bound_plan_free(kaas_bound_plan* plan);
 KAAS_API uint32_t kaas_plan_id(const kaas_plan* plan);
 KAAS_API void kaas_plan_free(kaas_plan* plan);
 
@@ -417,6 +427,8 @@ KAAS_API kaas_future* kaas_plan_submit(const kaas_plan* plan, const kaas_binding
                                        const kaas_run_options* options);
 KAAS_API kaas_future* kaas_plan_try_submit(const kaas_plan* plan, const kaas_bindings* bindings,
                                            const kaas_run_options* options);
+KAAS_API kaas_future* kaas_bound_plan_submit(const kaas_bound_plan* plan);
+KAAS_API kaas_future* kaas_bound_plan_try_submit(const kaas_bound_plan* plan);
 KAAS_API kaas_future* kaas_call_async(kaas_client* client, const char* function, uint32_t version,
                                       const kaas_parameter* parameters, size_t parameter_count,
                                       const kaas_bindings* bindings,

@@ -115,8 +115,8 @@ std::size_t ExecutorLane::take(ExecutorRunner& runner, MessageBuffer& buffer, st
     const ReadOutcome outcome = reader_.read(buffer, message);
     if (outcome == ReadOutcome::Empty) break;
     if (outcome == ReadOutcome::Violation || !writer_.peer_is_sane()) {
-      end({StatusCode::ProtocolViolation, "a slot's words of lane " + std::to_string(lane_) +
-                                              " break the protocol"});
+      end({StatusCode::ProtocolViolation,
+           "a slot's words of lane " + std::to_string(lane_) + " break the protocol"});
       break;
     }
     // After the slot was read: see lane.h on revocation.
@@ -199,8 +199,7 @@ void ExecutorLanes::start(const wire::StartLane& message) {
   } else if (!in || !out) {
     refused = in ? out.error() : in.error();
   } else if ((*in)->mapped() == nullptr || (*out)->mapped() == nullptr ||
-             !(*out)->terms().writable ||
-             (*in)->terms().bytes < kLaneGeometry.segment_bytes() ||
+             !(*out)->terms().writable || (*in)->terms().bytes < kLaneGeometry.segment_bytes() ||
              (*out)->terms().bytes < kLaneGeometry.segment_bytes()) {
     refused.message = "a lane's segments are mapped, and the second one is writable";
   } else if (lanes_.count(message.lane()) != 0) {
@@ -235,7 +234,8 @@ void ExecutorLanes::remove_call(const wire::RemoveLaneCall& message) {
 void ExecutorLanes::end(const wire::EndLane& message) {
   ++ends_seen_;
   const auto lane = lanes_.find(message.lane());
-  if (lane != lanes_.end()) lane->second->end({StatusCode::Unavailable, "kaasd has ended the lane"});
+  if (lane != lanes_.end())
+    lane->second->end({StatusCode::Unavailable, "kaasd has ended the lane"});
 }
 
 bool ExecutorLanes::step() {

@@ -19,8 +19,12 @@ class Lanes : public E2eTest {
   static Request scale_in(const Buffer& memory, float factor = 2.0f) {
     RequestBuilder builder;
     builder.buffer("x", 4).in(memory);
-    builder.kernel("std", "scale").grid(1).block(1).literal(std::uint64_t{1}).literal(factor).inout(
-        "x");
+    builder.kernel("std", "scale")
+        .grid(1)
+        .block(1)
+        .literal(std::uint64_t{1})
+        .literal(factor)
+        .inout("x");
     return built(builder);
   }
   // out = x + y; `x` is a key or memory.
@@ -29,8 +33,13 @@ class Lanes : public E2eTest {
     builder.buffer("x", 4).at(key);
     builder.buffer("y", 4).in(y);
     builder.buffer("out", 4).in(out);
-    builder.kernel("std", "add").grid(1).block(1).literal(std::uint64_t{1}).in("x").in("y").out(
-        "out");
+    builder.kernel("std", "add")
+        .grid(1)
+        .block(1)
+        .literal(std::uint64_t{1})
+        .in("x")
+        .in("y")
+        .out("out");
     return built(builder);
   }
   static Buffer memory(Client& client, float value) {
@@ -260,7 +269,8 @@ TEST_F(Lanes, AreCountedAndEndWithTheirClient) {
     std::uint64_t requests = 0;
     const auto clients = witness.clients_json();
     EXPECT_OK(clients);
-    for (const auto& one : nlohmann::json::parse(*clients)["clients"]) {
+    const auto all = nlohmann::json::parse(*clients);
+    for (const auto& one : all["clients"]) {
       if (one["name"] == name) requests += one["requests"].get<std::uint64_t>();
     }
     return requests;

@@ -98,6 +98,7 @@ static int use_requests(kaas_client *client) {
   kaas_profile profile;
   kaas_run_options options;
   kaas_parameter parameter;
+  kaas_bound_plan *bound = NULL;
   kaas_bindings *bindings = kaas_bindings_new();
   const uint64_t offset = 16;
   uint32_t version = 0;
@@ -118,6 +119,17 @@ static int use_requests(kaas_client *client) {
   kaas_bind_reply(bindings, "y");
   kaas_bind_literal(bindings, 0, 0, 3);
   CHECK(kaas_plan_run(plan, bindings, NULL, NULL, &error) == KAAS_OK);
+  bound = kaas_plan_bind(plan, bindings);
+  CHECK(bound != NULL && !kaas_bound_plan_has_lane(bound));
+  CHECK(kaas_bound_plan_run(bound, &reply, &error) == KAAS_OK);
+  kaas_reply_free(reply);
+  future = kaas_bound_plan_submit(bound);
+  CHECK(kaas_future_reply(future, NULL, &error) == KAAS_OK);
+  kaas_future_free(future);
+  future = kaas_bound_plan_try_submit(bound);
+  CHECK(kaas_future_reply(future, NULL, &error) == KAAS_OK);
+  kaas_future_free(future);
+  kaas_bound_plan_free(bound);
   future = kaas_plan_submit(plan, NULL, NULL);
   CHECK(kaas_future_reply(future, &reply, &error) == KAAS_OK);
   CHECK(kaas_future_reply(future, &reply, &error) == KAAS_INVALID_ARGUMENT);
