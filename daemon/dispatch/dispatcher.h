@@ -226,6 +226,8 @@ class Dispatcher {
   };
   Result<void> start(Start request);
   Result<std::shared_ptr<PlanInstance>> rebuild(Start& request);
+  void fill(Run& run, Start& request, std::shared_ptr<PlanInstance> instance,
+            std::uint64_t decoded_ns);
   static void record(RingState& ring, Run& run);
   void link_dependencies(Run& run);
 

@@ -144,26 +144,32 @@ Result<void> Dispatcher::start(Start request) {
     request.ring.stalled_on = outcome->blocked_on;
     return {};
   }
-  run->kind = request.kind;
-  run->session = &request.session;
-  run->session_id = request.session.id;
-  run->ring = request.ring.ring.index();
-  run->id = request.id;
-  run->domain = request.session.domain;
-  run->plan = std::move(instance);
-  run->options = std::move(*request.options);
-  run->literals = std::move(*request.literals);
-  if (run->kind == Run::Kind::Execute) ++request.session.counters.requests;
-  run->accepted_ns = taken_ns_;
-  if (run->options.profile) {
-    run->decoded_ns = decoded_ns;
-    run->planned_ns = host_.now_ns();
-  }
+  fill(*run, request, std::move(instance), decoded_ns);
   link_dependencies(*run);
   record(request.ring, *run);
   if (run->options.deadline_ns != 0) deadlines_.emplace(run->options.deadline_ns, run->number);
   enqueue_if_ready(*run);
   return {};
+}
+
+// What a bound run knows of its request.
+void Dispatcher::fill(Run& run, Start& request, std::shared_ptr<PlanInstance> instance,
+                      std::uint64_t decoded_ns) {
+  run.kind = request.kind;
+  run.session = &request.session;
+  run.session_id = request.session.id;
+  run.ring = request.ring.ring.index();
+  run.id = request.id;
+  run.domain = request.session.domain;
+  run.plan = std::move(instance);
+  run.options = std::move(*request.options);
+  run.literals = std::move(*request.literals);
+  if (run.kind == Run::Kind::Execute) ++request.session.counters.requests;
+  run.accepted_ns = taken_ns_;
+  if (run.options.profile) {
+    run.decoded_ns = decoded_ns;
+    run.planned_ns = host_.now_ns();
+  }
 }
 
 void Dispatcher::link_dependencies(Run& run) {

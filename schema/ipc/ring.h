@@ -76,8 +76,8 @@ struct RingHeader {
   // Not zero: this side sleeps in poll on its doorbell rather than on the peer's wake_word.
   std::atomic<std::uint32_t> sleeps_on_doorbell;
   // Lanes (lane.h). Each word is used in some segments only, and zero in the others.
-  // kaasd's: in a completion segment the last lane of the ring that has ended; in a work segment how
-  // many lanes kaasd has asked the executor to end.
+  // kaasd's: in a completion segment the last lane of the ring that has ended; in a work segment
+  // how many lanes kaasd has asked the executor to end.
   alignas(kPairBytes) std::atomic<std::uint64_t> lanes_ended;
   // A submit segment: bumped by the client when the executor of its lane may be asleep.
   alignas(kPairBytes) std::atomic<std::uint64_t> lane_bells;

@@ -68,6 +68,16 @@ class Lanes : public E2eTest {
       return plan.has_lane();
     });
   }
+  // How many runs of "busy_aloud" have begun.
+  [[nodiscard]] std::size_t begun_kernels() const {
+    const std::string log = daemon_->log();
+    std::size_t count = 0;
+    for (std::size_t at = log.find("kernel begins"); at != std::string::npos;
+         at = log.find("kernel begins", at + 1)) {
+      ++count;
+    }
+    return count;
+  }
   [[nodiscard]] pid_t executor() const {
     const auto pids = daemon_->executors();
     return pids.empty() ? 0 : pids.front();
@@ -214,17 +224,18 @@ TEST_F(Lanes, WhatMayHaveRunInPlaceIsNotRunTwice) {
   const Buffer x = memory(client, 1);
   RequestBuilder builder;
   builder.buffer("x", 4).in(x);
-  builder.kernel("faulty", "busy")
+  builder.kernel("faulty", "busy_aloud")
       .grid(1)
       .block(1)
-      .literal(std::uint64_t{200})
+      .literal(std::uint64_t{300})
       .literal(1.0f)
       .inout("x");
   const BoundPlan bound = prepared(client, built(builder)).bind();
   ASSERT_TRUE(has_lane_soon(bound)) << daemon_->log();
   const pid_t old = executor();
+  const std::size_t begun = begun_kernels();
   auto reply = bound.submit();
-  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  ASSERT_TRUE(eventually([&] { return begun_kernels() > begun; }));
   ::kill(old, SIGKILL);
   const auto outcome = reply.get();
   ASSERT_FALSE(outcome.has_value());

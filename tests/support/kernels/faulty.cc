@@ -37,6 +37,14 @@ KAAS_FUNCTION void busy(kaas::Block&, uint64_t ms, float value, float* x) {
 }
 KAAS_KERNEL(busy);
 
+// Prints that it begins, and then is as the last one.
+KAAS_FUNCTION void busy_aloud(kaas::Block& block, uint64_t ms, float value, float* x) {
+  std::puts("kernel begins");
+  std::fflush(stdout);
+  busy(block, ms, value, x);
+}
+KAAS_KERNEL(busy_aloud);
+
 // Never ends.
 KAAS_FUNCTION void endless(kaas::Block&, uint32_t) {
   volatile uint32_t turns = 0;
