@@ -9,6 +9,9 @@
 namespace kaas {
 namespace {
 
+// Without a new client for so long, arenas are made for the next ones.
+constexpr std::uint64_t kRefillDelayNs = 20'000'000;
+
 // Messages of one connection in one round, so that none starves the others.
 constexpr int kMessagesPerRound = 32;
 // How long SIGTERM waits for what is under way.
@@ -36,6 +39,16 @@ Result<void> Control::start(int signals) {
 
 void Control::refill_arenas() {
   if (arenas_.refill_one()) parts_.events.post([this] { refill_arenas(); });
+}
+
+// Touching an arena's pages takes milliseconds of a processor, which the client that has just
+// connected may need for its first request.
+void Control::refill_arenas_later() {
+  if (refill_timer_ != 0) parts_.events.cancel(refill_timer_);
+  refill_timer_ = parts_.events.after(kRefillDelayNs, [this] {
+    refill_timer_ = 0;
+    refill_arenas();
+  });
 }
 
 void Control::accept() {

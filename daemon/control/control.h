@@ -70,6 +70,7 @@ class Control {
   void reload(const std::function<void(Result<void>)>& done);
   void drain();
   void refill_arenas();
+  void refill_arenas_later();
 
   // requests.cc
   void hello(Asked asked, const wire::Hello& hello);
@@ -93,6 +94,7 @@ class Control {
   Config config_;
   Listener listener_;
   ArenaPool arenas_;
+  std::uint64_t refill_timer_ = 0;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
   std::uint64_t next_session_ = 1;
   std::uint64_t started_ns_;

@@ -137,7 +137,7 @@ void Control::hello(Asked asked, const wire::Hello& hello) {
   send_reply(*connection.socket, fields,
              {ring->submit.get(), ring->completion.get(), ring->client_doorbell.get(),
               segment->descriptor.get()});
-  parts_.events.post([this] { refill_arenas(); });
+  refill_arenas_later();
 }
 
 void Control::add_ring(Asked asked, const wire::AddRing& wanted) {
