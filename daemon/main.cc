@@ -86,6 +86,7 @@ DispatcherOptions dispatcher_options(const Config& config, const DeviceChoice& c
   DispatcherOptions options;
   options.running_limit_ns = config.running_limit_ms * 1'000'000;
   options.idle_release_ns = config.idle_release_s * 1'000'000'000;
+  options.export_bytes = config.export_bytes;
   options.devices = choice.devices;
   options.libraries.device = choice.kind;
   options.libraries.search_path = config.library_path;
@@ -226,6 +227,7 @@ class Flags {
         "Bytes of shared memory at most; default: from the machine");
     add("--arena-bytes", &Config::arena_bytes, "Bytes of a session's arena");
     add("--arenas-ready", &Config::arenas_ready, "Arenas made ahead");
+    add("--export-bytes", &Config::export_bytes, "Device memory exported to one client at most");
     add("--device-bytes", &Config::device_bytes, "Device memory of an executor at most");
     add("--executor", &Config::executor_program, "The executor's program");
     add("--executor-prefix", &Config::executor_prefix,

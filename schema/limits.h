@@ -37,6 +37,9 @@ inline constexpr std::uint32_t kSegmentsPerSessionMax = 1024;
 // Allocations named by IPC handle in requests, without registration, that stay open for the next.
 inline constexpr std::uint32_t kHandlesKeptPerSession = 64;
 inline constexpr std::uint32_t kDonationsPendingMax = 64;
+// Device memory of exports: cut in pieces of this, and by default so much for one session.
+inline constexpr std::uint64_t kExportGranuleBytes = 2u << 20;
+inline constexpr std::uint64_t kExportBytesDefault = std::uint64_t{4} << 30;
 inline constexpr std::uint32_t kPlansPerSessionMax = 4096;
 inline constexpr std::uint64_t kHelloDeadlineNs = 2'000'000'000;
 inline constexpr std::uint64_t kArenaBytesDefault = 8u << 20;
@@ -92,6 +95,9 @@ inline constexpr std::uint32_t kListLimitMax = 256;  // Objects a list answers w
 inline constexpr std::uint64_t kOutboxBytes = 16u << 20;
 inline constexpr std::uint32_t kOutboxSegment = 1;  // The outbox's segment id in every executor.
 inline constexpr std::uint32_t kFirstSegment = 16;  // Of those that kaasd gives out.
+// What an executor may add to an export to make it whole pieces, and how many it has at a time.
+inline constexpr std::uint64_t kExportPaddingBytesMax = 32u << 20;
+inline constexpr std::uint32_t kExportsPerExecutor = 16;
 inline constexpr std::uint32_t kSuspendWithinMsMax = 3'600'000;
 inline constexpr std::uint32_t kStatusMessageBytesMax = 4096;  // Longer texts are cut.
 inline constexpr std::uint32_t kStrikesMax =

@@ -75,6 +75,7 @@ struct DeviceView {
   std::uint64_t limit_bytes = 0;
   std::size_t in_flight = 0;
   std::size_t executors = 0;
+  std::uint64_t exported_bytes = 0;  // In use by clients, whether or not there is an executor.
 };
 
 DeviceView view_device(Dispatcher& dispatcher, std::uint32_t place, const DaemonFacts& facts,
@@ -90,6 +91,9 @@ DeviceView view_device(Dispatcher& dispatcher, std::uint32_t place, const Daemon
     view.used_bytes += executor->used_bytes;
     view.limit_bytes = std::max(view.limit_bytes, executor->device_bytes);
     view.in_flight += executor->in_flight.size();
+  }
+  for (const auto& [id, session] : dispatcher.sessions()) {
+    if (caller.may_see(session->uid)) view.exported_bytes += export_usage(*session, place).bytes;
   }
   for (const auto& [domain, places] : dispatcher.domains()) {
     if (caller.may_see(domain) && places[place - 1].wanted) view.is_starting = true;
@@ -121,6 +125,7 @@ json devices_json(Dispatcher& dispatcher, const DaemonFacts& facts, const Caller
                        {"cause", view.failure},
                        {"used_bytes", view.used_bytes},
                        {"limit_bytes", view.limit_bytes},
+                       {"exported_bytes", view.exported_bytes},
                        {"in_flight", view.in_flight},
                        {"executors", view.executors}});
   }
@@ -200,6 +205,7 @@ std::string clients_json(Dispatcher& dispatcher, const Caller& caller, std::uint
     for (const auto& [number, segment] : session->segments) {
       if (segment->kind != SegmentKind::Device) segment_bytes += segment->bytes;
     }
+    const ExportUsage exports = export_usage(*session);
     clients.push_back({{"session", id},
                        {"uid", session->uid},
                        {"pid", session->pid},
@@ -214,6 +220,8 @@ std::string clients_json(Dispatcher& dispatcher, const Caller& caller, std::uint
                        {"segments", session->segments.size()},
                        {"segment_bytes", segment_bytes},
                        {"device_memory", session->device_memory.size()},
+                       {"exports", exports.count},
+                       {"exported_bytes", exports.bytes},
                        {"under_way", under_way_json(*session, now)}});
   }
   return dump({{"clients", std::move(clients)}});

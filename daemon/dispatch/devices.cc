@@ -253,6 +253,11 @@ void Dispatcher::suspend_devices(std::string_view name, std::uint64_t within_ns,
                        "force is false, and the state of " + std::to_string(states) +
                            " libraries, which is only on the device, would be lost"});
   }
+  const std::string exports = exports_on(*found);
+  if (!exports.empty() && !force) {
+    return done(Status{StatusCode::InvalidArgument,
+                       "force is false, and the device's memory has " + exports});
+  }
   std::vector<std::uint32_t> active = *found;
   std::erase_if(active, [&](std::uint32_t place) { return !is_active(place); });
   begin_suspension(active);
@@ -280,6 +285,12 @@ void Dispatcher::begin_suspension(const std::vector<std::uint32_t>& places) {
     }
   }
   requeue_all();
+  fail_exports(
+      Status{StatusCode::Unavailable, "the device is being suspended"}, [&](const Export& one) {
+        const auto place =
+            export_place(one.place == kAnyPlace ? std::string() : devices_[one.place - 1].spec.id);
+        return !place.has_value();
+      });
 }
 
 void Dispatcher::take_back_held(ExecutorState& executor) {
@@ -324,7 +335,7 @@ bool Dispatcher::finish_suspension(const Suspension& suspension) {
   std::vector<std::uint32_t> executors;
   for (const auto& [id, executor] : executors_) {
     if (!concerns(*executor)) continue;
-    if (!executor->in_flight.empty() || has_lanes(id)) return false;
+    if (!executor->in_flight.empty() || has_lanes(id) || exports_in_flight(id) != 0) return false;
     executors.push_back(id);
   }
   for (const std::uint32_t place : suspension.places) {
@@ -353,13 +364,15 @@ void Dispatcher::refuse_suspension(Suspension suspension, const Status& cause) {
   suspension.done(cause);
 }
 
-// "2 requests (3.0.17, 4.0.2)", as kaasctl names them.
+// "2 requests (3.0.17, 4.0.2) and 1 export", as kaasctl names them.
 std::string Dispatcher::what_runs_on(const std::vector<std::uint32_t>& places) const {
   std::size_t count = 0;
+  std::size_t copies = 0;
   std::string names;
   for (const auto& [id, executor] : executors_) {
     const std::uint32_t place = executor->link->identity().place;
     if (std::find(places.begin(), places.end(), place) == places.end()) continue;
+    copies += exports_in_flight(id);
     for (const Run* run : executor->in_flight) {
       if (++count > kRunsNamed) continue;
       names += (names.empty() ? "" : ", ") + std::to_string(run->session_id) + "." +
@@ -367,7 +380,13 @@ std::string Dispatcher::what_runs_on(const std::vector<std::uint32_t>& places) c
     }
   }
   if (count > kRunsNamed) names += ", ...";
-  return std::to_string(count) + (count == 1 ? " request (" : " requests (") + names + ")";
+  std::string text;
+  if (count != 0 || copies == 0) {
+    text = std::to_string(count) + (count == 1 ? " request (" : " requests (") + names + ")";
+  }
+  if (copies == 0) return text;
+  return text + (text.empty() ? "" : " and ") + std::to_string(copies) +
+         (copies == 1 ? " export" : " exports");
 }
 
 Result<std::vector<std::uint32_t>> Dispatcher::resume_devices(std::string_view name) {
@@ -404,7 +423,7 @@ bool Dispatcher::is_releasable(const ExecutorState& executor) const {
            entry.second.keeps_state;
   };
   return executor.link->ready() && !executor.condemned && executor.in_flight.empty() &&
-         executor.held_back == nullptr &&
+         executor.held_back == nullptr && exports_in_flight(identity.executor) == 0 &&
          std::none_of(library_states_.begin(), library_states_.end(), keeps_state);
 }
 

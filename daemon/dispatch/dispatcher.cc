@@ -277,7 +277,8 @@ void Dispatcher::drain(std::function<void()> drained) {
 }
 
 void Dispatcher::check_drained() {
-  if (runs_.size() != 0 || !lanes_.empty() || !drained_) return;
+  const bool has_work = runs_.size() != 0 || !lanes_.empty() || !exports_.empty();
+  if (has_work || !drained_) return;
   const bool backlog = std::any_of(sessions_.begin(), sessions_.end(), [](const auto& entry) {
     return std::any_of(entry.second->rings.begin(), entry.second->rings.end(),
                        [](const auto& ring) { return ring->stalled(); });

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "daemon/dispatch/device_states.h"
+#include "daemon/dispatch/exports.h"
 #include "daemon/dispatch/instances.h"
 #include "daemon/dispatch/lane.h"
 #include "daemon/dispatch/runs.h"
@@ -39,7 +40,8 @@ struct DispatcherOptions {
   std::uint64_t running_limit_ns = 0;     // Of one run on an executor; 0: none.
   std::uint32_t runs_per_executor = 512;  // In flight at most; below kWorkRingSlots.
   std::uint64_t idle_release_ns = 0;      // Executors without work for so long are ended; 0: none.
-  std::vector<DeviceSpec> devices;        // At least one. A place is an index in it, plus 1.
+  std::uint64_t export_bytes = kExportBytesDefault;  // Of one session's exports at most.
+  std::vector<DeviceSpec> devices;  // At least one. A place is an index in it, plus 1.
   LibraryRules libraries;
 };
 
@@ -173,6 +175,8 @@ class Dispatcher {
     return domains_;
   }
   [[nodiscard]] const RunTable& runs() const noexcept { return runs_; }
+  // Exports that are not answered yet, by number.
+  [[nodiscard]] const std::map<std::uint64_t, Export>& exports() const noexcept { return exports_; }
   [[nodiscard]] const Policy& policy() const noexcept { return *policy_; }
   [[nodiscard]] const Instances& instances() const noexcept { return instances_; }
   [[nodiscard]] Instances& instances() noexcept { return instances_; }
@@ -200,6 +204,7 @@ class Dispatcher {
   void handle(Session&, RingState&, std::uint64_t id, CancelOperation&);
   void handle(Session&, RingState&, std::uint64_t id, OpenLaneOperation&);
   void handle(Session&, RingState&, std::uint64_t id, DropLaneCallOperation&);
+  void handle(Session&, RingState&, std::uint64_t id, ExportOperation&);
   Result<CompiledRequest> compile_cached(std::span<const std::byte> request);
   Result<VersionRef> put(Session& session, PutOperation& operation, const ScopedKey& key);
   void read(Session& session, RingState& ring, const DeferredRead& read);
@@ -208,6 +213,11 @@ class Dispatcher {
   bool stalls_on_token(Session& session, RingState& ring, std::uint64_t token);
   void expire_donations();
   bool stalls_on_pending(RingState& ring, const ScopedKey& key);
+  // A key of a Get, Stat or Export: its own field for the namespace wins over the "@uid/" form.
+  static Result<ScopedKey> scoped(const std::string& key, std::optional<std::uint32_t> owner,
+                                  std::uint32_t own_uid);
+  // Answers the read now, or when the run of the ring that writes its key is settled.
+  void read_when_published(Session& session, RingState& ring, DeferredRead wanted);
   // Whether an unsettled run of the ring writes bytes that the put reads; stalls the ring on it.
   bool stalls_on_writer(RingState& ring, const PutOperation& operation);
 
@@ -230,6 +240,25 @@ class Dispatcher {
             std::uint64_t decoded_ns);
   static void record(RingState& ring, Run& run);
   void link_dependencies(Run& run);
+
+  // exports.cc: copies of objects in device memory for clients.
+  void begin_export(Session& session, RingState& ring, const DeferredRead& wanted);
+  Result<Export> check_export(Session& session, const DeferredRead& wanted);
+  Result<std::uint32_t> export_place(const std::string& device) const;
+  Result<void> charge_export(const Session& session, std::uint64_t bytes) const;
+  void want_exporter(const Export& one);
+  void pump_exports();
+  ExecutorState* choose_exporter(const Export& one);
+  void send_export(ExecutorState& executor, Export& one);
+  bool export_done(ExecutorState& executor, const wire::ExportDone& report, const Status& failure);
+  Result<SegmentRef> adopt_export(ExecutorState& executor, Export& one,
+                                  const wire::ExportDone& report);
+  void answer_export(const Export& one, const SegmentRef& segment);
+  void fail_export(std::uint64_t number, const Status& cause);
+  void fail_exports(const Status& cause, const std::function<bool(const Export&)>& concerned);
+  void requeue_exports(std::uint32_t executor, const std::string& cause);
+  [[nodiscard]] std::size_t exports_in_flight(std::uint32_t executor) const;
+  [[nodiscard]] std::string exports_on(const std::vector<std::uint32_t>& places) const;
 
   // execute.cc: schedule, execute.
   void enqueue_if_ready(Run& run);
@@ -358,6 +387,8 @@ class Dispatcher {
   std::map<std::uint32_t, std::vector<PlaceState>> domains_;                        // By place - 1.
   std::map<std::pair<std::uint32_t, std::uint32_t>, LibraryState> library_states_;  // Domain, id.
   std::vector<Suspension> suspensions_;
+  std::map<std::uint64_t, Export> exports_;  // Not answered yet, by number.
+  std::uint64_t next_export_ = 1;
   std::multimap<std::uint64_t, std::uint64_t> deadlines_;  // When, run number.
   std::size_t stalled_tokens_ = 0;  // Rings that wait for a donated descriptor.
   std::vector<std::pair<std::uint64_t, std::uint32_t>> resumable_;  // (session, ring).

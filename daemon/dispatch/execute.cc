@@ -33,6 +33,7 @@ void Dispatcher::pump() {
   for (auto& [domain, places] : domains_) {
     if (!pump(domain, places)) pump_due_ = true;
   }
+  if (!exports_.empty()) pump_exports();
 }
 
 // Sends what the policy gives until no executor of the domain has room. False: it must be tried

@@ -104,6 +104,7 @@ void Dispatcher::close_session(std::uint64_t session_id, const Status& reason) {
   }
   for (Run* run : queued) give_up(*run, reason);
   end_lanes(reason, [session_id](const Lane& lane) { return lane.session == session_id; });
+  fail_exports(reason, [&](const Export& one) { return one.session == session_id; });
   host_.session_closed(session_id, reason);
   pump_due_ = true;
 }
@@ -163,6 +164,7 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
   }
   for (const std::uint32_t segment : segments) detached(segment, id);
   requeue_domain(identity.domain);
+  requeue_exports(id, cause);
 }
 
 // A run whose executor died with it in flight: tried again alone, or ended with the cause.
@@ -221,6 +223,10 @@ void Dispatcher::executor_failed(std::uint32_t domain, std::uint32_t place_numbe
   forget_state(domain, place_number);
   const bool others = std::any_of(places.begin(), places.end(), [](const PlaceState& other) {
     return other.executor != 0 || other.wanted || other.idle;
+  });
+  fail_exports(cause, [&](const Export& one) {
+    const bool may_go_elsewhere = others && one.place != place_number;
+    return one.domain == domain && !may_go_elsewhere;
   });
   if (others) return requeue_domain(domain);
   std::vector<std::uint64_t> numbers;

@@ -12,14 +12,13 @@ namespace {
 // Messages of one ring in one step, so that no client starves the others.
 constexpr std::size_t kMessagesPerRingStep = 64;
 
-// A key of a Get or Stat: its own field for the namespace wins over the "@uid/" form.
-Result<ScopedKey> scoped(const std::string& key, std::optional<std::uint32_t> owner,
-                         std::uint32_t own_uid) {
+}  // namespace
+
+Result<ScopedKey> Dispatcher::scoped(const std::string& key, std::optional<std::uint32_t> owner,
+                                     std::uint32_t own_uid) {
   if (owner) return ScopedKey{*owner, key};
   return parse_key(key, own_uid);
 }
-
-}  // namespace
 
 std::size_t Dispatcher::take_messages(Session& session, RingState& ring) {
   std::size_t taken = 0;
@@ -308,27 +307,26 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
   const auto key = scoped(operation.key, operation.owner_uid, session.uid);
   if (!key.has_value()) return fail(session, ring, id, key.error());
   ++session.counters.gets;
-  const DeferredRead wanted{id, std::string(key->key), key->namespace_uid, false};
-  const auto pending = ring.pending.find(pending_name(key->namespace_uid, key->key));
-  if (pending == ring.pending.end()) return read(session, ring, wanted);
-  Run* writer = runs_.find(pending->second.run);
-  KAAS_CHECK(writer != nullptr);
-  writer->reads.push_back(wanted);
+  read_when_published(session, ring, {id, std::string(key->key), key->namespace_uid, false});
 }
 
 void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                         StatOperation& operation) {
   const auto key = scoped(operation.key, operation.owner_uid, session.uid);
   if (!key.has_value()) return fail(session, ring, id, key.error());
-  const DeferredRead wanted{id, std::string(key->key), key->namespace_uid, true};
-  const auto pending = ring.pending.find(pending_name(key->namespace_uid, key->key));
+  read_when_published(session, ring, {id, std::string(key->key), key->namespace_uid, true});
+}
+
+void Dispatcher::read_when_published(Session& session, RingState& ring, DeferredRead wanted) {
+  const auto pending = ring.pending.find(pending_name(wanted.namespace_uid, wanted.key));
   if (pending == ring.pending.end()) return read(session, ring, wanted);
   Run* writer = runs_.find(pending->second.run);
   KAAS_CHECK(writer != nullptr);
-  writer->reads.push_back(wanted);
+  writer->reads.push_back(std::move(wanted));
 }
 
 void Dispatcher::read(Session& session, RingState& ring, const DeferredRead& read) {
+  if (read.exported) return begin_export(session, ring, read);
   const auto version = store_.lookup(session.uid, read.namespace_uid, read.key);
   if (!version.has_value()) return fail(session, ring, read.id, version.error());
   AnswerSpec spec{.id = read.id, .version = (*version)->id(), .bytes = (*version)->bytes()};

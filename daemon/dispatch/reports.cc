@@ -72,6 +72,11 @@ bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& 
       return lane_ended(executor, *item.report_as_LaneEnded());
     case wire::Report::CancelDone:
       return cancel_done(*item.report_as_CancelDone());
+    case wire::Report::ExportDone: {
+      const auto& report = *item.report_as_ExportDone();
+      return is_known(report.code()) &&
+             export_done(executor, report, status_of(report.code(), report.message()));
+    }
     case wire::Report::NONE:
       break;
   }

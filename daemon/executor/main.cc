@@ -91,6 +91,7 @@ int run(const Flags& flags) {
   const std::uint64_t limit_bytes = memory_limit(flags, *channel, is_host ? nullptr : &device);
   kaas::FileLibraryOpener libraries(device, ::geteuid());
   kaas::SocketSegmentSource segments(channel->socket.get());
+  kaas::SocketExportSink exports(channel->socket.get());
   kaas::ExecutorWorkers workers(std::max(threads, kWorkersMin), [&] { sleep->wake(); });
   std::optional<kaas::SegmentPinner> pinner;
   if (device.limits().reaches_host) pinner.emplace(device);
@@ -101,10 +102,12 @@ int run(const Flags& flags) {
       .device = device,
       .libraries = libraries,
       .segments = segments,
+      .exports = exports,
       .workers = &workers,
       .pinner = pinner ? &*pinner : nullptr,
       .memory_limit_bytes = limit_bytes,
       .wake_kaasd = [&] { channel->doorbell.ring(); },
+      .wake = [&] { sleep->wake(); },
       .tag_end = &kaas::end_kernel_log_lines,
   };
   kaas::ExecutorLoop loop(parts);

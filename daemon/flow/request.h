@@ -115,4 +115,11 @@ struct ParameterValue {
   std::int64_t value = 0;
 };
 
+// Which bytes of an object are exported, and from which device.
+struct ExportSpec {
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;  // 0: the rest of the object. offset + bytes does not overflow.
+  std::string device;       // Empty: kaasd chooses.
+};
+
 }  // namespace kaas

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,12 +19,14 @@ namespace kaas {
 
 struct Session;
 
-// Get and Stat of a key that a run is about to publish: answered when it is settled.
+// Get, Stat and Export of a key that a run is about to publish: answered, or begun, when it is
+// settled.
 struct DeferredRead {
   std::uint64_t id = 0;
   std::string key;
   uid_t namespace_uid = 0;
   bool stat = false;
+  std::optional<ExportSpec> exported = {};  // Export.
 };
 
 // A key of the user's own that a call of a lane reads, and the version that it was bound to.

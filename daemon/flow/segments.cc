@@ -55,6 +55,30 @@ SegmentRef SegmentRegistry::add(Segment segment) {
     owned->id = state_->take_number();
     state_->alive.try_emplace(owned->id);
   }
+  return adopt(std::move(owned));
+}
+
+SegmentNumber SegmentRegistry::reserve() {
+  SegmentNumber number;
+  number.give_up_ = [state = state_](std::uint32_t id) {
+    const std::lock_guard lock(state->mutex);
+    state->alive.erase(id);
+  };
+  const std::lock_guard lock(state_->mutex);
+  const std::uint32_t id = state_->take_number();
+  state_->alive.try_emplace(id);
+  number.id_ = id;
+  return number;
+}
+
+SegmentRef SegmentRegistry::add(Segment segment, SegmentNumber number) {
+  auto owned = std::make_unique<Segment>(std::move(segment));
+  owned->id = std::exchange(number.id_, 0);
+  return adopt(std::move(owned));
+}
+
+// Its number is taken already.
+SegmentRef SegmentRegistry::adopt(std::unique_ptr<Segment> owned) {
   // If this throws, shared_ptr calls the deleter: the number is freed and the listener told.
   SegmentRef added(owned.release(), [state = state_](Segment* gone) { state->release(gone); });
   const std::lock_guard lock(state_->mutex);

@@ -1,5 +1,5 @@
 // Memory that messages name by number: arenas, registered regions, slabs, large objects; and device
-// memory and events of clients, which have no bytes for kaasd.
+// memory and events of clients, and exported memory of executors, which have no bytes for kaasd.
 #pragma once
 
 #include <sys/types.h>
@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/flow/closer.h"
@@ -29,6 +30,13 @@ struct DeviceMemoryTerms {
   std::string device;          // The same as a device's id, "GPU-<uuid>".
 };
 
+// Device memory that an executor made for a client. It stays as long as the client has it mapped,
+// also when the executor is gone.
+struct ExportTerms {
+  std::uint32_t place = 0;             // Of the device, see flow/device.h.
+  std::uint64_t allocation_bytes = 0;  // What it is charged with.
+};
+
 // One segment. Never changes once it has its number, so all threads may read it.
 struct Segment {
   std::uint32_t id = 0;   // The daemon's number for it; SegmentRegistry::add sets it.
@@ -42,6 +50,7 @@ struct Segment {
                               // unless it is an Object: its readers were checked one by one.
   std::uint64_t session = 0;  // Arena, Region, Device, Event: the session it belongs to.
   std::optional<DeviceMemoryTerms> device;  // Device.
+  std::optional<ExportTerms> exported;      // Device: made by kaasd's side, not the client's own.
   std::vector<std::byte> event;             // Event: its handle.
   // Its share of the byte budget; given back after the descriptor is closed. May be null.
   std::shared_ptr<const void> charge;
@@ -49,6 +58,30 @@ struct Segment {
 
 // Whoever holds one keeps the segment alive.
 using SegmentRef = std::shared_ptr<const Segment>;
+
+// A number that is kept for a segment that is not there yet. Move-only; gives the number up if no
+// segment was made of it. Threads: any, one at a time.
+class SegmentNumber {
+ public:
+  SegmentNumber() noexcept = default;
+  SegmentNumber(SegmentNumber&& other) noexcept
+      : give_up_(std::move(other.give_up_)), id_(std::exchange(other.id_, 0)) {}
+  SegmentNumber& operator=(SegmentNumber&& other) noexcept {
+    SegmentNumber dropped(std::move(other));
+    std::swap(give_up_, dropped.give_up_);
+    std::swap(id_, dropped.id_);
+    return *this;
+  }
+  ~SegmentNumber() {
+    if (id_ != 0) give_up_(id_);
+  }
+  [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
+
+ private:
+  friend class SegmentRegistry;
+  std::function<void(std::uint32_t)> give_up_;
+  std::uint32_t id_ = 0;
+};
 
 // Gives out segment numbers and tells when a segment's last holder let go.
 // Owns:    nothing but numbers; holders own the segments, which may outlive the registry.
@@ -71,6 +104,9 @@ class SegmentRegistry {
   // Takes the segment and numbers it, from kFirstSegment up. A number comes again only after all
   // 2^32 others went by, and never while its segment is alive.
   [[nodiscard]] SegmentRef add(Segment segment);
+  // The same in two steps, for a segment whose number must be told before it can be made.
+  [[nodiscard]] SegmentNumber reserve();
+  [[nodiscard]] SegmentRef add(Segment segment, SegmentNumber number);
 
   // The living segment of that number; null when there is none.
   [[nodiscard]] SegmentRef find(std::uint32_t id) const;
@@ -79,6 +115,7 @@ class SegmentRegistry {
 
  private:
   struct State;
+  SegmentRef adopt(std::unique_ptr<Segment> owned);
   std::shared_ptr<State> state_;
 };
 

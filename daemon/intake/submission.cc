@@ -60,6 +60,21 @@ std::optional<std::uint32_t> owner(flatbuffers::Optional<std::uint32_t> uid) {
   return *uid;
 }
 
+Result<Operation> decode_export(const wire::Export& wire) {
+  ExportOperation exported;
+  KAAS_ASSIGN_OR_RETURN(exported.key, decode_name(wire.key(), "key", kKeyBytesMax));
+  exported.owner_uid = owner(wire.owner_uid());
+  ExportSpec& wanted = exported.wanted;
+  wanted.offset = wire.offset();
+  wanted.bytes = wire.bytes();
+  KAAS_RETURN_IF_ERROR(check_between("export bytes", wanted.bytes, 0, kBufferBytesMax));
+  KAAS_RETURN_IF_ERROR(check_between("export offset", wanted.offset, 0, kBufferBytesMax));
+  if (wire.device() != nullptr) {
+    KAAS_ASSIGN_OR_RETURN(wanted.device, decode_name(wire.device(), "device", kNameBytesMax));
+  }
+  return Operation(std::move(exported));
+}
+
 Result<Operation> decode_operation(const wire::Submission& submission) {
   switch (submission.operation_type()) {
     case wire::Operation::Submit: {
@@ -110,6 +125,8 @@ Result<Operation> decode_operation(const wire::Submission& submission) {
       const auto& wire = *submission.operation_as_DropLaneCall();
       return Operation(DropLaneCallOperation{wire.lane(), wire.call()});
     }
+    case wire::Operation::Export:
+      return decode_export(*submission.operation_as_Export());
     case wire::Operation::NONE:
       break;
   }

@@ -79,10 +79,16 @@ struct DropLaneCallOperation {
   std::uint32_t call = 0;
 };
 
+struct ExportOperation {
+  std::string key;
+  std::optional<std::uint32_t> owner_uid;
+  ExportSpec wanted;
+};
+
 using Operation =
     std::variant<SubmitOperation, PrepareOperation, InvokeOperation, CallOperation, DeployOperation,
                  ReleasePlanOperation, PutOperation, GetOperation, StatOperation, RemoveOperation,
-                 CancelOperation, OpenLaneOperation, DropLaneCallOperation>;
+                 CancelOperation, OpenLaneOperation, DropLaneCallOperation, ExportOperation>;
 
 struct Submission {
   std::uint64_t id = 0;

@@ -53,6 +53,13 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
                                  kLaneGeometry.heap_bytes, grant.in_token, grant.out_token,
                                  grant.replayable);
   }
+  Offset<wire::Exported> exported = 0;
+  if (answer.exported != nullptr) {
+    const auto gpu = encode_bytes(builder, answer.exported->gpu);
+    const auto device = encode_text(builder, answer.exported->device);
+    exported = wire::CreateExported(builder, answer.exported->segment,
+                                    answer.exported->allocation_bytes, gpu, device);
+  }
   wire::AnswerBuilder table(builder);
   table.add_id(answer.id);
   table.add_version(answer.version);
@@ -63,6 +70,7 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
   if (!outputs.IsNull()) table.add_outputs(outputs);
   if (!profile.IsNull()) table.add_profile(profile);
   if (!lane.IsNull()) table.add_lane(lane);
+  if (!exported.IsNull()) table.add_exported(exported);
   table.add_plan(answer.plan);
   table.add_code(answer.code);
   builder.Finish(table.Finish());

@@ -27,6 +27,14 @@ struct LaneGrantSpec {
   bool replayable = false;
 };
 
+// Where the bytes of an Export are.
+struct AnswerExport {
+  std::uint32_t segment = 0;
+  std::uint64_t allocation_bytes = 0;
+  std::span<const std::byte> gpu;
+  std::string_view device;
+};
+
 // What a client is told of one operation. Borrows; zero and empty parts are not sent.
 struct AnswerSpec {
   std::uint64_t id = 0;
@@ -42,6 +50,7 @@ struct AnswerSpec {
   const wire::Counters* counters = nullptr;
   std::string_view device = {};
   const LaneGrantSpec* lane = nullptr;
+  const AnswerExport* exported = nullptr;
 };
 
 // Finishes the answer in `builder`, which it clears first. The bytes live until the next Clear.

@@ -1,5 +1,9 @@
 #include "daemon/supervise/executor_link.h"
 
+#include <fcntl.h>
+
+#include <array>
+
 #include "schema/ipc/lane.h"
 #include "schema/ipc/socket.h"
 #include "schema/ipc/untrusted.h"
@@ -13,6 +17,8 @@ using flatbuffers::Offset;
 // Control items that wait for room. Past it the executor has not read for so long that it counts
 // as down: dropping one would leak memory there.
 constexpr std::size_t kHeldMax = 65'536;
+// More than any ExportedMemory has.
+constexpr std::size_t kExportedMessageBytesMax = 256;
 
 wire::Dim3 dim3(const std::array<std::uint32_t, 3>& value) {
   return {value[0], value[1], value[2]};
@@ -278,6 +284,35 @@ PushOutcome ExecutorLink::send_run(const RunMessage& message) {
   // The executor unmaps and forgets them when the run ends; named again, they are sent again.
   for (const auto& segment : message.once_segments) segments_.erase(segment->id);
   return PushOutcome::Sent;
+}
+
+PushOutcome ExecutorLink::push_export(const ExportMessage& message) {
+  if (!held_.empty() && !drain_held()) return PushOutcome::Full;
+  const PushOutcome attached = attach(message.sources, false);
+  if (attached != PushOutcome::Sent) return attached;
+  builder_.Clear();
+  const auto item = wire::CreateExportObject(builder_, message.number, message.segment,
+                                             &message.location, message.bytes);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::ExportObject, item.Union()));
+  return send(builder_, "bytes of an export");
+}
+
+Result<Descriptor> ExecutorLink::take_exported(std::uint64_t number, std::uint32_t segment) {
+  alignas(8) std::array<std::byte, kExportedMessageBytesMax> buffer;
+  Received received = receive_message(endpoints_.socket.get(), buffer, 1);
+  segments_.insert(segment);
+  if (received.outcome == ReceiveOutcome::Violation &&
+      !Descriptor(::fcntl(endpoints_.socket.get(), F_DUPFD_CLOEXEC, 0))) {
+    return Status{StatusCode::ResourceExhausted, "kaasd has no file descriptors left"};
+  }
+  const wire::ExportedMemory* message = nullptr;
+  if (received.outcome == ReceiveOutcome::Message) {
+    message = verified_root<wire::ExportedMemory>(received.message);
+  }
+  if (message == nullptr || message->export_() != number || received.descriptors.size() != 1) {
+    return Status{StatusCode::ProtocolViolation, "the executor has not sent what it exported"};
+  }
+  return std::move(received.descriptors.front());
 }
 
 const wire::ReportItem* ExecutorLink::next_report(bool& violation) {

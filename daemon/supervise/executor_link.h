@@ -72,6 +72,15 @@ struct LaneTerms {
   bool starts = false;  // The executor does not know the lane yet.
 };
 
+// An object's bytes to be copied into memory of their own. Borrowed for the call.
+struct ExportMessage {
+  std::uint64_t number = 0;
+  std::uint32_t segment = 0;  // What the memory is called from then on.
+  wire::Location location;    // Of the bytes, as of a load.
+  std::uint64_t bytes = 0;
+  std::span<const std::shared_ptr<const Segment>> sources;  // What `location` lies in, if anything.
+};
+
 enum class PushOutcome {
   Sent,
   Full,      // The ring or the socket has no room now; nothing of the run was sent.
@@ -96,6 +105,13 @@ class ExecutorLink {
   PushOutcome push_lane_call(const RunMessage& message, const LaneTerms& terms);
   // Sends only what precedes a run of the plan; its PlanLoaded report follows.
   PushOutcome push_plan(const PlanInstance& plan);
+
+  // ExportDone answers it.
+  PushOutcome push_export(const ExportMessage& message);
+  // The memory of an export that was reported well; the executor has it as `segment` now. Fails:
+  // ProtocolViolation (the executor has not sent it), ResourceExhausted (kaasd has no descriptor
+  // left for it).
+  Result<Descriptor> take_exported(std::uint64_t number, std::uint32_t segment);
 
   // Why the last push was TooLarge.
   [[nodiscard]] const Status& too_large() const noexcept { return too_large_; }

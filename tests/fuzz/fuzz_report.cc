@@ -38,7 +38,7 @@ void report(const std::uint8_t* data, std::size_t size) {
   must_be_whole(world);
   std::map<std::uint64_t, int> answers;
   for (const SeenAnswer& answer : scene.client.read(0)) ++answers[answer.id];
-  for (std::uint64_t id = 1; id <= 5; ++id) {
+  for (std::uint64_t id = 1; id <= kSceneOperations; ++id) {
     if (answers[id] == 1) continue;
     std::fprintf(stderr, "request %d has %d answers\n", static_cast<int>(id), answers[id]);
     std::abort();

@@ -18,6 +18,8 @@ inline WorldOptions scene_options() {
   return options;
 }
 
+inline constexpr std::uint64_t kSceneOperations = 7;  // Their ids are 1 to this.
+
 struct Scene {
   Scene() : client(world.connect()), executor(world.start_executor(client.uid())) {
     world.step();
@@ -32,6 +34,8 @@ struct Scene {
     const auto in_place = add_one_request(segment_buffer("a", 64, client.arena()));
     send(submit_message(4, encode_request(in_place)));
     send(submit_message(5, encode_request(fill_request(inline_buffer("out", 64), 3))));
+    send(put_message(6, "e", Bytes(64)));
+    send(export_message(7, "e"));
     world.step();
     world.step();
   }

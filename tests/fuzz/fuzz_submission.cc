@@ -49,6 +49,9 @@ void run(const Operation& operation) {
           bind(given.bindings, given.literals);
         } else if constexpr (std::is_same_v<T, PutOperation>) {
           KAAS_CHECK(range_fits(given.offset, given.bytes, kSegmentBytesMax));
+        } else if constexpr (std::is_same_v<T, ExportOperation>) {
+          KAAS_CHECK(given.wanted.offset <= kBufferBytesMax);
+          KAAS_CHECK(given.wanted.bytes <= kBufferBytesMax);
         }
       },
       operation);
@@ -113,6 +116,9 @@ void add_store_operations(std::vector<FuzzSeed>& seeds) {
                        wire::CreatePutDirect(put_segment, "k", nullptr, 17, 64, 4096)));
   Builder get;
   seeds.push_back(seed("get", get, wire::Operation::Get, wire::CreateGetDirect(get, "k", 1000)));
+  Builder exported;
+  seeds.push_back(seed("export", exported, wire::Operation::Export,
+                       wire::CreateExportDirect(exported, "k", 1000, 64, 4096, "GPU-1")));
   Builder remove;
   seeds.push_back(
       seed("remove", remove, wire::Operation::Remove, wire::CreateRemoveDirect(remove, "k")));

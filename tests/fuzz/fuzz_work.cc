@@ -50,6 +50,11 @@ class NoSegments final : public SegmentSource {
   std::optional<AttachedSegment> next() override { return std::nullopt; }
 };
 
+class NowhereExports final : public ExportSink {
+ public:
+  bool send(std::uint64_t number, int) override { return number % 2 == 0; }
+};
+
 // Whether a plan in the segment iterates longer than anybody wants to look.
 bool takes_long(const RingView& work) {
   static MessageBuffer buffer(kSceneRings.heap_bytes);
@@ -77,6 +82,7 @@ void work(const std::uint8_t* data, std::size_t size) {
   FakeDevice device(options);
   NothingLibraries libraries(device);
   NoSegments segments;
+  NowhereExports exports;
   std::vector<std::byte> outbox(64u << 10);
   std::vector<std::byte> arena(64u << 10);
   ExecutorParts parts{.work = incoming.view(),
@@ -84,8 +90,10 @@ void work(const std::uint8_t* data, std::size_t size) {
                       .device = device,
                       .libraries = libraries,
                       .segments = segments,
+                      .exports = exports,
                       .memory_limit_bytes = options.memory_bytes,
-                      .wake_kaasd = nullptr};
+                      .wake_kaasd = nullptr,
+                      .wake = {}};
   ExecutorLoop loop(parts);
   SegmentTerms terms;
   terms.writable = true;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "daemon/executor/device/host_launch.h"
+#include "schema/ipc/segment.h"
 #include "schema/limits.h"
 
 namespace kaas {
@@ -20,6 +21,11 @@ std::byte* pointer(DeviceAddress address) noexcept {
 
 // What a fresh allocation holds: something else than zeros, as a real device's may.
 constexpr std::byte kUndefined{0xa5};
+
+// The n-th of something: whether this is the one that was told to fail.
+bool is_due(std::uint64_t& until) {
+  return until != 0 && --until == 0;
+}
 
 }  // namespace
 
@@ -141,6 +147,9 @@ class FakeStream final : public DeviceStream {
     return outcome;
   }
   Result<void> check(DeviceAddress address, std::uint64_t bytes) const {
+    if (is_due(device_.copies_until_failure_)) {
+      return Status{StatusCode::Internal, "the fake device was told to fail this copy"};
+    }
     if (bytes == 0 || device_.holds(address, bytes)) return {};
     return Status{StatusCode::Internal, "an access outside every allocation of the fake device"};
   }
@@ -203,7 +212,7 @@ FakeDevice::FakeDevice(const Options& options) : options_(options) {
 
 FakeDevice::~FakeDevice() {
   KAAS_CHECK(memory_.empty() && host_memory_.empty() && registered_.empty());
-  KAAS_CHECK(mapped_.empty() && open_events_ == 0);
+  KAAS_CHECK(mapped_.empty() && exported_.empty() && open_events_ == 0);
 }
 
 // A mapping of one allocation that was offered. A second one at the same time would be at the same
@@ -221,6 +230,51 @@ class FakeImport final : public ImportedMemory {
   FakeDevice& device_;
 };
 
+// Shared memory that stands for device memory of its own.
+class FakeExport final : public ExportableMemory {
+ public:
+  FakeExport(FakeDevice& device, Descriptor memory, Mapping mapping)
+      : ExportableMemory(reinterpret_cast<DeviceAddress>(mapping.data()), mapping.bytes()),
+        device_(device),
+        memory_(std::move(memory)),
+        mapping_(std::move(mapping)) {
+    device_.exported_.emplace(address(), bytes());
+    device_.exported_bytes_ += bytes();
+  }
+  ~FakeExport() override {
+    device_.exported_.erase(address());
+    device_.exported_bytes_ -= bytes();
+  }
+  [[nodiscard]] Result<Descriptor> descriptor() const override {
+    if (is_due(device_.descriptors_until_failure_)) {
+      return Status{StatusCode::ResourceExhausted, "the fake device was told to fail this"};
+    }
+    return duplicate(memory_.get());
+  }
+  [[nodiscard]] GpuUuid gpu() const override { return {std::byte{0xfa}, std::byte{0xce}}; }
+
+ private:
+  FakeDevice& device_;
+  Descriptor memory_;
+  Mapping mapping_;
+};
+
+// What FakeExport made, mapped a second time.
+class FakeCuMemImport final : public ImportedMemory {
+ public:
+  FakeCuMemImport(FakeDevice& device, Mapping mapping)
+      : ImportedMemory(reinterpret_cast<DeviceAddress>(mapping.data()), mapping.bytes(), true),
+        device_(device),
+        mapping_(std::move(mapping)) {
+    device_.mapped_.emplace(address(), bytes());
+  }
+  ~FakeCuMemImport() override { device_.mapped_.erase(address()); }
+
+ private:
+  FakeDevice& device_;
+  Mapping mapping_;
+};
+
 void FakeDevice::offer(std::byte handle, std::span<std::byte> memory, bool direct) {
   offered_[handle] = {memory, direct};
 }
@@ -234,6 +288,7 @@ ImportRequest FakeDevice::request_for(std::byte handle, std::uint64_t bytes) {
 
 Result<std::unique_ptr<ImportedMemory>> FakeDevice::import_memory(const ImportRequest& request) {
   ++imports_;
+  if (request.kind == wire::DeviceMemoryKind::CuMem) return import_descriptor(request);
   const auto found = request.handle.empty() ? offered_.end() : offered_.find(request.handle[0]);
   if (found == offered_.end() || request.kind != wire::DeviceMemoryKind::Legacy) {
     return Status{StatusCode::InvalidArgument, "the handle names no memory of the fake device"};
@@ -242,11 +297,40 @@ Result<std::unique_ptr<ImportedMemory>> FakeDevice::import_memory(const ImportRe
       std::make_unique<FakeImport>(*this, found->second.memory, found->second.direct));
 }
 
+Result<std::unique_ptr<ImportedMemory>> FakeDevice::import_descriptor(
+    const ImportRequest& request) {
+  const auto found = segment_bytes_of(request.descriptor, "the fake device's memory");
+  if (!found || *found != request.bytes) {
+    return Status{StatusCode::InvalidArgument, "the descriptor is no memory of the fake device"};
+  }
+  KAAS_ASSIGN_OR_RETURN(Mapping mapping,
+                        Mapping::create(request.descriptor, request.bytes, Mapping::Mode::ReadWrite,
+                                        "the fake device's memory"));
+  return std::unique_ptr<ImportedMemory>(
+      std::make_unique<FakeCuMemImport>(*this, std::move(mapping)));
+}
+
+Result<std::unique_ptr<ExportableMemory>> FakeDevice::allocate_exportable(std::uint64_t bytes) {
+  ++exports_made_;
+  const std::uint64_t wanted =
+      (bytes + kExportPieceBytes - 1) / kExportPieceBytes * kExportPieceBytes;
+  if (is_due(exports_until_failure_) ||
+      wanted > limits_.memory_bytes - allocated_ - exported_bytes_) {
+    return Status{StatusCode::OutOfMemory, "the fake device has no room for an export"};
+  }
+  KAAS_ASSIGN_OR_RETURN(Descriptor memory, create_segment("fake-export", wanted));
+  KAAS_ASSIGN_OR_RETURN(Mapping mapping, Mapping::create(memory.get(), wanted,
+                                                         Mapping::Mode::ReadWrite, "an export"));
+  std::memset(mapping.data(), static_cast<int>(kUndefined), wanted);
+  return std::unique_ptr<ExportableMemory>(
+      std::make_unique<FakeExport>(*this, std::move(memory), std::move(mapping)));
+}
+
 Result<DeviceMemory> FakeDevice::allocate(std::uint64_t bytes) {
   if (allocations_until_failure_ != 0 && --allocations_until_failure_ == 0) {
     return Status{StatusCode::OutOfMemory, "the fake device was told to fail this allocation"};
   }
-  const std::uint64_t left = limits_.memory_bytes - allocated_;
+  const std::uint64_t left = limits_.memory_bytes - allocated_ - exported_bytes_;
   if (bytes > left) {
     return Status{StatusCode::OutOfMemory, "allocation of " + std::to_string(bytes) +
                                                " bytes, fake device has " + std::to_string(left) +
@@ -284,7 +368,8 @@ bool FakeDevice::holds(DeviceAddress address, std::uint64_t bytes) const noexcep
     return inside <= bytes_of(allocation) && bytes <= bytes_of(allocation) - inside;
   };
   const auto second = [](const auto& allocation) { return allocation.second; };
-  if (in(memory_, second) || in(host_memory_, second) || in(mapped_, std::identity())) return true;
+  if (in(memory_, second) || in(host_memory_, second)) return true;
+  if (in(mapped_, std::identity()) || in(exported_, std::identity())) return true;
   const std::lock_guard lock(registered_mutex_);
   return in(registered_, std::identity());
 }

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/executor/device/exportable_memory.h"
 #include "daemon/executor/device/imported_memory.h"
 #include "daemon/executor/library/opened_library.h"
 
@@ -39,6 +40,17 @@ class FakeDevice final : public Device {
   // Memory of another process, as it were: can be imported by a Legacy handle of 64 such bytes,
   // until it is withdrawn. Copies may use it; kernels too if it is direct.
   void offer(std::byte handle, std::span<std::byte> memory, bool direct = true);
+  // Exports are memfds, cut in pieces of this; a CuMem descriptor of one can be imported. The n-th
+  // of them from now, or the descriptor of the n-th, fails.
+  static constexpr std::uint64_t kExportPieceBytes = 4096;
+  void fail_export(std::uint64_t n) { exports_until_failure_ = n; }
+  void fail_export_descriptor(std::uint64_t n) { descriptors_until_failure_ = n; }
+  // The n-th copy or zeroing of a stream from now fails.
+  void fail_copy(std::uint64_t n) { copies_until_failure_ = n; }
+  [[nodiscard]] std::size_t exports() const noexcept { return exported_.size(); }
+  [[nodiscard]] std::uint64_t exported_bytes() const noexcept { return exported_bytes_; }
+  [[nodiscard]] std::uint64_t exports_made() const noexcept { return exports_made_; }  // Ever.
+
   // It can't be imported any more; what has it mapped keeps it.
   void withdraw(std::byte handle) { offered_.erase(handle); }
   static ImportRequest request_for(std::byte handle, std::uint64_t bytes = 0);
@@ -65,11 +77,14 @@ class FakeDevice final : public Device {
   Result<std::unique_ptr<DeviceStream>> open_stream() override;
   Result<std::unique_ptr<ImportedMemory>> import_memory(const ImportRequest& request) override;
   Result<std::unique_ptr<ImportedEvent>> import_event(std::span<const std::byte> handle) override;
+  Result<std::unique_ptr<ExportableMemory>> allocate_exportable(std::uint64_t bytes) override;
 
  private:
   friend class FakeStream;
   friend class FakeImport;
   friend class FakeEvent;
+  friend class FakeCuMemImport;
+  friend class FakeExport;
   struct Offer {
     std::span<std::byte> memory;
     bool direct = true;
@@ -80,6 +95,7 @@ class FakeDevice final : public Device {
 
   void release(DeviceAddress address, std::uint64_t bytes) noexcept override;
   void unregister_host(std::byte* memory, std::uint64_t bytes) noexcept override;
+  Result<std::unique_ptr<ImportedMemory>> import_descriptor(const ImportRequest& request);
   // Whether [address, address + bytes) lies in one allocation: an honest device would fault.
   [[nodiscard]] bool holds(DeviceAddress address, std::uint64_t bytes) const noexcept;
   Result<void> run(const KernelLaunch& launch);
@@ -97,6 +113,12 @@ class FakeDevice final : public Device {
   std::uint64_t follows_ = 0;
   std::vector<std::string> event_log_;
   std::map<DeviceAddress, std::uint64_t> mapped_;  // Imported: bytes by address.
+  std::map<DeviceAddress, std::uint64_t> exported_;
+  std::uint64_t exported_bytes_ = 0;
+  std::uint64_t exports_made_ = 0;
+  std::uint64_t exports_until_failure_ = 0;
+  std::uint64_t descriptors_until_failure_ = 0;
+  std::uint64_t copies_until_failure_ = 0;
   using Memory =
       std::map<DeviceAddress, std::pair<std::unique_ptr<std::byte, Release>, std::uint64_t>>;
   Memory memory_;

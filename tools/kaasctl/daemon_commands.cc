@@ -43,11 +43,13 @@ std::string executor_table(const Json& status) {
 }
 
 std::string device_table(const Json& status) {
-  Table table({"DEVICE", "NAME", "STATE", ">RUNNING", ">EXECUTORS", ">MEMORY", ">OF", "CAUSE"});
+  Table table({"DEVICE", "NAME", "STATE", ">RUNNING", ">EXECUTORS", ">MEMORY", ">OF", ">EXPORTED",
+               "CAUSE"});
   for (const Json& device : list_at(status, "devices")) {
     table.add({text_at(device, "id"), text_at(device, "name"), text_at(device, "state"),
                count(device, "in_flight"), count(device, "executors"), bytes(device, "used_bytes"),
-               bytes(device, "limit_bytes"), text_at(device, "cause")});
+               bytes(device, "limit_bytes"), bytes(device, "exported_bytes"),
+               text_at(device, "cause")});
   }
   return table.to_string();
 }
@@ -83,7 +85,7 @@ std::string status_text(const Json& status) {
 
 std::string sessions_text(const Json& clients) {
   Table sessions({">SESSION", ">UID", ">PID", "NAME", ">CONNECTED", ">RINGS", ">REQUESTS",
-                  ">FAILED", ">PUTS", ">GETS", ">SEGMENTS", ">SHARED"});
+                  ">FAILED", ">PUTS", ">GETS", ">SEGMENTS", ">SHARED", ">EXPORTED"});
   Table requests({"REQUEST", "STATE", ">TAG", ">EXECUTOR", ">AGE"});
   bool has_requests = false;
   for (const Json& client : list_at(clients, "clients")) {
@@ -91,7 +93,7 @@ std::string sessions_text(const Json& clients) {
                   text_at(client, "name"), human_seconds(number_at(client, "connected_s")),
                   count(client, "rings"), count(client, "requests"), count(client, "failed"),
                   count(client, "puts"), count(client, "gets"), count(client, "segments"),
-                  bytes(client, "segment_bytes")});
+                  bytes(client, "segment_bytes"), bytes(client, "exported_bytes")});
     for (const Json& run : list_at(client, "under_way")) {
       has_requests = true;
       const std::uint64_t executor = natural_at(run, "executor");

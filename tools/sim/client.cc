@@ -90,6 +90,16 @@ std::optional<Bytes> SimClient::receive(std::uint64_t token) {
   return bytes;
 }
 
+std::optional<Descriptor> SimClient::take_descriptor(std::uint64_t token) {
+  collect_descriptors();
+  const auto found = std::find_if(arrived_.begin(), arrived_.end(),
+                                  [&](const Arrived& one) { return one.token == token; });
+  if (found == arrived_.end()) return std::nullopt;
+  std::optional<Descriptor> descriptor(std::move(found->descriptor));
+  arrived_.erase(found);
+  return descriptor;
+}
+
 void SimClient::hang_up() {
   for (auto& ring : rings_) ring->doorbell = Doorbell();
   socket_ = Descriptor();

@@ -76,6 +76,8 @@ class SimClient {
   // The bytes of a large object that an answer named by its token; nullopt: no such descriptor
   // came.
   std::optional<Bytes> receive(std::uint64_t token);
+  // The descriptor itself.
+  std::optional<Descriptor> take_descriptor(std::uint64_t token);
   // A StatusCode when kaasd has closed the ring, else 0.
   [[nodiscard]] std::uint32_t closed(std::size_t ring) const noexcept {
     return rings_[ring]->completion.view().header->closed.load();

@@ -76,14 +76,17 @@ std::unique_ptr<SimExecutor> SimExecutor::create(const SimExecutorOptions& optio
   executor->device_ = std::make_unique<FakeDevice>(options.device);
   executor->libraries_ = std::make_unique<SimLibraries>(*executor->device_);
   executor->source_ = std::make_unique<SocketSegmentSource>(executor->socket_.get());
+  executor->exports_ = std::make_unique<SocketExportSink>(executor->socket_.get());
   ExecutorParts parts{.work = executor->work(),
                       .report = executor->report(),
                       .device = *executor->device_,
                       .libraries = *executor->libraries_,
                       .segments = *executor->source_,
+                      .exports = *executor->exports_,
                       .workers = nullptr,
                       .memory_limit_bytes = options.device.memory_bytes,
                       .wake_kaasd = [raw = executor.get()] { raw->doorbell_.ring(); },
+                      .wake = {},
                       .tag_end = nullptr,
                       .now = &batch_clock};
   executor->loop_ = std::make_unique<ExecutorLoop>(parts);

@@ -69,6 +69,7 @@ class SimExecutor {
   std::unique_ptr<FakeDevice> device_;
   std::unique_ptr<SimLibraries> libraries_;
   std::unique_ptr<SocketSegmentSource> source_;
+  std::unique_ptr<SocketExportSink> exports_;
   std::unique_ptr<ExecutorLoop> loop_;
 };
 

@@ -110,6 +110,15 @@ Bytes remove_message(std::uint64_t id, const std::string& key) {
   });
 }
 
+Bytes export_message(std::uint64_t id, const std::string& key, const ExportSpec& wanted) {
+  return submission(id, wire::Operation::Export, [&](FlatBufferBuilder& b) {
+    const auto key_text = b.CreateString(key);
+    const auto device = wanted.device.empty() ? 0 : b.CreateString(wanted.device);
+    return wire::CreateExport(b, key_text, flatbuffers::nullopt, wanted.offset, wanted.bytes,
+                              device);
+  });
+}
+
 Bytes cancel_message(std::uint64_t id, std::uint64_t target) {
   return submission(id, wire::Operation::Cancel,
                     [&](FlatBufferBuilder& b) { return wire::CreateCancel(b, target); });
@@ -128,6 +137,10 @@ std::optional<SeenAnswer> decode_answer(std::span<const std::byte> message) {
   seen.token = answer->token();
   seen.data = octets_of(answer->data());
   seen.profiled = answer->profile() != nullptr;
+  if (const wire::Exported* exported = answer->exported()) {
+    seen.exported = SeenExport{exported->segment(), exported->allocation_bytes(),
+                               count(exported->gpu()), std::string(view(exported->device()))};
+  }
   for (std::size_t i = 0; i < count(answer->outputs()); ++i) {
     const auto* output = answer->outputs()->Get(static_cast<flatbuffers::uoffset_t>(i));
     seen.outputs.push_back({std::string(view(output->name())), output->bytes(), output->version(),

@@ -34,6 +34,7 @@ Bytes put_donated_message(std::uint64_t id, const std::string& key, std::uint64_
 Bytes get_message(std::uint64_t id, const std::string& key);
 Bytes stat_message(std::uint64_t id, const std::string& key);
 Bytes remove_message(std::uint64_t id, const std::string& key);
+Bytes export_message(std::uint64_t id, const std::string& key, const ExportSpec& wanted = {});
 Bytes cancel_message(std::uint64_t id, std::uint64_t target);
 
 struct SeenOutput {
@@ -41,6 +42,13 @@ struct SeenOutput {
   std::uint64_t bytes = 0;
   std::uint64_t version = 0;
   Bytes data;
+};
+
+struct SeenExport {
+  std::uint32_t segment = 0;
+  std::uint64_t allocation_bytes = 0;
+  std::size_t gpu_bytes = 0;
+  std::string device;
 };
 
 struct SeenAnswer {
@@ -54,6 +62,7 @@ struct SeenAnswer {
   Bytes data;
   std::vector<SeenOutput> outputs;
   bool profiled = false;
+  std::optional<SeenExport> exported;
 };
 
 // nullopt: not an Answer.

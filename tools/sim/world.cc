@@ -41,6 +41,7 @@ World::World(const WorldOptions& options) : options_(options), folder_(make_libr
   dispatching.running_limit_ns = options.running_limit_ns;
   dispatching.runs_per_executor = options.runs_per_executor;
   dispatching.idle_release_ns = options.idle_release_ns;
+  dispatching.export_bytes = options.export_bytes;
   for (std::uint32_t device = 0; device < options.devices; ++device) {
     const std::string id = "fake-" + std::to_string(device);
     dispatching.devices.push_back({id, "fake", id, 0});

@@ -23,6 +23,7 @@ struct WorldOptions {
   std::uint64_t running_limit_ns = 0;
   std::uint32_t runs_per_executor = 512;
   std::uint64_t idle_release_ns = 0;
+  std::uint64_t export_bytes = kExportBytesDefault;
   std::uint32_t devices = 1;  // "fake-0", "fake-1", ...
   SimExecutorOptions executor;
   RingGeometry client_rings{64, 256u << 10};

@@ -35,6 +35,20 @@ Result<TakenBlock> DeviceCache::allocate(std::uint64_t bytes, std::uint32_t tena
                                              std::to_string(pool_.used_bytes())};
 }
 
+Result<std::shared_ptr<const ExportableMemory>> DeviceCache::allocate_exportable(
+    std::uint64_t bytes) {
+  for (;;) {
+    auto taken = pool_.take_exportable(bytes);
+    if (taken || taken.error().code != StatusCode::OutOfMemory) return taken;
+    if (reclaim_ && reclaim_()) continue;
+    if (evict_one()) continue;
+    return Status{StatusCode::OutOfMemory,
+                  "export of " + std::to_string(bytes) + " bytes, device limit " +
+                      std::to_string(pool_.limit_bytes()) + ", in use " +
+                      std::to_string(pool_.used_bytes()) + ": " + taken.error().message};
+  }
+}
+
 CacheEntry* DeviceCache::find_exact(const CacheKey& key) {
   const auto version = versions_.find(key.version);
   if (version == versions_.end()) return nullptr;

@@ -111,6 +111,10 @@ class DeviceCache {
   // Memory for a run of `tenant`, evicting what nobody uses. OutOfMemory: what is left is pinned.
   Result<TakenBlock> allocate(std::uint64_t bytes, std::uint32_t tenant);
 
+  // The same for memory that other processes can map; it is nobody's cached copy. Fails also with
+  // what the device says.
+  Result<std::shared_ptr<const ExportableMemory>> allocate_exportable(std::uint64_t bytes);
+
   // The Ready entry in device memory that covers the key, if there is one.
   CachePin find(const CacheKey& key);
   // Every entry that shares a byte with the key, in whatever state.

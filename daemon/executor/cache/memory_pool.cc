@@ -57,10 +57,16 @@ MemoryPool::BlockPtr MemoryPool::take_idle(std::uint64_t wanted, std::uint32_t t
   return block;
 }
 
-MemoryPool::BlockPtr MemoryPool::allocate(std::uint64_t wanted) {
-  if (wanted > limit_bytes_ || used_bytes_ > limit_bytes_ - wanted) return nullptr;
+// Within the limit, by giving back what is idle. False: there is none.
+bool MemoryPool::make_room(std::uint64_t wanted) {
+  if (wanted > limit_bytes_ || used_bytes_ > limit_bytes_ - wanted) return false;
   const std::uint64_t room = limit_bytes_ - wanted - used_bytes_;
   if (idle_bytes_ > room) release_idle(idle_bytes_ - room);
+  return true;
+}
+
+MemoryPool::BlockPtr MemoryPool::allocate(std::uint64_t wanted) {
+  if (!make_room(wanted)) return nullptr;
   auto memory = device_.allocate(wanted);
   if (!memory && idle_bytes_ > 0) {
     // The device has less than it promised; what lies idle here may be what is missing.
@@ -72,6 +78,25 @@ MemoryPool::BlockPtr MemoryPool::allocate(std::uint64_t wanted) {
   block->memory = *std::move(memory);
   block->pool = this;
   return block;
+}
+
+Result<std::shared_ptr<const ExportableMemory>> MemoryPool::take_exportable(std::uint64_t bytes) {
+  if (!make_room(bytes)) {
+    return Status{StatusCode::OutOfMemory, "the memory that is in use leaves no room"};
+  }
+  auto memory = device_.allocate_exportable(bytes);
+  const bool is_full = !memory && memory.error().code == StatusCode::OutOfMemory;
+  if (is_full && idle_bytes_ > 0) {
+    release_idle(idle_bytes_);
+    memory = device_.allocate_exportable(bytes);
+  }
+  if (!memory) return std::move(memory).error();
+  used_bytes_ += (*memory)->bytes();
+  return std::shared_ptr<const ExportableMemory>(memory->release(),
+                                                 [this](const ExportableMemory* gone) {
+                                                   used_bytes_ -= gone->bytes();
+                                                   delete gone;
+                                                 });
 }
 
 // Gives at least `bytes` of idle memory back to the device, the largest blocks first.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "daemon/executor/device/device.h"
+#include "daemon/executor/device/exportable_memory.h"
 
 namespace kaas {
 
@@ -58,7 +59,7 @@ struct TakenBlock {
 
 class MemoryPool {
  public:
-  // `device` must outlive this, and this all its BlockRefs.
+  // `device` must outlive this, and this all that it gave out.
   MemoryPool(Device& device, std::uint64_t limit_bytes)
       : device_(device), limit_bytes_(limit_bytes) {}
   ~MemoryPool();
@@ -74,8 +75,12 @@ class MemoryPool {
   // given back to the device to make room. nullopt: no room within the limit or on the device.
   std::optional<TakenBlock> try_take(std::uint64_t bytes, std::uint32_t tenant);
 
+  // Memory of at least `bytes` that others can map. It counts within the limit as long as somebody
+  // here has it, and is never used again. OutOfMemory: no room; else what the device says.
+  Result<std::shared_ptr<const ExportableMemory>> take_exportable(std::uint64_t bytes);
+
   [[nodiscard]] std::uint64_t limit_bytes() const noexcept { return limit_bytes_; }
-  [[nodiscard]] std::uint64_t used_bytes() const noexcept { return used_bytes_; }  // By BlockRefs.
+  [[nodiscard]] std::uint64_t used_bytes() const noexcept { return used_bytes_; }  // By holders.
   [[nodiscard]] std::uint64_t idle_bytes() const noexcept { return idle_bytes_; }
 
  private:
@@ -85,6 +90,7 @@ class MemoryPool {
   void give_back(MemoryBlock* block) noexcept;
   BlockPtr take_idle(std::uint64_t wanted, std::uint32_t tenant);
   BlockPtr allocate(std::uint64_t wanted);
+  bool make_room(std::uint64_t wanted);
   void release_idle(std::uint64_t bytes);
 
   Device& device_;

@@ -56,7 +56,8 @@ struct DeviceLimits {
 };
 
 class Device;
-class ImportedEvent;  // imported_memory.h
+class ExportableMemory;  // exportable_memory.h
+class ImportedEvent;     // imported_memory.h
 class ImportedMemory;
 struct ImportRequest;
 
@@ -298,6 +299,11 @@ class Device {
   virtual Result<std::unique_ptr<ImportedMemory>> import_memory(const ImportRequest& request);
   // The same for an interprocess event; its handle has 64 bytes.
   virtual Result<std::unique_ptr<ImportedEvent>> import_event(std::span<const std::byte> handle);
+  // Memory of its own that other processes can map: `bytes` > 0, rounded up to what the device cuts
+  // such memory in; content undefined. Not counted by allocated_bytes(). A device that no other
+  // process shares memory with refuses, which is what this does. Fails: InvalidArgument,
+  // OutOfMemory.
+  virtual Result<std::unique_ptr<ExportableMemory>> allocate_exportable(std::uint64_t bytes);
 
   // Brings what kernels have printed to the process's streams. Not before all of it is idle.
   virtual void flush_output() noexcept {}

@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "daemon/executor/device/exportable_memory.h"
+
 namespace kaas {
 
 Result<std::unique_ptr<ImportedMemory>> Device::import_memory(const ImportRequest&) {
@@ -17,6 +19,13 @@ Result<std::unique_ptr<ImportedEvent>> Device::import_event(std::span<const std:
                 "the " + limits().name +
                     " device has no events that other processes could share with it; send the "
                     "request when what it depends on has ended"};
+}
+
+Result<std::unique_ptr<ExportableMemory>> Device::allocate_exportable(std::uint64_t) {
+  return Status{StatusCode::InvalidArgument,
+                "the " + limits().name +
+                    " device has no memory that other processes could map; a get brings the bytes "
+                    "to host memory"};
 }
 
 // Nobody has an event of a device that imports none.

@@ -28,10 +28,12 @@ ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
       reader_(parts.work, parts.report.header),
       buffer_(parts.work.geometry.message_bytes_max()),
       reports_(parts.report, parts.work.header),
-      segments_(parts.segments, parts.device, parts.pinner),
       cache_(parts.device, parts.memory_limit_bytes),
+      segments_(parts.segments, parts.device, parts.pinner),
       runner_(RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end}),
-      lanes_(runner_, segments_, reports_, *parts.work.header) {
+      lanes_(runner_, segments_, reports_, *parts.work.header),
+      exporter_(
+          ExporterParts{parts.device, cache_, segments_, reports_, parts.exports, parts.wake}) {
   cache_.set_reclaim([this] {
     bool released = false;
     for (const auto& [id, plan] : plans_) {
@@ -53,6 +55,7 @@ void ExecutorLoop::report_ready() {
 StepOutcome ExecutorLoop::step() {
   if (!closed_reason_.empty()) return StepOutcome::Closed;
   bool progress = runner_.advance();
+  progress = exporter_.advance() || progress;
   if (closes_as_lost()) return StepOutcome::Closed;
   if (reports_.waiting() != 0) reports_.flush();
   progress = take_work() || progress;
@@ -141,6 +144,8 @@ void ExecutorLoop::handle(const wire::WorkItem& item) {
       return lanes_.remove_call(*item.work_as_RemoveLaneCall());
     case wire::Work::EndLane:
       return lanes_.end(*item.work_as_EndLane());
+    case wire::Work::ExportObject:
+      return exporter_.begin(*item.work_as_ExportObject());
     case wire::Work::ReportCounters:
       reports_.counters(runner_.counters(), cache_.pool().used_bytes(),
                         cache_.pool().limit_bytes());
@@ -225,7 +230,8 @@ bool ExecutorLoop::announce_sleep() {
   segments_.poll();
   kaas::announce_sleep(*parts_.report.header);
   const bool work = reader_.waiting() && reports_.waiting() < kReportsWaitingMax;
-  const bool finished = parts_.workers != nullptr && !parts_.workers->announce_sleep();
+  const bool ran = parts_.workers != nullptr && !parts_.workers->announce_sleep();
+  const bool finished = ran || exporter_.has_finished();
   const bool lanes_wait = !lanes_.announce_sleep();
   if (!work && !finished && !lanes_wait && !runner_.must_poll()) return true;
   retract_sleep();

@@ -21,6 +21,7 @@
 #include "daemon/executor/cache/device_cache.h"
 #include "daemon/executor/device/device.h"
 #include "daemon/executor/library/opened_library.h"
+#include "daemon/executor/run/exporter.h"
 #include "daemon/executor/run/lanes.h"
 #include "daemon/executor/run/plan.h"
 #include "daemon/executor/run/reports.h"
@@ -46,10 +47,12 @@ struct ExecutorParts {
   Device& device;
   LibraryOpener& libraries;
   SegmentSource& segments;
+  ExportSink& exports;
   ExecutorWorkers* workers = nullptr;  // Null: everything is executed within step().
   SegmentPinner* pinner = nullptr;     // Null: segments are used as they are mapped.
   std::uint64_t memory_limit_bytes = 0;
   std::function<void()> wake_kaasd;           // Called when reports are there and kaasd sleeps.
+  std::function<void()> wake;                 // See ExporterParts.
   RunTagEnd tag_end = nullptr;                // See run_tag.h.
   std::uint64_t (*now)() noexcept = &now_ns;  // Ends a batch; the simulation has its own clock.
 };
@@ -78,8 +81,10 @@ class ExecutorLoop {
   }
 
   [[nodiscard]] const std::string& closed_reason() const noexcept { return closed_reason_; }
-  // Whether runs are executing on workers or a device.
-  [[nodiscard]] bool executing() const noexcept { return runner_.executing(); }
+  // Whether runs or exports are executing on other threads or a device.
+  [[nodiscard]] bool executing() const noexcept {
+    return runner_.executing() || exporter_.executing();
+  }
   [[nodiscard]] const DeviceCache& cache() const noexcept { return cache_; }
   [[nodiscard]] std::size_t unfinished_runs() const noexcept { return runner_.unfinished(); }
   [[nodiscard]] std::size_t attached_segments() const noexcept { return segments_.size(); }
@@ -101,12 +106,13 @@ class ExecutorLoop {
   RingReader reader_;
   MessageBuffer buffer_;
   ExecutorReports reports_;
-  ExecutorSegments segments_;
   DeviceCache cache_;
+  ExecutorSegments segments_;  // Exported memory in it is the cache's.
   ExecutorLibraries libraries_;
   std::unordered_map<std::uint32_t, Result<PlanRef>> plans_;
   ExecutorRunner runner_;
   ExecutorLanes lanes_;
+  Exporter exporter_;
   std::uint64_t published_ = 0;  // Reports after which kaasd was woken if it slept.
   std::string closed_reason_;
 };

@@ -187,6 +187,12 @@ std::optional<AttachedSegment> SocketSegmentSource::next() {
   return AttachedSegment{terms.segment, std::move(outcome)};
 }
 
+bool SocketExportSink::send(std::uint64_t number, int descriptor) {
+  flatbuffers::FlatBufferBuilder builder(64);
+  builder.Finish(wire::CreateExportedMemory(builder, number));
+  return send_message(socket_, finished(builder), {&descriptor, 1}) == SendOutcome::Sent;
+}
+
 // --- ExecutorSleep -------------------------------------------------------------------------------
 
 Result<ExecutorSleep> ExecutorSleep::create(int doorbell, int socket) {

@@ -49,6 +49,17 @@ class SocketSegmentSource final : public SegmentSource {
   std::string broken_;
 };
 
+// Descriptors of exports, over the same socket.
+class SocketExportSink final : public ExportSink {
+ public:
+  // `socket` is borrowed.
+  explicit SocketExportSink(int socket) noexcept : socket_(socket) {}
+  bool send(std::uint64_t number, int descriptor) override;
+
+ private:
+  int socket_;
+};
+
 // Sleeps until kaasd rings, sends something, hangs up, or a worker has finished.
 class ExecutorSleep {
  public:

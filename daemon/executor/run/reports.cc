@@ -102,6 +102,18 @@ void ExecutorReports::lane_ended(std::uint32_t lane, const Status& reason) {
   send(wire::Report::LaneEnded, wire::CreateLaneEnded(builder_, lane, reason.code, message));
 }
 
+void ExecutorReports::export_done(const ExportReport& report, const Status* outcome) {
+  const auto message = message_of(builder_, outcome);
+  flatbuffers::Offset<flatbuffers::Vector<std::uint8_t>> gpu;
+  if (outcome == nullptr) {
+    gpu = builder_.CreateVector(reinterpret_cast<const std::uint8_t*>(report.gpu.data()),
+                                report.gpu.size());
+  }
+  send(wire::Report::ExportDone,
+       wire::CreateExportDone(builder_, report.number, code_of(outcome), message,
+                              outcome == nullptr ? report.allocation_bytes : 0, gpu));
+}
+
 void ExecutorReports::cancel_done(std::uint64_t run, bool cancelled) {
   send(wire::Report::CancelDone, wire::CreateCancelDone(builder_, run, cancelled));
 }

@@ -5,6 +5,7 @@
 
 #include <flatbuffers/flatbuffers.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -14,6 +15,7 @@
 #include "daemon/executor/run/counters.h"
 #include "schema/ipc/result.h"
 #include "schema/ipc/ring.h"
+#include "schema/limits.h"
 
 namespace kaas {
 
@@ -38,6 +40,12 @@ struct RunReport {
   const ExecutorCounters* counters = nullptr;  // Null: not asked for.
 };
 
+struct ExportReport {
+  std::uint64_t number = 0;
+  std::uint64_t allocation_bytes = 0;
+  std::array<std::byte, kGpuUuidBytes> gpu{};
+};
+
 class ExecutorReports {
  public:
   // `own` is the report segment, `peer` the header of the work segment.
@@ -53,6 +61,8 @@ class ExecutorReports {
   // `outcome` null: it is added.
   void lane_call_added(std::uint32_t lane, std::uint32_t call, const Status* outcome);
   void lane_ended(std::uint32_t lane, const Status& reason);
+  // `outcome` null: the memory's descriptor has been sent.
+  void export_done(const ExportReport& report, const Status* outcome);
   void counters(const ExecutorCounters& counters, std::uint64_t used_bytes,
                 std::uint64_t limit_bytes);
 

@@ -121,6 +121,14 @@ Result<void> ExecutorSegment::open(ImportCache& imports) {
   return {};
 }
 
+std::shared_ptr<ExecutorSegment> ExecutorSegment::of_export(
+    const SegmentTerms& terms, std::shared_ptr<const ImportedMemory> memory) {
+  std::shared_ptr<ExecutorSegment> segment(new ExecutorSegment(terms));
+  segment->terms_.bytes = memory->bytes();
+  segment->imported_ = std::move(memory);
+  return segment;
+}
+
 std::shared_ptr<ExecutorSegment> ExecutorSegment::around(const SegmentTerms& terms,
                                                          std::span<std::byte> memory) {
   std::shared_ptr<ExecutorSegment> segment(new ExecutorSegment(terms));

@@ -45,12 +45,17 @@ class ExecutorSegment {
   // An event of a client, not open yet. InvalidArgument: the handle is not of 64 bytes.
   static Result<std::shared_ptr<ExecutorSegment>> of_event(const SegmentTerms& terms,
                                                            std::vector<std::byte> handle);
+  // Memory that this process has exported: open, and not opened a second time.
+  static std::shared_ptr<ExecutorSegment> of_export(const SegmentTerms& terms,
+                                                    std::shared_ptr<const ImportedMemory> memory);
   // Around memory of this process, which must outlive it.
   static std::shared_ptr<ExecutorSegment> around(const SegmentTerms& terms,
                                                  std::span<std::byte> memory);
 
   [[nodiscard]] const SegmentTerms& terms() const noexcept { return terms_; }
-  [[nodiscard]] bool is_device_memory() const noexcept { return request_.has_value(); }
+  [[nodiscard]] bool is_device_memory() const noexcept {
+    return request_.has_value() || imported_ != nullptr;
+  }
   // Where it is mapped; null for a guarded one and for device memory.
   [[nodiscard]] std::byte* mapped() const noexcept { return memory_; }
 

@@ -54,6 +54,12 @@ SeenReport seen(const wire::ReportItem& item) {
   } else if (const auto* cancel = item.report_as_CancelDone()) {
     report.id = cancel->run();
     report.cancelled = cancel->cancelled();
+  } else if (const auto* exported = item.report_as_ExportDone()) {
+    report.id = exported->export_();
+    report.code = exported->code();
+    report.message = view(exported->message());
+    report.allocation_bytes = exported->allocation_bytes();
+    report.gpu_bytes = count(exported->gpu());
   }
   return report;
 }
@@ -82,9 +88,11 @@ void LoopHarness::make_loop(const HarnessOptions& options, Device& device,
                       .device = device,
                       .libraries = libraries,
                       .segments = source,
+                      .exports = exports,
                       .workers = options.workers,
                       .memory_limit_bytes = options.memory_bytes,
                       .wake_kaasd = [this] { ++wakes; },
+                      .wake = options.wake,
                       .tag_end = nullptr};
   loop = std::make_unique<ExecutorLoop>(parts);
   writer = RingWriter(work.view(), report.view().header);
@@ -153,6 +161,13 @@ void LoopHarness::drop_versions(const std::vector<std::uint64_t>& versions) {
 void LoopHarness::cancel(std::uint64_t run) {
   send(wire::Work::CancelRun,
        [run](FlatBufferBuilder& b) { return wire::CreateCancelRun(b, run); });
+}
+
+void LoopHarness::export_object(std::uint64_t number, std::uint32_t segment,
+                                const wire::Location& location, std::uint64_t bytes) {
+  send(wire::Work::ExportObject, [&](FlatBufferBuilder& b) {
+    return wire::CreateExportObject(b, number, segment, &location, bytes);
+  });
 }
 
 void LoopHarness::send_raw(std::span<const std::byte> bytes) {

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <new>
@@ -51,10 +52,24 @@ class QueuedSegments final : public SegmentSource {
   std::deque<AttachedSegment> queue;
 };
 
+// Descriptors of exports as kaasd would get them.
+class KeptExports final : public ExportSink {
+ public:
+  bool send(std::uint64_t number, int descriptor) override {
+    if (refuse) return false;
+    auto copy = duplicate(descriptor);
+    KAAS_CHECK(copy.has_value());
+    sent[number] = *std::move(copy);
+    return true;
+  }
+  std::map<std::uint64_t, Descriptor> sent;
+  bool refuse = false;
+};
+
 // A report in values of its own.
 struct SeenReport {
   wire::Report type = wire::Report::NONE;
-  std::uint64_t id = 0;  // Of the run, plan or library.
+  std::uint64_t id = 0;  // Of the run, plan, library or export.
   StatusCode code = StatusCode::Ok;
   std::string message;
   bool stateful = false;
@@ -63,6 +78,8 @@ struct SeenReport {
   std::optional<wire::Counters> counters;
   std::uint64_t used_bytes = 0;
   bool cancelled = false;
+  std::uint64_t allocation_bytes = 0;
+  std::size_t gpu_bytes = 0;
 };
 
 struct TestLiteral {
@@ -155,6 +172,7 @@ struct HarnessOptions {
   bool reaches_host = false;
   RingGeometry geometry{64, 1u << 16};
   ExecutorWorkers* workers = nullptr;
+  std::function<void()> wake{};  // Exports are copied by a thread of their own if it is given.
 };
 
 class LoopHarness {
@@ -171,6 +189,8 @@ class LoopHarness {
   void load_plan(const TestPlan& plan);
   void run(const TestRun& run);
   void cancel(std::uint64_t run);
+  void export_object(std::uint64_t number, std::uint32_t segment, const wire::Location& location,
+                     std::uint64_t bytes);
   void drop_versions(const std::vector<std::uint64_t>& versions);
   template <class Create>
   void send(wire::Work type, Create create) {
@@ -191,6 +211,7 @@ class LoopHarness {
   std::unique_ptr<FakeDevice> fake;
   std::unique_ptr<FakeLibraries> fake_libraries;
   QueuedSegments source;
+  KeptExports exports;
   RingMemory work;
   RingMemory report;
   std::unique_ptr<ExecutorLoop> loop;

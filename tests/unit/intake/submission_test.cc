@@ -57,6 +57,45 @@ TEST(DecodeSubmission, RequestsAreHandedOnUnread) {
   EXPECT_EQ(deployed.request.size(), 3u);
 }
 
+TEST(DecodeSubmission, ExportsNameKeyRangeAndDevice) {
+  Builder all;
+  const auto exported = operation<ExportOperation>(
+      all, wire::Operation::Export, wire::CreateExportDirect(all, "k", 1001, 64, 128, "GPU-1"));
+  EXPECT_EQ(exported.key, "k");
+  EXPECT_EQ(exported.owner_uid, 1001u);
+  EXPECT_EQ(exported.wanted.offset, 64u);
+  EXPECT_EQ(exported.wanted.bytes, 128u);
+  EXPECT_EQ(exported.wanted.device, "GPU-1");
+  Builder least;
+  const auto whole = operation<ExportOperation>(least, wire::Operation::Export,
+                                                wire::CreateExportDirect(least, "k"));
+  EXPECT_FALSE(whole.owner_uid.has_value());
+  EXPECT_EQ(whole.wanted.bytes, 0u);
+  EXPECT_EQ(whole.wanted.device, "");
+}
+
+TEST(DecodeSubmission, ExportsOutOfRangeAreRefused) {
+  constexpr std::uint64_t kTooMany = kBufferBytesMax + 1;
+  Builder bytes;
+  EXPECT_EQ(fault(bytes, wire::Operation::Export,
+                  wire::CreateExportDirect(bytes, "k", flatbuffers::nullopt, 0, kTooMany)),
+            "export bytes is 1099511627777, allowed 0 to 1099511627776");
+  Builder offset;
+  EXPECT_EQ(fault(offset, wire::Operation::Export,
+                  wire::CreateExportDirect(offset, "k", flatbuffers::nullopt, kTooMany)),
+            "export offset is 1099511627777, allowed 0 to 1099511627776");
+  Builder device;
+  const std::string long_name(kNameBytesMax + 1, 'd');
+  EXPECT_NE(
+      fault(device, wire::Operation::Export,
+            wire::CreateExportDirect(device, "k", flatbuffers::nullopt, 0, 0, long_name.c_str()))
+          .find("device"),
+      std::string::npos);
+  Builder key;
+  EXPECT_NE(fault(key, wire::Operation::Export, wire::CreateExportDirect(key, "")).find("key"),
+            std::string::npos);
+}
+
 TEST(DecodeSubmission, InvokeAndCallCarryTheirParts) {
   Builder invoke;
   const std::vector<flatbuffers::Offset<wire::Binding>> bindings{
@@ -154,7 +193,8 @@ TEST(DecodeSubmission, WhatIsNoSubmissionEndsTheSession) {
   EXPECT_EQ(decoded(unknown, static_cast<wire::Operation>(200), wire::CreateCancel(unknown, 1))
                 .error()
                 .message,
-            "submission has operation 200, allowed 1 to 11");
+            "submission has operation 200, allowed 1 to " +
+                std::to_string(static_cast<int>(wire::Operation::MAX)));
 }
 
 }  // namespace

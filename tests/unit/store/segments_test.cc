@@ -33,6 +33,27 @@ TEST(SegmentRegistry, NumbersStartAboveTheReservedOnesAndAreNotReused) {
   EXPECT_EQ(registry.alive(), 0u);
 }
 
+TEST(SegmentRegistry, ReservedNumberIsNobodyElsesUntilItIsGivenUp) {
+  std::vector<std::uint32_t> released;
+  SegmentRegistry registry([&](std::uint32_t id) { released.push_back(id); });
+  SegmentNumber number = registry.reserve();
+  const std::uint32_t id = number.id();
+  EXPECT_NE(registry.add(Segment())->id, id);
+  EXPECT_EQ(registry.find(id), nullptr);
+  SegmentRef made = registry.add(Segment(), std::move(number));
+  EXPECT_EQ(made->id, id);
+  EXPECT_EQ(registry.find(id), made);
+  made.reset();
+  EXPECT_EQ(released.back(), id);
+  released.clear();
+  {
+    const SegmentNumber unused = registry.reserve();
+    EXPECT_EQ(registry.alive(), 1u);
+  }
+  EXPECT_EQ(registry.alive(), 0u);
+  EXPECT_TRUE(released.empty()) << "there was no segment";
+}
+
 TEST(SegmentRegistry, FindGivesLivingSegmentsOnly) {
   SegmentRegistry registry(nullptr);
   SegmentRef segment = registry.add(arena_of(7));

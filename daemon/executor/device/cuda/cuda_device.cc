@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "daemon/executor/device/cuda/cuda_compiler.h"
+#include "daemon/executor/device/cuda/cuda_export.h"
 #include "daemon/executor/device/cuda/cuda_graph.h"
 #include "daemon/executor/device/cuda/cuda_import.h"
 #include "daemon/executor/device/cuda/cuda_kernels.h"
@@ -249,6 +250,20 @@ Result<std::unique_ptr<ImportedEvent>> CudaDevice::import_event(std::span<const 
   auto event = import_cuda_event({&driver_, device_, context_}, handle);
   if (!event && event.error().code == StatusCode::KernelFault) note_health();
   return event;
+}
+
+// Chunks of which nothing is used are given back first if the device is full.
+Result<std::unique_ptr<ExportableMemory>> CudaDevice::allocate_exportable(std::uint64_t bytes) {
+  enter();
+  for (;;) {
+    auto memory = allocate_exportable_cuda_memory({&driver_, device_, context_}, bytes);
+    if (memory) return memory;
+    if (memory.error().code == StatusCode::KernelFault) note_health();
+    if (memory.error().code != StatusCode::OutOfMemory) return memory;
+    const auto idle = heap_.remove_idle();
+    if (!idle) return memory;
+    driver_.MemFree(idle->address);
+  }
 }
 
 void CudaDevice::release(DeviceAddress address, std::uint64_t bytes) noexcept {

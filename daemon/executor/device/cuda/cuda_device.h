@@ -41,6 +41,7 @@ class CudaDevice final : public Device {
   void flush_output() noexcept override;
   Result<std::unique_ptr<ImportedMemory>> import_memory(const ImportRequest& request) override;
   Result<std::unique_ptr<ImportedEvent>> import_event(std::span<const std::byte> handle) override;
+  Result<std::unique_ptr<ExportableMemory>> allocate_exportable(std::uint64_t bytes) override;
   [[nodiscard]] bool lost() const noexcept override {
     return faulted_.load(std::memory_order_acquire) != CUDA_SUCCESS;
   }

@@ -4,32 +4,14 @@
 #include <string>
 #include <utility>
 
+#include "daemon/executor/device/cuda/cuda_virtual_memory.h"
+
 namespace kaas {
 namespace {
 
 static_assert(sizeof(CUipcMemHandle) == kIpcHandleBytes);
 static_assert(sizeof(CUmemPoolPtrExportData) == kIpcHandleBytes);
 static_assert(sizeof(CUuuid) == kGpuUuidBytes);
-
-// Makes a context current, and the one before when it ends.
-class ContextScope {
- public:
-  ContextScope(const CudaDriver& driver, CUcontext context) noexcept : driver_(driver) {
-    driver_.CtxGetCurrent(&before_);
-    changed_ = before_ != context;
-    if (changed_) driver_.CtxSetCurrent(context);
-  }
-  ~ContextScope() {
-    if (changed_) driver_.CtxSetCurrent(before_);
-  }
-  ContextScope(const ContextScope&) = delete;
-  ContextScope& operator=(const ContextScope&) = delete;
-
- private:
-  const CudaDriver& driver_;
-  CUcontext before_ = nullptr;
-  bool changed_ = false;
-};
 
 std::string uuid_text(const char* bytes) {
   static constexpr char kDigits[] = "0123456789abcdef";
@@ -175,36 +157,6 @@ class LegacyImport final : public ImportedMemory {
 
 // --- cuMem descriptors ---------------------------------------------------------------------------
 
-// A reserved range of addresses and what is mapped there.
-struct VirtualRange {
-  const CudaDriver* driver = nullptr;
-  CUdeviceptr address = 0;
-  std::size_t bytes = 0;
-  bool is_mapped = false;
-
-  VirtualRange() noexcept = default;
-  VirtualRange(VirtualRange&& other) noexcept
-      : driver(std::exchange(other.driver, nullptr)),
-        address(other.address),
-        bytes(other.bytes),
-        is_mapped(other.is_mapped) {}
-  VirtualRange& operator=(VirtualRange&&) = delete;
-  ~VirtualRange() {
-    if (driver == nullptr) return;
-    if (is_mapped) driver->MemUnmap(address, bytes);
-    driver->MemAddressFree(address, bytes);
-  }
-};
-
-// An allocation by handle; a mapping keeps it as well.
-struct PhysicalMemory {
-  const CudaDriver& driver;
-  CUmemGenericAllocationHandle handle = 0;
-  ~PhysicalMemory() {
-    if (handle != 0) driver.MemRelease(handle);
-  }
-};
-
 class CuMemImport final : public ImportedMemory {
  public:
   CuMemImport(ImportContext context, VirtualRange range) noexcept
@@ -220,7 +172,7 @@ class CuMemImport final : public ImportedMemory {
                                                       const ImportRequest& request) {
     const CudaDriver& driver = *importer.driver;
     const ContextScope scope(driver, importer.context);
-    PhysicalMemory memory{driver};
+    PhysicalMemory memory(driver);
     const CUresult imported = driver.MemImportFromShareableHandle(
         &memory.handle, descriptor_of(request), CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
     if (imported != CUDA_SUCCESS) {
