@@ -119,6 +119,44 @@ kaas_code kaas_register_event(kaas_client* client, const void* handle, size_t ha
     return client->client.register_event(kaas::bytes_of(handle, handle_bytes));
   });
 }
+void kaas_export_options_init(kaas_export_options* options) {
+  *options = {};
+  options->struct_bytes = sizeof *options;
+}
+kaas_code kaas_export_object(kaas_client* client, const char* key,
+                             const kaas_export_options* options, kaas_device_copy** copy,
+                             kaas_error* error) {
+  return handed_out(copy, error, [&] {
+    const kaas_export_options from = kaas::taken(options, kaas_export_options_init);
+    kaas::ExportOptions to;
+    to.offset = from.offset;
+    to.bytes = from.bytes;
+    if (from.device != nullptr) to.device = from.device;
+    return client->client.export_object(text_of(key), to);
+  });
+}
+int kaas_device_copy_descriptor(const kaas_device_copy* copy) {
+  return copy->copy.descriptor();
+}
+uint64_t kaas_device_copy_bytes(const kaas_device_copy* copy) {
+  return copy->copy.bytes();
+}
+uint64_t kaas_device_copy_allocation_bytes(const kaas_device_copy* copy) {
+  return copy->copy.allocation_bytes();
+}
+const void* kaas_device_copy_gpu(const kaas_device_copy* copy) {
+  return copy->copy.gpu().data();
+}
+const char* kaas_device_copy_device(const kaas_device_copy* copy) {
+  return copy->copy.device().c_str();
+}
+uint32_t kaas_device_copy_segment(const kaas_device_copy* copy) {
+  return copy->copy.region().segment();
+}
+void kaas_device_copy_free(kaas_device_copy* copy) {
+  delete copy;
+}
+
 uint64_t kaas_region_size(const kaas_region* region) {
   return region->region.size();
 }

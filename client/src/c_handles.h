@@ -22,6 +22,9 @@ struct kaas_client {
 struct kaas_buffer {
   kaas::Buffer buffer;
 };
+struct kaas_device_copy {
+  kaas::DeviceCopy copy;
+};
 struct kaas_region {
   kaas::Region region;
 };

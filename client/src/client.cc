@@ -147,6 +147,13 @@ Result<ObjectInfo> Client::donate(std::string_view key, int descriptor) {
 Result<Object> Client::get(std::string_view key, std::optional<std::uint32_t> owner_uid) {
   return get_async(key, owner_uid).get();
 }
+Result<DeviceCopy> Client::export_object(std::string_view key, const ExportOptions& options) {
+  auto answer = send<ExportAnswer>(*session_, Effect::Reads, [&] {
+                  return encode_export(key, options);
+                }).get();
+  if (!answer.has_value()) return std::move(answer).error();
+  return session_->adopt(*std::move(answer));
+}
 Result<ObjectInfo> Client::stat(std::string_view key, std::optional<std::uint32_t> owner_uid) {
   return stat_async(key, owner_uid).get();
 }

@@ -239,6 +239,15 @@ EncodedSubmission encode_get(std::string_view key, std::optional<std::uint32_t> 
   return finish(builder, wire::CreateGet(builder, name, optional_uid(owner_uid)));
 }
 
+EncodedSubmission encode_export(std::string_view key, const ExportOptions& options) {
+  Builder& builder = fresh_builder();
+  const auto name = text(builder, key);
+  Offset<flatbuffers::String> device;
+  if (!options.device.empty()) device = text(builder, options.device);
+  return finish(builder, wire::CreateExport(builder, name, optional_uid(options.owner_uid),
+                                            options.offset, options.bytes, device));
+}
+
 EncodedSubmission encode_stat(std::string_view key, std::optional<std::uint32_t> owner_uid) {
   Builder& builder = fresh_builder();
   const auto name = text(builder, key);

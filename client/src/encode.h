@@ -49,6 +49,7 @@ EncodedSubmission encode_put_segment(std::string_view key, std::uint32_t segment
                                      std::uint64_t offset, std::uint64_t bytes);
 EncodedSubmission encode_put_token(std::string_view key, std::uint64_t token);
 EncodedSubmission encode_get(std::string_view key, std::optional<std::uint32_t> owner_uid);
+EncodedSubmission encode_export(std::string_view key, const ExportOptions& options);
 EncodedSubmission encode_stat(std::string_view key, std::optional<std::uint32_t> owner_uid);
 EncodedSubmission encode_remove(std::string_view key);
 EncodedSubmission encode_cancel(std::uint64_t id);

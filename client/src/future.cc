@@ -1,6 +1,8 @@
 // Futures: waiting for an answer and turning it into a value.
 #include <kaas/client.h>
 
+#include <cstring>
+
 #include "client/src/encode.h"
 #include "client/src/object.h"
 #include "client/src/plan.h"
@@ -101,6 +103,24 @@ Result<PlanNumber> value_of(Pending& pending, const PlanNumber*) {
   return PlanNumber{pending.plan};
 }
 
+Result<ExportAnswer> value_of(Pending& pending, const ExportAnswer*) {
+  const wire::Answer* answer = kept_answer(pending);
+  const wire::Exported* exported = answer == nullptr ? nullptr : answer->exported();
+  if (exported == nullptr || count(exported->gpu()) != kGpuUuidBytes || !pending.descriptor ||
+      exported->allocation_bytes() < pending.bytes) {
+    return Status{StatusCode::ProtocolViolation, "kaasd sent an export without its memory"};
+  }
+  ExportAnswer value;
+  value.segment = exported->segment();
+  value.bytes = pending.bytes;
+  value.allocation_bytes = exported->allocation_bytes();
+  value.version = pending.version;
+  std::memcpy(value.gpu.data(), exported->gpu()->data(), value.gpu.size());
+  value.device = view(exported->device());
+  value.descriptor = std::move(pending.descriptor);
+  return value;
+}
+
 }  // namespace
 
 template <>
@@ -194,6 +214,7 @@ template class Future<Object>;
 template class Future<ObjectInfo>;
 template class Future<std::uint64_t>;
 template class Future<PlanNumber>;
+template class Future<ExportAnswer>;
 template class Future<void>;
 
 }  // namespace v1

@@ -1,6 +1,7 @@
-// Buffers and regions: owners of what the session lends.
+// Buffers, regions and copies on devices: owners of what the session lends.
 #include <kaas/client.h>
 
+#include "client/src/device_copy.h"
 #include "client/src/session.h"
 
 namespace kaas {
@@ -40,6 +41,33 @@ Region& Region::operator=(Region&& other) noexcept {
   std::swap(segment_, taken.segment_);
   std::swap(must_be_closed_, taken.must_be_closed_);
   return *this;
+}
+
+DeviceCopy::DeviceCopy(std::unique_ptr<const Impl> impl) noexcept : impl_(std::move(impl)) {}
+DeviceCopy::~DeviceCopy() = default;
+DeviceCopy::DeviceCopy(DeviceCopy&&) noexcept = default;
+DeviceCopy& DeviceCopy::operator=(DeviceCopy&&) noexcept = default;
+
+int DeviceCopy::descriptor() const noexcept {
+  return impl_->answer.descriptor.get();
+}
+std::uint64_t DeviceCopy::bytes() const noexcept {
+  return impl_->answer.bytes;
+}
+std::uint64_t DeviceCopy::allocation_bytes() const noexcept {
+  return impl_->answer.allocation_bytes;
+}
+std::span<const std::byte> DeviceCopy::gpu() const noexcept {
+  return impl_->answer.gpu;
+}
+const std::string& DeviceCopy::device() const noexcept {
+  return impl_->answer.device;
+}
+std::uint64_t DeviceCopy::version() const noexcept {
+  return impl_->answer.version;
+}
+const Region& DeviceCopy::region() const noexcept {
+  return impl_->region;
 }
 
 }  // namespace v1

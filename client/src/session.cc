@@ -326,6 +326,16 @@ Result<Region> Session::register_event(std::span<const std::byte> handle) {
   return region;
 }
 
+DeviceCopy Session::adopt(ExportAnswer answer) {
+  auto impl = std::make_unique<DeviceCopy::Impl>();
+  impl->region.session_ = shared_from_this();
+  impl->region.size_ = answer.allocation_bytes;
+  impl->region.segment_ = answer.segment;
+  impl->region.must_be_closed_ = true;
+  impl->answer = std::move(answer);
+  return DeviceCopy(std::move(impl));
+}
+
 void Session::free(const Region& region) noexcept {
   if (forked()) return;
   const std::uint32_t segment = region.segment_;

@@ -14,6 +14,7 @@
 
 #include "client/src/arena.h"
 #include "client/src/channel.h"
+#include "client/src/device_copy.h"
 #include "client/src/link.h"
 
 namespace kaas {
@@ -39,6 +40,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Result<Region> register_region(int descriptor, std::uint64_t bytes, bool writable);
   Result<Region> register_device_memory(const DeviceAllocation& memory);
   Result<Region> register_event(std::span<const std::byte> handle);
+  // Takes what kaasd has exported.
+  DeviceCopy adopt(ExportAnswer answer);
   void free(const Region& region) noexcept;
   // Offers a sealed memfd; returns the token for its Put.
   Result<std::uint64_t> donate(int descriptor, std::uint64_t bytes);

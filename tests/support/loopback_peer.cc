@@ -65,8 +65,16 @@ void PeerRing::answer(std::uint64_t id, const Fields& fields) {
     const auto device = builder.CreateString("host");
     profile = wire::CreateProfile(builder, &stages, &counters, device);
   }
+  flatbuffers::Offset<wire::Exported> exported;
+  if (fields.exported_segment != 0) {
+    const auto gpu = builder.CreateVector(std::vector<std::uint8_t>(fields.gpu_bytes, 9));
+    const auto device = builder.CreateString("GPU-9");
+    exported =
+        wire::CreateExported(builder, fields.exported_segment, kPeerAllocationBytes, gpu, device);
+  }
   builder.Finish(wire::CreateAnswer(builder, id, fields.code, text, fields.plan, fields.version,
-                                    fields.bytes, data, fields.token, output_vector, profile));
+                                    fields.bytes, data, fields.token, output_vector, profile, 0,
+                                    exported));
   write(finished(builder));
   --unanswered;
 }
@@ -374,6 +382,13 @@ void LoopbackPeer::handle(PeerSession& session, PeerRing& ring,
       } else {
         fields.token = send_object(ring.socket, *object);
       }
+    }
+  } else if (const auto* exported = submission.operation_as_Export()) {
+    export_log.push_back({exported->key()->str(), exported->offset(), exported->bytes(),
+                          exported->device() == nullptr ? "" : exported->device()->str()});
+    if (const std::string* object = found_or_not(exported->key())) {
+      fields.token = send_object(ring.socket, *object);
+      fields.exported_segment = next_segment_++;
     }
   } else if (const auto* stat = submission.operation_as_Stat()) {
     found_or_not(stat->key());

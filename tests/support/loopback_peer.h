@@ -49,6 +49,8 @@ struct PeerRing {
     std::uint64_t token = 0;
     std::vector<std::pair<std::string, std::string>> outputs;  // Name and inline bytes.
     bool profile = false;
+    std::uint32_t exported_segment = 0;  // Not 0: of an Export.
+    std::size_t gpu_bytes = 16;
   };
   void answer(std::uint64_t id, const Fields& fields);
   void answer(std::uint64_t id) { answer(id, Fields()); }
@@ -57,6 +59,9 @@ struct PeerRing {
   // Wakes the client if it sleeps and there is something new to see.
   void wake();
 };
+
+// Of what it exports.
+inline constexpr std::uint64_t kPeerAllocationBytes = 2u << 20;
 
 struct PeerSession {
   std::uint64_t id = 0;
@@ -116,6 +121,13 @@ class LoopbackPeer {
     std::size_t descriptors;
   };
   std::vector<SeenDeviceMemory> device_memory;  // As it was registered.
+  struct SeenExport {
+    std::string key;
+    std::uint64_t offset;
+    std::uint64_t bytes;
+    std::string device;
+  };
+  std::vector<SeenExport> export_log;  // As they were asked for.
 
  private:
   void loop();

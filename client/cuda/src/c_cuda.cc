@@ -8,10 +8,13 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 
 #include "client/cuda/src/event.h"
+#include "client/cuda/src/mapping.h"
 
 struct kaas_cuda_buffer {
   kaas_region* region = nullptr;
@@ -21,6 +24,15 @@ struct kaas_cuda_buffer {
 struct kaas_cuda_event {
   kaas_region* region = nullptr;
   CUevent event = nullptr;
+};
+
+struct kaas_cuda_object {
+  kaas_device_copy* copy = nullptr;
+  std::optional<kaas::CopyMapping> mapping;
+  ~kaas_cuda_object() {
+    mapping.reset();
+    kaas_device_copy_free(copy);
+  }
 };
 
 namespace {
@@ -71,6 +83,23 @@ kaas_code register_memory(kaas_client* client, const void* pointer, uint64_t byt
   return KAAS_OK;
 }
 
+kaas_code open_object(kaas_client* client, const char* key, const kaas_export_options* options,
+                      kaas_cuda_object** object, kaas_error* error) {
+  // Before anything is made for a program that can't use it.
+  if (!kaas::driver().has_value()) return report(error, kaas::driver().error());
+  auto made = std::make_unique<kaas_cuda_object>();
+  const kaas_code code = kaas_export_object(client, key, options, &made->copy, error);
+  if (code != KAAS_OK) return code;
+  const std::span gpu(static_cast<const std::byte*>(kaas_device_copy_gpu(made->copy)), 16);
+  auto mapping = kaas::CopyMapping::create(kaas_device_copy_descriptor(made->copy),
+                                           kaas_device_copy_allocation_bytes(made->copy), gpu,
+                                           kaas_device_copy_device(made->copy));
+  if (!mapping.has_value()) return report(error, mapping.error());
+  made->mapping.emplace(*std::move(mapping));
+  *object = made.release();
+  return KAAS_OK;
+}
+
 kaas_code create_event(kaas_client* client, kaas_cuda_event** event, kaas_error* error) {
   auto created = kaas::InterprocessEvent::create();
   if (!created.has_value()) return report(error, created.error());
@@ -103,6 +132,21 @@ uint64_t kaas_cuda_buffer_offset(const kaas_cuda_buffer* buffer) {
 void kaas_cuda_buffer_free(kaas_cuda_buffer* buffer) {
   if (buffer != nullptr) kaas_region_free(buffer->region);
   delete buffer;
+}
+
+kaas_code kaas_cuda_open_object(kaas_client* client, const char* key,
+                                const kaas_export_options* options, kaas_cuda_object** object,
+                                kaas_error* error) {
+  return guarded(error, [&] { return open_object(client, key, options, object, error); });
+}
+void* kaas_cuda_object_data(const kaas_cuda_object* object) {
+  return object->mapping->data();
+}
+const kaas_device_copy* kaas_cuda_object_copy(const kaas_cuda_object* object) {
+  return object->copy;
+}
+void kaas_cuda_object_free(kaas_cuda_object* object) {
+  delete object;
 }
 
 kaas_code kaas_cuda_event_create(kaas_client* client, kaas_cuda_event** event, kaas_error* error) {

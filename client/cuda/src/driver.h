@@ -1,5 +1,5 @@
-// What this library needs of the CUDA driver API, loaded when it is first used. The program has
-// initialised the driver itself: device memory exists only after that.
+// What this library needs of the CUDA driver API, loaded when it is first used. Where a pointer is
+// given, the program has initialised the driver itself: device memory exists only after that.
 // Reference: the CUDA driver API manual, "Driver Entry Point Access".
 // Threads: the table never changes once it is loaded; the functions are thread-safe.
 #pragma once
@@ -15,9 +15,12 @@ inline namespace v1 {
 // Members are named like the functions, without "cu".
 #define KAAS_CUDA_EXPORT_FUNCTIONS(X) \
   X(CtxGetCurrent)                    \
+  X(CtxGetDevice)                     \
   X(CtxPopCurrent)                    \
   X(CtxPushCurrent)                   \
+  X(DeviceCanAccessPeer)              \
   X(DeviceGet)                        \
+  X(DeviceGetCount)                   \
   X(DeviceGetUuid)                    \
   X(DevicePrimaryCtxRelease)          \
   X(DevicePrimaryCtxRetain)           \
@@ -26,14 +29,21 @@ inline namespace v1 {
   X(EventRecord)                      \
   X(GetErrorName)                     \
   X(GetErrorString)                   \
+  X(Init)                             \
   X(IpcGetEventHandle)                \
   X(IpcGetMemHandle)                  \
+  X(MemAddressFree)                   \
+  X(MemAddressReserve)                \
   X(MemExportToShareableHandle)       \
   X(MemGetAddressRange)               \
+  X(MemImportFromShareableHandle)     \
+  X(MemMap)                           \
   X(MemPoolExportPointer)             \
   X(MemPoolExportToShareableHandle)   \
   X(MemRelease)                       \
   X(MemRetainAllocationHandle)        \
+  X(MemSetAccess)                     \
+  X(MemUnmap)                         \
   X(PointerGetAttribute)              \
   X(StreamWaitEvent)
 

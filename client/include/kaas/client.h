@@ -196,6 +196,44 @@ struct DeviceAllocation {
   int descriptor = -1;             // Stays the caller's to close.
 };
 
+// Which bytes of an object Client::export_object copies, and to which GPU.
+struct ExportOptions {
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;  // 0: the rest of the object.
+  // An id that status_json shows, or what only one id begins with; empty: where the object was
+  // used, else where the least is under way.
+  std::string device;
+  std::optional<std::uint32_t> owner_uid;  // Of a namespace that shares the key with the caller.
+};
+
+// A copy of an object's bytes in device memory that is this client's alone, for a program that uses
+// CUDA; libkaas_cuda maps it (<kaas/cuda.h>). The object never changes by what is written to it.
+// Requests name it as a region, too. The device memory counts against kaasd's limit for this client
+// until this is destroyed. Whoever has mapped it unmaps it before.
+class KAAS_API DeviceCopy {
+ public:
+  struct Impl;  // Internal.
+  ~DeviceCopy();
+  DeviceCopy(DeviceCopy&& other) noexcept;
+  DeviceCopy& operator=(DeviceCopy&& other) noexcept;
+
+  // For cuMemImportFromShareableHandle, type CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR. Closed here.
+  [[nodiscard]] int descriptor() const noexcept;
+  [[nodiscard]] std::uint64_t bytes() const noexcept;  // Of the object that were copied.
+  // What there is to map, a multiple of the GPU's granularity (2 MiB); zero behind bytes().
+  [[nodiscard]] std::uint64_t allocation_bytes() const noexcept;
+  [[nodiscard]] std::span<const std::byte> gpu() const noexcept;  // The GPU's UUID, 16 bytes.
+  [[nodiscard]] const std::string& device() const noexcept;       // As status_json names it.
+  [[nodiscard]] std::uint64_t version() const noexcept;           // Of the object.
+  // The memory as requests name it; bytes count from its beginning.
+  [[nodiscard]] const Region& region() const noexcept;
+
+ private:
+  friend class Session;
+  explicit DeviceCopy(std::unique_ptr<const Impl> impl) noexcept;
+  std::unique_ptr<const Impl> impl_;
+};
+
 // What all futures share. An operation goes on when its future is destroyed; its answer is dropped.
 class KAAS_API FutureBase {
  public:
@@ -327,6 +365,10 @@ class KAAS_API Client {
   Result<ObjectInfo> donate(std::string_view key, int descriptor);
   // The current version; `owner_uid`: of a namespace that shares it with the caller.
   Result<Object> get(std::string_view key, std::optional<std::uint32_t> owner_uid = {});
+  // A copy of the current version in device memory. InvalidArgument: a range beyond the object, or
+  // kaasd runs on the host; ResourceExhausted: more than kaasd lets one client have, with both
+  // numbers; OutOfMemory: more than the device has room for; Unavailable: the device is suspended.
+  Result<DeviceCopy> export_object(std::string_view key, const ExportOptions& options = {});
   Result<ObjectInfo> stat(std::string_view key, std::optional<std::uint32_t> owner_uid = {});
   Result<void> remove(std::string_view key);
   // As JSON text: at most `limit` objects whose keys begin with `prefix`, after the key `after` in

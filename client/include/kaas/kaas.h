@@ -146,6 +146,33 @@ KAAS_API kaas_code kaas_register_device_memory(kaas_client* client,
  * run options name. */
 KAAS_API kaas_code kaas_register_event(kaas_client* client, const void* handle, size_t handle_bytes,
                                        kaas_region** region, kaas_error* error);
+
+/* A copy of an object's bytes in device memory that is this client's alone; libkaas_cuda maps it.
+ * What is written there changes no object. It counts against kaasd's limit for this client until it
+ * is freed; whoever has mapped it unmaps it before. */
+typedef struct kaas_device_copy kaas_device_copy;
+typedef struct kaas_export_options {
+  size_t struct_bytes;
+  uint64_t offset, bytes; /* In the object; `bytes` 0: the rest. */
+  const char* device;     /* An id, or what only one id begins with; NULL: kaasd chooses. */
+} kaas_export_options;
+KAAS_API void kaas_export_options_init(kaas_export_options* options);
+/* `options` NULL: the defaults. */
+KAAS_API kaas_code kaas_export_object(kaas_client* client, const char* key,
+                                      const kaas_export_options* options, kaas_device_copy** copy,
+                                      kaas_error* error);
+/* For cuMemImportFromShareableHandle (POSIX file descriptor); closed with the copy. */
+KAAS_API int kaas_device_copy_descriptor(const kaas_device_copy* copy);
+KAAS_API uint64_t kaas_device_copy_bytes(const kaas_device_copy* copy);
+/* What there is to map; zero behind the object's bytes. */
+KAAS_API uint64_t kaas_device_copy_allocation_bytes(const kaas_device_copy* copy);
+/* The GPU's UUID, 16 bytes, and its id. Valid as long as the copy. */
+KAAS_API const void* kaas_device_copy_gpu(const kaas_device_copy* copy);
+KAAS_API const char* kaas_device_copy_device(const kaas_device_copy* copy);
+/* For requests: KAAS_SEGMENT. */
+KAAS_API uint32_t kaas_device_copy_segment(const kaas_device_copy* copy);
+KAAS_API void kaas_device_copy_free(kaas_device_copy* copy);
+
 KAAS_API uint64_t kaas_region_size(const kaas_region* region);
 KAAS_API uint32_t kaas_region_segment(const kaas_region* region);
 KAAS_API void kaas_region_free(kaas_region* region);

@@ -137,6 +137,38 @@ TEST_F(DeviceMemoryTest, SameHandleIsTheSameSegmentUntilItIsDroppedAsOften) {
   EXPECT_NE(gone.find("which this session does not have"), std::string::npos) << gone;
 }
 
+TEST_F(DeviceMemoryTest, ExportFromTheHostIsRefusedWithWhatToUse) {
+  Client client = connect();
+  ASSERT_OK(client.put("k", bytes_of(std::vector<float>(16, 1.0f))));
+  EXPECT_EQ(outcome_of(client.export_object("k")),
+            "InvalidArgument: the host device has no memory that other processes could map; a get "
+            "brings the bytes to host memory");
+  EXPECT_NE(outcome_of(client.export_object("unknown")).find("NotFound"), std::string::npos);
+  ExportOptions options;
+  options.offset = 64;
+  EXPECT_EQ(outcome_of(client.export_object("k", options)),
+            "InvalidArgument: export offset is 64, object 'k' has 64 bytes");
+  const auto status = client.status_json();
+  const auto clients = client.clients_json();
+  ASSERT_OK(status);
+  ASSERT_OK(clients);
+  EXPECT_NE(status->find("\"exported_bytes\":0"), std::string::npos) << *status;
+  EXPECT_NE(clients->find("\"exports\":0"), std::string::npos) << *clients;
+  EXPECT_OK(client.run(scale("k", 16))) << "nobody is hurt";
+}
+
+// The limit is looked at before the device is.
+TEST_F(DeviceMemoryTest, ExportBeyondTheConfiguredLimitIsRefusedWithBothNumbers) {
+  ASSERT_EQ(daemon_->stop(), 0);
+  daemon_ = DaemonProcess::start({"--export-bytes", "1000000"});
+  ASSERT_NE(daemon_, nullptr);
+  Client client = connect();
+  ASSERT_OK(client.put("k", bytes_of(std::vector<float>(16, 1.0f))));
+  EXPECT_EQ(outcome_of(client.export_object("k")),
+            "ResourceExhausted: device memory exported to this session (export.bytes of kaasd) is "
+            "2097152, limit 1000000");
+}
+
 TEST_F(DeviceMemoryTest, DescriptorsAreReturnedWithTheSession) {
   const std::size_t before = daemon_->open_descriptors();
   {

@@ -145,6 +145,24 @@ static int use_requests(kaas_client *client) {
   return 0;
 }
 
+static int use_exports(kaas_client *client) {
+  kaas_device_copy *copy = NULL;
+  kaas_export_options options;
+  CHECK(kaas_put(client, "exported", "abc", 3, NULL, &error) == KAAS_OK);
+  kaas_export_options_init(&options);
+  options.device = "GPU-9";
+  CHECK(kaas_export_object(client, "exported", &options, &copy, &error) == KAAS_OK);
+  CHECK(kaas_device_copy_descriptor(copy) >= 0 && kaas_device_copy_bytes(copy) == 3);
+  CHECK(kaas_device_copy_allocation_bytes(copy) == 2097152);
+  CHECK(memcmp(kaas_device_copy_gpu(copy), "\t\t", 2) == 0);
+  CHECK(strcmp(kaas_device_copy_device(copy), "GPU-9") == 0);
+  CHECK(kaas_device_copy_segment(copy) != 0);
+  kaas_device_copy_free(copy);
+  CHECK(kaas_export_object(client, "none", NULL, &copy, &error) == KAAS_NOT_FOUND);
+  kaas_device_copy_free(NULL);
+  return 0;
+}
+
 static int use_errors(kaas_client *client) {
   kaas_builder *builder = kaas_builder_new();
   kaas_request *request = NULL;
@@ -187,6 +205,7 @@ int main(int count, char **arguments) {
   CHECK(strcmp(kaas_daemon_version(client), "loopback") == 0);
   line = use_store(client);
   if (line == 0) line = use_requests(client);
+  if (line == 0) line = use_exports(client);
   if (line == 0) line = use_errors(client);
   kaas_close(client);
   return line;

@@ -207,6 +207,32 @@ TEST(HostileDaemon, AnObjectThatCouldShrinkOrIsTooShortIsRefused) {
   EXPECT_TRUE(client.alive().has_value());
 }
 
+TEST(HostileDaemon, AnExportWithoutItsMemoryIsRefused) {
+  LoopbackPeer peer;
+  std::atomic<int> lie{0};
+  peer.on_submission = [&](PeerSession& session, PeerRing& ring,
+                           const wire::Submission& submission) {
+    static_cast<void>(session);
+    PeerRing::Fields fields;
+    fields.bytes = 3;
+    if (lie != 0) fields.token = peer.send_object(ring.socket, "abc");
+    if (lie != 1) fields.exported_segment = 77;
+    if (lie == 2) fields.gpu_bytes = 15;
+    if (lie == 3) fields.bytes = kPeerAllocationBytes + 1;
+    ring.answer(submission.id(), fields);
+    return true;
+  };
+  Client client = connect(peer);
+  for (int i = 0; i < 4; ++i) {
+    lie = i;
+    const auto copy = client.export_object("k");
+    ASSERT_FALSE(copy.has_value()) << i;
+    EXPECT_EQ(copy.error().code, StatusCode::ProtocolViolation) << i;
+  }
+  lie = 4;
+  EXPECT_TRUE(client.export_object("k").has_value());
+}
+
 TEST(HostileDaemon, MalformedBytesOnTheSocketEndTheSession) {
   LoopbackPeer peer;
   Client client = connect(peer);

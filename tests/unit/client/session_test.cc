@@ -119,6 +119,48 @@ TEST_F(ClientSession, ALargePutIsDonatedAndALargeGetIsMapped) {
   EXPECT_EQ(text_of(kept.bytes()), large);
 }
 
+TEST_F(ClientSession, AnExportIsADescriptorAndARegionThatAreGivenBack) {
+  Client client = connect();
+  ASSERT_TRUE(client.put("x", bytes_of("abc")).has_value());
+  std::uint32_t segment = 0;
+  {
+    ExportOptions options;
+    options.offset = 1;
+    options.bytes = 2;
+    options.device = "GPU-9";
+    const auto copy = client.export_object("x", options);
+    ASSERT_TRUE(copy.has_value()) << copy.error().message;
+    segment = copy->region().segment();
+    EXPECT_NE(segment, 0u);
+    EXPECT_EQ(copy->bytes(), 3u);
+    EXPECT_EQ(copy->version(), 1u);
+    EXPECT_EQ(copy->allocation_bytes(), kPeerAllocationBytes);
+    EXPECT_EQ(copy->region().size(), kPeerAllocationBytes);
+    EXPECT_EQ(copy->gpu().size(), 16u);
+    EXPECT_EQ(copy->device(), "GPU-9");
+    char text[3];
+    EXPECT_EQ(::pread(copy->descriptor(), text, 3, 0), 3);
+    EXPECT_EQ(std::string(text, 3), "abc");
+    peer.run([&](LoopbackPeer& p) {
+      ASSERT_EQ(p.export_log.size(), 1u);
+      EXPECT_EQ(p.export_log[0].key, "x");
+      EXPECT_EQ(p.export_log[0].offset, 1u);
+      EXPECT_EQ(p.export_log[0].bytes, 2u);
+      EXPECT_EQ(p.export_log[0].device, "GPU-9");
+      EXPECT_TRUE(p.dropped.empty());
+    });
+  }
+  peer.run([&](LoopbackPeer& p) { EXPECT_EQ(p.dropped, std::vector<std::uint64_t>{segment}); });
+}
+
+TEST_F(ClientSession, AnExportThatIsRefusedLeavesNoDescriptor) {
+  Client client = connect();
+  const auto copy = client.export_object("unknown");
+  ASSERT_FALSE(copy.has_value());
+  EXPECT_EQ(copy.error().code, StatusCode::NotFound);
+  peer.run([](LoopbackPeer& p) { EXPECT_TRUE(p.dropped.empty()); });
+}
+
 TEST_F(ClientSession, APutFromABufferNamesItsSegment) {
   Client client = connect();
   auto buffer = client.allocate(100);

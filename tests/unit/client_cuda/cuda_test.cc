@@ -38,6 +38,19 @@ TEST(CudaExport, NullIsRefused) {
   EXPECT_FALSE(CudaExport::create(nullptr, 1).has_value());
 }
 
+// Before kaasd is asked for anything.
+TEST(CudaObject, WithoutADriverNothingIsExported) {
+  kaas_cuda_object* object = nullptr;
+  kaas_error error;
+  if (CudaExport::create(nullptr, 1).error().code != StatusCode::Unavailable) {
+    GTEST_SKIP() << "there is a driver";
+  }
+  EXPECT_EQ(kaas_cuda_open_object(nullptr, "k", nullptr, &object, &error), KAAS_UNAVAILABLE);
+  EXPECT_NE(std::string(error.message).find("CUDA driver"), std::string::npos) << error.message;
+  EXPECT_EQ(object, nullptr);
+  kaas_cuda_object_free(nullptr);
+}
+
 TEST(CudaInC, HostMemoryIsRefusedBeforeTheSessionIsAsked) {
   const int memory = 0;
   kaas_cuda_buffer* buffer = nullptr;

@@ -1,9 +1,12 @@
-// Device memory of a program that uses CUDA, as input and output of KaaS requests without a copy:
+// Device memory between a program that uses CUDA and KaaS. Its own, as input and output of requests
+// without a copy:
 //
 //   float* samples = ...;                                      // From cudaMalloc.
 //   auto shared = kaas::CudaBuffer::create(client, samples, bytes);
 //   if (!shared.has_value()) ...                               // Says what to use instead.
 //   builder.buffer("samples", bytes).in(shared->region(), shared->offset());
+//
+// And the other way: CudaObject, below, is a stored object in device memory of the program.
 //
 // Link kaas::cuda, a library of its own: kaas::client never needs CUDA. This one loads the driver
 // when it is first used, and says so if there is none; it starts on any machine.
@@ -30,6 +33,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 namespace kaas {
 inline namespace v1 {
@@ -77,6 +81,40 @@ class KAAS_API CudaBuffer {
   Region region_;
   std::uint64_t offset_ = 0;
   std::uint64_t bytes_ = 0;
+};
+
+// The bytes of a stored object in device memory that is this program's alone: a copy that kaasd
+// made on the GPU, mapped here. It may be read and written as one likes, which changes no object.
+// Requests use it by region(), in place; its memory behind the object's bytes is zero.
+//
+//   auto weights = kaas::CudaObject::open(client, "weights");
+//   kernel<<<grid, block>>>(static_cast<const float*>(weights->data()), ...);
+//
+// It is there, whatever becomes of kaasd and its executors, and counts against kaasd's limit for
+// this client, until it is destroyed. What the program's streams do with it must have ended then.
+class KAAS_API CudaObject {
+ public:
+  struct Impl;  // Internal.
+
+  // For kernels of the GPU that it is on and of the calling thread's current device. Fails as
+  // Client::export_object does, and: Unavailable (no CUDA driver), InvalidArgument (on a GPU that
+  // this process does not see, or that the current device does not reach).
+  static Result<CudaObject> open(Client& client, std::string_view key,
+                                 const ExportOptions& options = {});
+  // The same of a copy that was exported before.
+  static Result<CudaObject> map(DeviceCopy copy);
+  ~CudaObject();
+  CudaObject(CudaObject&& other) noexcept;
+  CudaObject& operator=(CudaObject&& other) noexcept;
+
+  [[nodiscard]] void* data() const noexcept;
+  [[nodiscard]] const DeviceCopy& copy() const noexcept;
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return copy().bytes(); }
+  [[nodiscard]] const Region& region() const noexcept { return copy().region(); }
+
+ private:
+  explicit CudaObject(std::unique_ptr<const Impl> impl) noexcept;
+  std::unique_ptr<const Impl> impl_;
 };
 
 // An event of this process and the executors: what orders requests after the program's own streams,

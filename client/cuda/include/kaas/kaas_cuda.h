@@ -28,6 +28,18 @@ KAAS_API uint64_t kaas_cuda_buffer_offset(const kaas_cuda_buffer* buffer);
  * has it open. */
 KAAS_API void kaas_cuda_buffer_free(kaas_cuda_buffer* buffer);
 
+/* The bytes of a stored object in device memory that is this program's alone, see CudaObject in
+ * <kaas/cuda.h>. `options` NULL: the defaults. */
+typedef struct kaas_cuda_object kaas_cuda_object;
+KAAS_API kaas_code kaas_cuda_open_object(kaas_client* client, const char* key,
+                                         const kaas_export_options* options,
+                                         kaas_cuda_object** object, kaas_error* error);
+KAAS_API void* kaas_cuda_object_data(const kaas_cuda_object* object);
+/* Bytes, segment for requests and so on: of this, which the object owns. */
+KAAS_API const kaas_device_copy* kaas_cuda_object_copy(const kaas_cuda_object* object);
+/* Unmaps it and gives it back. What streams do with it must have ended. */
+KAAS_API void kaas_cuda_object_free(kaas_cuda_object* object);
+
 /* An event that orders requests after this program's streams, and its streams after requests; for
  * the calling thread's current device. A stream: cudaStream_t or CUstream; NULL: the default. */
 typedef struct kaas_cuda_event kaas_cuda_event;
