@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "tests/gpu/ipc/exporter_protocol.h"
@@ -124,6 +126,27 @@ inline bool all_words_are(const void* from, std::uint64_t bytes, std::uint32_t v
     if (word != value) return false;
   }
   return true;
+}
+
+inline std::uint32_t bits_of(float value) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+// The id by which kaasd knows a GPU.
+inline std::string gpu_id(int device = 0) {
+  cudaDeviceProp properties{};
+  KAAS_MUST_CUDA(cudaGetDeviceProperties(&properties, device));
+  std::string text = "GPU-";
+  for (std::size_t i = 0; i < 16; ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    char digits[3];
+    std::snprintf(digits, sizeof digits, "%02x",
+                  static_cast<unsigned char>(properties.uuid.bytes[i]));
+    text += digits;
+  }
+  return text;
 }
 
 inline std::uint64_t free_device_bytes() {

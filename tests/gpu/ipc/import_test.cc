@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "daemon/executor/device/cuda/cuda_export.h"
 #include "daemon/executor/device/cuda/cuda_import.h"
 #include "tests/gpu/ipc/cuda_memory.h"
 #include "tests/gpu/ipc/exporter_process.h"
@@ -295,6 +296,52 @@ TEST_F(CudaImportTest, OwnHandleIsRefused) {
   request.handle.assign(bytes, bytes + sizeof handle);
   request.bytes = kBytes;
   expect_refused(request, "a process can't open its own handle");
+  KAAS_MUST_CUDA(cudaFree(own));
+}
+
+// --- Memory for other processes ------------------------------------------------------------------
+
+TEST_F(CudaImportTest, OwnMemoryIsImportedByItsDescriptor) {
+  const auto memory = allocate_exportable_cuda_memory(importer_, kBytes + 1);
+  ASSERT_TRUE(memory.has_value()) << memory.error().message;
+  EXPECT_EQ((*memory)->bytes(), 2u << 20);
+  fill_words(at(**memory), kBytes, 5);
+  const auto descriptor = (*memory)->descriptor();
+  ASSERT_TRUE(descriptor.has_value()) << descriptor.error().message;
+  ImportRequest request;
+  request.kind = wire::DeviceMemoryKind::CuMem;
+  request.bytes = (*memory)->bytes();
+  request.gpu = (*memory)->gpu();
+  request.descriptor = descriptor->get();
+  const auto mapped = import(request);
+  ASSERT_TRUE(mapped.has_value()) << mapped.error().message;
+  EXPECT_TRUE((*mapped)->direct());
+  EXPECT_NE((*mapped)->address(), (*memory)->address());
+  EXPECT_TRUE(all_words_are(at(**mapped), kBytes, 5));
+  request.bytes = 4u << 20;
+  expect_refused(request, "more than it has");
+}
+
+TEST_F(CudaImportTest, OwnMemoryLivesAsLongAsADescriptorDoes) {
+  constexpr std::uint64_t kLarge = 256u << 20;
+  const std::uint64_t before = free_device_bytes();
+  Descriptor descriptor;
+  {
+    const auto memory = allocate_exportable_cuda_memory(importer_, kLarge);
+    ASSERT_TRUE(memory.has_value()) << memory.error().message;
+    descriptor = *(*memory)->descriptor();
+  }
+  EXPECT_LE(free_device_bytes(), before - kLarge);
+  descriptor = Descriptor();
+  EXPECT_GE(free_device_bytes(), before);
+}
+
+TEST_F(CudaImportTest, OwnMemoryThatDoesNotFitIsRefused) {
+  const auto memory = allocate_exportable_cuda_memory(importer_, std::uint64_t{1} << 40);
+  ASSERT_FALSE(memory.has_value());
+  EXPECT_EQ(memory.error().code, StatusCode::OutOfMemory) << memory.error().message;
+  void* own = nullptr;
+  ASSERT_EQ(cudaMalloc(&own, kBytes), cudaSuccess);
   KAAS_MUST_CUDA(cudaFree(own));
 }
 

@@ -4,7 +4,6 @@
 #include <signal.h>
 
 #include <array>
-#include <cstdio>
 
 #include "tests/gpu/ipc/cuda_memory.h"
 #include "tests/gpu/ipc/exporter_process.h"
@@ -17,26 +16,6 @@ namespace {
 constexpr std::uint64_t kCount = 64u << 10;
 constexpr std::uint64_t kBytes = kCount * sizeof(float);
 
-std::uint32_t bits_of(float value) {
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-std::string first_gpu() {
-  cudaDeviceProp properties{};
-  KAAS_MUST_CUDA(cudaGetDeviceProperties(&properties, 0));
-  std::string text = "GPU-";
-  for (std::size_t i = 0; i < 16; ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    char digits[3];
-    std::snprintf(digits, sizeof digits, "%02x",
-                  static_cast<unsigned char>(properties.uuid.bytes[i]));
-    text += digits;
-  }
-  return text;
-}
-
 class GpuRequests : public E2eTest {
  protected:
   void SetUp() override {
@@ -45,7 +24,7 @@ class GpuRequests : public E2eTest {
     KAAS_MUST_CUDA(cudaFree(nullptr));
     E2eTest::SetUp();
   }
-  std::vector<std::string> arguments() override { return {"--device", first_gpu()}; }
+  std::vector<std::string> arguments() override { return {"--device", gpu_id()}; }
 
   // Doubles kCount floats of the region, in place.
   static Request scale_in(const Region& region, std::uint64_t offset, std::uint64_t count = kCount,
