@@ -138,6 +138,7 @@ std::string check_nothing_left(World& world) {
   };
   std::string fault = left("runs", world.dispatcher().runs().size());
   if (fault.empty()) fault = left("waiting runs", world.dispatcher().policy().waiting());
+  if (fault.empty()) fault = left("exports under way", world.dispatcher().exports().size());
   for (auto& [number, executor] : world.executors()) {
     const std::size_t attached = executor->loop().attached_segments();
     const std::size_t alive = world.segments().alive();
@@ -146,6 +147,7 @@ std::string check_nothing_left(World& world) {
               std::to_string(alive) + " and its outbox";
     }
     if (fault.empty()) fault = left("runs of an executor", executor->loop().unfinished_runs());
+    if (fault.empty()) fault = left("exports of a device", executor->device().exports());
   }
   world.shut_down();
   if (fault.empty()) fault = left("versions", world.store().usage().versions);

@@ -64,7 +64,7 @@ RequestSpec LyingClient::request() {
 Bytes LyingClient::message() {
   const std::uint64_t id = random_.one_in(4) ? random_.below(8) : next_id_++;
   const std::string key = "liar" + std::to_string(random_.below(4));
-  switch (random_.below(9)) {
+  switch (random_.below(10)) {
     case 0:
       return put_message(id, key, Bytes(random_.below(200)));
     case 1:
@@ -80,6 +80,10 @@ Bytes LyingClient::message() {
       return prepare_message(id, encode_request(request()));
     case 6:
       return invoke_message(id, static_cast<std::uint32_t>(random_.below(4)));
+    case 7:
+      return export_message(id, random_.one_in(4) ? "@1000/s1r0k0" : key,
+                            {random_.one_in(4) ? random_.below(200) : 0,
+                             random_.one_in(4) ? random_.below(200) : 0, ""});
     default: {
       RunOptions options;
       options.deadline_ns = random_.one_in(4) ? random_.bits() >> random_.below(60) : 0;
