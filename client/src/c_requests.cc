@@ -455,7 +455,9 @@ int kaas_reply_profile(const kaas_reply* reply, kaas_profile* profile) {
               counters.kernel_misses,
               counters.launches,
               counters.iterations,
-              reply->reply.profile->device.c_str()};
+              reply->reply.profile->device.c_str(),
+              name_of(reply->reply.profile->way),
+              reply->reply.profile->why_stream.c_str()};
   return 1;
 }
 void kaas_reply_free(kaas_reply* reply) {

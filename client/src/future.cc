@@ -9,6 +9,21 @@
 #include "schema/ipc/messages.h"
 
 namespace kaas {
+
+const char* v1::name_of(RunWay way) noexcept {
+  switch (way) {
+    case RunWay::Host:
+      return "host";
+    case RunWay::Stream:
+      return "stream";
+    case RunWay::Graph:
+      return "graph";
+    case RunWay::Unknown:
+      break;
+  }
+  return "unknown";
+}
+
 inline namespace v1 {
 namespace {
 
@@ -56,6 +71,46 @@ Counters counters_of(const wire::Counters& from) {
           from.iterations()};
 }
 
+RunWay way_of(wire::RunWay way) {
+  switch (way) {
+    case wire::RunWay::Host:
+      return RunWay::Host;
+    case wire::RunWay::Stream:
+      return RunWay::Stream;
+    case wire::RunWay::Graph:
+      return RunWay::Graph;
+    case wire::RunWay::Unknown:
+      break;
+  }
+  return RunWay::Unknown;
+}
+
+const char* name_of_why(wire::WhyStream why) {
+  switch (why) {
+    case wire::WhyStream::None:
+      break;
+    case wire::WhyStream::FirstUse:
+      return "first use";
+    case wire::WhyStream::Building:
+      return "building";
+    case wire::WhyStream::Opaque:
+      return "opaque";
+    case wire::WhyStream::Stateful:
+      return "stateful";
+    case wire::WhyStream::Original:
+      return "original";
+    case wire::WhyStream::Variable:
+      return "variable";
+    case wire::WhyStream::Moves:
+      return "moves";
+    case wire::WhyStream::Addresses:
+      return "addresses";
+    case wire::WhyStream::Failed:
+      return "failed";
+  }
+  return "";
+}
+
 Result<Reply> value_of(Pending& pending, const Reply*) {
   Reply reply;
   reply.tag = pending.tag;
@@ -76,6 +131,8 @@ Result<Reply> value_of(Pending& pending, const Reply*) {
     if (profile->stages() != nullptr) filled.stages = stages_of(*profile->stages());
     if (profile->counters() != nullptr) filled.counters = counters_of(*profile->counters());
     filled.device = view(profile->device());
+    filled.way = way_of(profile->way());
+    filled.why_stream = name_of_why(profile->why_stream());
   }
   return reply;
 }

@@ -20,6 +20,11 @@ bool is_known(wire::StatusCode code) {
   return code >= wire::StatusCode::MIN && code <= wire::StatusCode::MAX;
 }
 
+// Words of a profile that this daemon does not know would mean nothing to its clients.
+bool is_known_way(const wire::RunDone& report) {
+  return report.way() <= wire::RunWay::MAX && report.why_stream() <= wire::WhyStream::MAX;
+}
+
 }  // namespace
 
 std::size_t Dispatcher::take_reports(ExecutorState& executor) {
@@ -152,7 +157,8 @@ std::shared_ptr<PlanInstance> Dispatcher::find_plan(const ExecutorState& executo
 bool Dispatcher::run_done(ExecutorState& executor, const wire::RunDone& report) {
   Run* run = runs_.find(report.run());
   if (run == nullptr || run->state != Run::State::InFlight || run->kind != Run::Kind::Execute ||
-      run->executor != executor.link->identity().executor || !is_known(report.code())) {
+      run->executor != executor.link->identity().executor || !is_known(report.code()) ||
+      !is_known_way(report)) {
     return false;
   }
   if (run->options.profile) run->reported_ns = host_.now_ns();
@@ -320,6 +326,8 @@ void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone
     spec.stages = &stages;
     spec.counters = report->counters();
     spec.device = executor->link->identity().device;
+    spec.way = report->way();
+    spec.why_stream = report->why_stream();
   }
   run.answered = true;
   answer(session, ring, spec);

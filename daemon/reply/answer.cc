@@ -44,7 +44,8 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
   Offset<wire::Profile> profile = 0;
   if (answer.stages != nullptr) {
     const auto device = encode_text(builder, answer.device);
-    profile = wire::CreateProfile(builder, answer.stages, answer.counters, device);
+    profile = wire::CreateProfile(builder, answer.stages, answer.counters, device, answer.way,
+                                  answer.why_stream);
   }
   Offset<wire::LaneGrant> lane = 0;
   if (answer.lane != nullptr) {

@@ -42,6 +42,8 @@ struct AnswerSpec {
   const wire::Counters* counters = nullptr;
   std::string_view device = {};
   const LaneGrantSpec* lane = nullptr;
+  wire::RunWay way = wire::RunWay::Unknown;
+  wire::WhyStream why_stream = wire::WhyStream::None;
 };
 
 // Finishes the answer in `builder`, which it clears first. The bytes live until the next Clear.

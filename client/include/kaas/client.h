@@ -92,10 +92,24 @@ struct Counters {
   std::uint64_t iterations = 0;
 };
 
+// How a run's kernels were launched.
+enum class RunWay : std::uint8_t {
+  Unknown,  // By a daemon that does not say.
+  Host,
+  Stream,  // One by one, on a GPU.
+  Graph    // All at once, on a GPU.
+};
+// "host", "stream", "graph"; "unknown" also for what this library does not know.
+KAAS_API const char* name_of(RunWay way) noexcept;
+
 struct Profile {
   Stages stages;
   Counters counters;
   std::string device;
+  RunWay way = RunWay::Unknown;
+  // Why by stream and not as a graph, in a word or two: "first use", "building", "opaque",
+  // "stateful", "original", "variable", "moves", "addresses", "failed". Else empty.
+  std::string why_stream;
 };
 
 // A request that has succeeded.

@@ -392,6 +392,8 @@ typedef struct kaas_profile {
   uint64_t device_hits, device_misses, host_to_device_bytes, device_to_host_bytes;
   uint64_t evictions, evicted_bytes, kernel_hits, kernel_misses, launches, iterations;
   const char* device;
+  const char* way;        /* "host", "stream", "graph"; "unknown": the daemon does not say. */
+  const char* why_stream; /* Why not as a graph: "first use", "opaque", ...; else empty. */
 } kaas_profile;
 
 KAAS_API uint64_t kaas_reply_tag(const kaas_reply* reply);

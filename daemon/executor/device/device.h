@@ -27,6 +27,7 @@
 #include "daemon/executor/device/kernel_entry.h"
 #include "daemon/executor/device/run_tag.h"
 #include "schema/ipc/result.h"
+#include "schema/kaas_generated.h"
 
 namespace kaas {
 
@@ -178,6 +179,8 @@ class PreparedProgram {
   virtual ~PreparedProgram() = default;
   // Whether a launch would use it now. Once true, for good.
   [[nodiscard]] virtual bool ready() const noexcept = 0;
+  // Whether it may become so: it is still being made.
+  [[nodiscard]] virtual bool pending() const noexcept = 0;
 };
 
 // Bytes that are copied before the kernels of a program, or after them. Both ends can be reached by
@@ -213,7 +216,8 @@ struct KernelProgram {
 struct ProgramCounts {
   std::uint64_t launches = 0;
   std::uint64_t iterations = 0;
-  bool prepared = false;  // By what prepare() made, in one piece.
+  wire::RunWay way = wire::RunWay::Unknown;  // Graph: by what prepare() made, in one piece.
+  wire::WhyStream why = wire::WhyStream::None;
 };
 
 // Points in a stream between which time is measured.

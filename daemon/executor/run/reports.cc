@@ -82,6 +82,8 @@ void ExecutorReports::run_done(const RunReport& report, const Status* outcome) {
   if (report.counters != nullptr) {
     counters = report.counters->to_wire();
     done.add_counters(&counters);
+    done.add_way(report.way);
+    done.add_why_stream(report.why_stream);
   }
   send(wire::Report::RunDone, done.Finish());
 }

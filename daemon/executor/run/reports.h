@@ -35,7 +35,9 @@ struct RunReport {
   std::uint64_t load_ns = 0;
   std::uint64_t run_ns = 0;
   std::uint64_t store_ns = 0;
-  const ExecutorCounters* counters = nullptr;  // Null: not asked for.
+  const ExecutorCounters* counters = nullptr;  // Null: not asked for, nor the way.
+  wire::RunWay way = wire::RunWay::Unknown;
+  wire::WhyStream why_stream = wire::WhyStream::None;
 };
 
 class ExecutorReports {

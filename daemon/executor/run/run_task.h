@@ -137,6 +137,8 @@ struct RunTask : RunTerms {
 
   std::optional<Status> failure;
   ExecutorCounters counters;
+  wire::RunWay way_taken = wire::RunWay::Unknown;
+  wire::WhyStream why_stream = wire::WhyStream::None;
   std::uint64_t load_ns = 0;
   std::uint64_t run_ns = 0;
   std::uint64_t store_ns = 0;

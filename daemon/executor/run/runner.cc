@@ -416,7 +416,7 @@ void ExecutorRunner::finish(RunTask& task) {
     task.plan->measured(took_ns);
     const bool was_alone = task.start == starts_ && running_ == 0;
     const auto& prepared = task.frame->prepared;
-    const bool is_typical = prepared == nullptr ? task.frame->runs > 2 : prepared->ready();
+    const bool is_typical = prepared == nullptr ? task.frame->runs > 2 : !prepared->pending();
     if (was_alone && is_typical && task.plan->has_choice) {
       task.plan->placement.measured(task.way, took_ns);
     }
@@ -508,6 +508,8 @@ void ExecutorRunner::report(RunTask& task) {
   report.run_ns = task.run_ns;
   report.store_ns = task.store_ns;
   if (task.profile) report.counters = &task.counters;
+  report.way = task.way_taken;
+  report.why_stream = task.why_stream;
   parts_.reports.run_done(report, task.failure ? &*task.failure : nullptr);
 }
 
@@ -533,6 +535,8 @@ void ExecutorRunner::recycle(RunTask& task) {
   task.outputs.clear();
   task.failure.reset();
   task.counters = {};
+  task.way_taken = wire::RunWay::Unknown;
+  task.why_stream = wire::WhyStream::None;
   task.load_ns = task.run_ns = task.store_ns = 0;
   task.handed.store(false, std::memory_order_relaxed);
   idle_tasks_.push_back(&task);

@@ -33,6 +33,8 @@ SeenReport seen(const wire::ReportItem& item) {
     report.code = done->code();
     report.message = view(done->message());
     if (done->counters() != nullptr) report.counters = *done->counters();
+    report.way = done->way();
+    report.why_stream = done->why_stream();
   } else if (const auto* plan = item.report_as_PlanLoaded()) {
     report.id = plan->plan();
     report.code = plan->code();
@@ -63,7 +65,8 @@ SeenReport seen(const wire::ReportItem& item) {
 LoopHarness::LoopHarness(const HarnessOptions& options)
     : fake(std::make_unique<FakeDevice>(FakeDevice::Options{.memory_bytes = options.memory_bytes,
                                                             .asynchronous = options.asynchronous,
-                                                            .reaches_host = options.reaches_host})),
+                                                            .reaches_host = options.reaches_host,
+                                                            .prepares = options.prepares})),
       fake_libraries(std::make_unique<FakeLibraries>(*fake)),
       work(options.geometry),
       report(options.geometry) {

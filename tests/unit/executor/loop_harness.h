@@ -63,6 +63,8 @@ struct SeenReport {
   std::optional<wire::Counters> counters;
   std::uint64_t used_bytes = 0;
   bool cancelled = false;
+  wire::RunWay way = wire::RunWay::Unknown;
+  wire::WhyStream why_stream = wire::WhyStream::None;
 };
 
 struct TestLiteral {
@@ -153,6 +155,7 @@ struct HarnessOptions {
   std::uint64_t memory_bytes = 1u << 20;
   bool asynchronous = false;
   bool reaches_host = false;
+  bool prepares = false;
   RingGeometry geometry{64, 1u << 16};
   ExecutorWorkers* workers = nullptr;
 };

@@ -75,6 +75,44 @@ TEST_P(RunnerTest, BytesGoInAndOut) {
   EXPECT_EQ(done.counters->device_to_host_bytes(), 16u);
 }
 
+TEST_P(RunnerTest, ReportOfAProfiledRunSaysWhichWayItTook) {
+  load(copy_plan(1, 4));
+  harness_.segment(20, {1, 2, 3, 4});
+  harness_.segment(21, Words(4));
+  const TestRun profiled{.loads = {at(20, 0)}, .stores = {at(21, 0)}};
+  EXPECT_EQ(run(profiled).way, wire::RunWay::Host);
+  TestRun plain = profiled;
+  plain.profile = false;
+  EXPECT_EQ(run(plain).way, wire::RunWay::Unknown);
+}
+
+// The first run by stream, since a program may never come again; the next ones until what the
+// device makes of it in the background is ready.
+TEST(RunnerWays, FirstRunsGoByStreamUntilTheGraphIsReady) {
+  for (const bool asynchronous : {false, true}) {
+    LoopHarness harness({.asynchronous = asynchronous, .prepares = true});
+    harness.load_library();
+    harness.load_plan(copy_plan(1, 4));
+    EXPECT_EQ(harness.settle().size(), 2u);
+    harness.segment(20, {1, 2, 3, 4});
+    harness.segment(21, Words(4));
+    const auto run = [&] {
+      harness.run({.loads = {at(20, 0)}, .stores = {at(21, 0)}});
+      return harness.only_report();
+    };
+    const auto expect = [](const SeenReport& report, wire::RunWay way, wire::WhyStream why) {
+      EXPECT_EQ(report.code, StatusCode::Ok) << report.message;
+      EXPECT_EQ(report.way, way);
+      EXPECT_EQ(report.why_stream, why);
+    };
+    expect(run(), wire::RunWay::Stream, wire::WhyStream::FirstUse);
+    expect(run(), wire::RunWay::Stream, wire::WhyStream::Building);
+    expect(run(), wire::RunWay::Stream, wire::WhyStream::Building);
+    harness.fake->finish_preparing();
+    expect(run(), wire::RunWay::Graph, wire::WhyStream::None);
+  }
+}
+
 TEST_P(RunnerTest, VersionIsLoadedOnceAndThenFoundOnTheDevice) {
   load(copy_plan(1, 4));
   Words& in = harness_.segment(20, {1, 2, 3, 4});

@@ -56,9 +56,27 @@ void fill_table(std::span<const Move> moves, MoveTable& table) noexcept {
   }
 }
 
-bool CudaGraph::can_hold(const KernelProgram& program) noexcept {
-  return std::all_of(program.launches.begin(), program.launches.end(),
-                     [](const KernelLaunch& launch) { return launch.function.native != nullptr; });
+wire::WhyStream CudaGraph::why_none_holds(const KernelProgram& program) noexcept {
+  for (const KernelLaunch& launch : program.launches) {
+    if (launch.function.native != nullptr) continue;
+    const KernelEntry& entry = *launch.function.entry;
+    if (entry.original != nullptr) return wire::WhyStream::Original;
+    return entry.variable != 0 ? wire::WhyStream::Variable : wire::WhyStream::Opaque;
+  }
+  return wire::WhyStream::None;
+}
+
+wire::WhyStream CudaGraph::why_not(const KernelProgram& program) const noexcept {
+  switch (state_.load(std::memory_order_acquire)) {
+    case State::Waiting:
+      return wire::WhyStream::Building;
+    case State::Failed:
+      return wire::WhyStream::Failed;
+    case State::Ready:
+      break;
+  }
+  if (whole_ && !begins_ && !program.before.empty()) return wire::WhyStream::Moves;
+  return wire::WhyStream::None;
 }
 
 CudaGraph::CudaGraph(CudaDevice& device, CudaGraphBuilder& builder, const KernelProgram& program)
@@ -334,18 +352,12 @@ CudaGraphBuilder::~CudaGraphBuilder() {
 }
 
 std::unique_ptr<PreparedProgram> CudaGraphBuilder::prepare(const KernelProgram& program) {
-  if (program.launches.empty() || !CudaGraph::can_hold(program)) return nullptr;
+  if (program.launches.empty()) return nullptr;
+  if (CudaGraph::why_none_holds(program) != wire::WhyStream::None) return nullptr;
   auto graph = std::make_unique<CudaGraph>(device_, *this, program);
-  auto host = device_.allocate_host(sizeof(CudaGraph::HostWords));
-  if (!host) return nullptr;
-  graph->host_ = *std::move(host);
-  if (graph->loops_) {
-    auto iteration = device_.allocate(sizeof(std::uint64_t));
-    if (!iteration) return nullptr;
-    graph->iteration_ = *std::move(iteration);
-    const CUresult zeroed = device_.driver().MemsetD8Async(graph->iteration_.address(), 0,
-                                                           sizeof(std::uint64_t), stream_);
-    if (zeroed != CUDA_SUCCESS) return nullptr;
+  if (!allocate(*graph)) {
+    graph->state_.store(CudaGraph::State::Failed, std::memory_order_release);
+    return graph;
   }
   {
     const std::lock_guard lock(mutex_);
@@ -353,6 +365,18 @@ std::unique_ptr<PreparedProgram> CudaGraphBuilder::prepare(const KernelProgram& 
   }
   changed_.notify_all();
   return graph;
+}
+
+bool CudaGraphBuilder::allocate(CudaGraph& graph) {
+  auto host = device_.allocate_host(sizeof(CudaGraph::HostWords));
+  if (!host) return false;
+  graph.host_ = *std::move(host);
+  if (!graph.loops_) return true;
+  auto iteration = device_.allocate(sizeof(std::uint64_t));
+  if (!iteration) return false;
+  graph.iteration_ = *std::move(iteration);
+  return device_.driver().MemsetD8Async(graph.iteration_.address(), 0, sizeof(std::uint64_t),
+                                        stream_) == CUDA_SUCCESS;
 }
 
 void CudaGraphBuilder::forget(CudaGraph& graph) {

@@ -47,17 +47,19 @@ class CudaGraph final : public PreparedProgram {
   [[nodiscard]] bool ready() const noexcept override {
     return state_.load(std::memory_order_acquire) == State::Ready;
   }
-  // Whether launch() would do the program: it is built, and has a node for what is to be moved.
-  [[nodiscard]] bool usable(const KernelProgram& program) const noexcept {
-    return ready() && (!whole_ || begins_ || program.before.empty());
+  [[nodiscard]] bool pending() const noexcept override {
+    return state_.load(std::memory_order_acquire) == State::Waiting;
   }
+  // Why launch() would not do the program; None: it would. It must be built, and have a node for
+  // what is to be moved.
+  [[nodiscard]] wire::WhyStream why_not(const KernelProgram& program) const noexcept;
   // The moves of a program and a signal are in it.
   [[nodiscard]] bool whole() const noexcept { return whole_; }
   // Patches and launches.
   Result<GraphRun> launch(const KernelProgram& program, CUstream stream);
 
-  // Whether a graph can hold the program.
-  static bool can_hold(const KernelProgram& program) noexcept;
+  // Why no graph can hold the program; None: one can.
+  static wire::WhyStream why_none_holds(const KernelProgram& program) noexcept;
 
  private:
   friend class CudaGraphBuilder;
@@ -138,7 +140,7 @@ class CudaGraphBuilder {
   CudaGraphBuilder(const CudaGraphBuilder&) = delete;
   CudaGraphBuilder& operator=(const CudaGraphBuilder&) = delete;
 
-  // Null: no graph can hold it. It is built soon.
+  // Null: no graph can hold it. It is built soon; at once failed, if there is no memory for it.
   std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program);
   // It will not be built, or has been.
   void forget(CudaGraph& graph);
@@ -147,6 +149,7 @@ class CudaGraphBuilder {
 
  private:
   void run();
+  bool allocate(CudaGraph& graph);
 
   CudaDevice& device_;
   CUstream stream_ = nullptr;

@@ -178,6 +178,15 @@ Result<void> CudaStream::record_event(ImportedEvent& event) {
 
 // --- Programs ------------------------------------------------------------------------------------
 
+namespace {
+
+wire::WhyStream why_no_graph(const KernelProgram& program) {
+  const wire::WhyStream why = CudaGraph::why_none_holds(program);
+  return why == wire::WhyStream::None ? wire::WhyStream::FirstUse : why;
+}
+
+}  // namespace
+
 Result<void> CudaStream::launch(const KernelProgram& program) {
   device_.enter();
   counts_ = {};
@@ -187,7 +196,9 @@ Result<void> CudaStream::launch(const KernelProgram& program) {
                ? named(program.launches.front())
                : "one of " + std::to_string(program.launches.size()) + " kernels";
   auto* graph = static_cast<CudaGraph*>(program.prepared);
-  if (graph != nullptr && graph->usable(program)) return launch_graph(*graph, program);
+  counts_.why = graph != nullptr ? graph->why_not(program) : why_no_graph(program);
+  if (counts_.why == wire::WhyStream::None) return launch_graph(*graph, program);
+  counts_.way = wire::RunWay::Stream;
   if (!program.before.empty()) KAAS_RETURN_IF_ERROR(launch_moves(program.before, false));
   KAAS_RETURN_IF_ERROR(program.until == 0 ? launch_each(program, program.n_iter)
                                           : launch_until(program));
@@ -199,7 +210,7 @@ Result<void> CudaStream::launch_graph(CudaGraph& graph, const KernelProgram& pro
     KAAS_RETURN_IF_ERROR(launch_moves(program.before, false));
   }
   KAAS_ASSIGN_OR_RETURN(const GraphRun run, graph.launch(program, stream_));
-  counts_.prepared = true;
+  counts_.way = wire::RunWay::Graph;
   counts_.iterations = run.iterations;
   counts_.launches = run.iterations * program.launches.size();
   iterations_ = run.counted;
