@@ -24,6 +24,18 @@ const char* v1::name_of(RunWay way) noexcept {
   return "unknown";
 }
 
+const char* v1::name_of(ObjectPlace place) noexcept {
+  switch (place) {
+    case ObjectPlace::Host:
+      break;
+    case ObjectPlace::Device:
+      return "device";
+    case ObjectPlace::Lost:
+      return "lost";
+  }
+  return "host";
+}
+
 inline namespace v1 {
 namespace {
 
@@ -138,7 +150,13 @@ Result<Reply> value_of(Pending& pending, const Reply*) {
 }
 
 Result<ObjectInfo> value_of(Pending& pending, const ObjectInfo*) {
-  return ObjectInfo{pending.version, pending.bytes};
+  ObjectInfo info{pending.version, pending.bytes, ObjectPlace::Host, {}};
+  const wire::Answer* answer = kept_answer(pending);
+  if (answer == nullptr || answer->place() == wire::ObjectPlace::Host) return info;
+  info.place =
+      answer->place() == wire::ObjectPlace::Device ? ObjectPlace::Device : ObjectPlace::Lost;
+  info.device = view(answer->device());
+  return info;
 }
 
 Result<Object> value_of(Pending& pending, const Object*) {

@@ -222,6 +222,7 @@ FakeDevice::FakeDevice(const Options& options) : options_(options) {
   limits_.shared_bytes = kSharedBytesMax;
   limits_.synchronous = !options.asynchronous;
   limits_.reaches_host = options.reaches_host;
+  limits_.keeps_outputs = options.keeps_outputs;
 }
 
 FakeDevice::~FakeDevice() {

@@ -26,6 +26,7 @@ class FakeDevice final : public Device {
     // poll() does one enqueued piece of work at a time; else calls do it at once.
     bool asynchronous = false;
     bool reaches_host = false;
+    bool keeps_outputs = false;
     std::uint64_t mark_ns = 1'000;  // Between two marks of a stream.
     // Programs are launched by stream until finish_preparing() was called behind their prepare().
     bool prepares = false;

@@ -53,9 +53,19 @@ struct ClientOptions {
 };
 
 // What the store knows of an object version.
+enum class ObjectPlace : std::uint8_t {
+  Host,
+  Device,  // In the memory of a device only, until somebody reads it elsewhere.
+  Lost     // It was there only, and the process that ran kernels there ended: reads say DataLost.
+};
+// "host", "device", "lost".
+KAAS_API const char* name_of(ObjectPlace place) noexcept;
+
 struct KAAS_API ObjectInfo {
   std::uint64_t version = 0;
   std::uint64_t bytes = 0;
+  ObjectPlace place = ObjectPlace::Host;  // Told by stat.
+  std::string device;                     // The device's id, if it is not on the host.
 };
 
 // One output of a request, in declared order: kernel order, then argument order.

@@ -152,9 +152,16 @@ KAAS_API void kaas_region_free(kaas_region* region);
 
 /* --- Store ---------------------------------------------------------------------------------- */
 
+typedef enum kaas_place {
+  KAAS_ON_HOST = 0,
+  KAAS_ON_DEVICE = 1, /* In the memory of a device only, until somebody reads it elsewhere. */
+  KAAS_LOST = 2       /* It was there only, and is lost: reads say KAAS_DATA_LOST. */
+} kaas_place;
+
 typedef struct kaas_object_info {
   uint64_t version;
   uint64_t bytes;
+  kaas_place place; /* Told by kaas_stat. */
 } kaas_object_info;
 
 /* `info` may be NULL. Up to 64 KiB travel in a message; more are copied once, into memory that is
@@ -202,7 +209,7 @@ enum {
   KAAS_EPHEMERAL = 1, /* An output that is not kept. */
   KAAS_CONSTANT = 2,
   KAAS_ZERO_FILL = 4, /* An object that is shorter than the buffer reads as zeros behind. */
-  KAAS_RESIDENT = 8   /* An output that stays on the device until it is read. */
+  KAAS_RESIDENT = 8   /* An output that stays on the device until it is read elsewhere. */
 };
 
 typedef enum kaas_access {

@@ -104,7 +104,9 @@ class KAAS_API BufferBuilder {
   BufferBuilder& ephemeral(bool on = true);  // An output that is not kept.
   BufferBuilder& constant(bool on = true);   // Not written by anyone: the device may cache it.
   BufferBuilder& zero_fill(bool on = true);  // An object shorter than size reads as zeros behind.
-  BufferBuilder& resident(bool on = true);   // An output that stays on the device until it is read.
+  // An output that stays on the device until it is read elsewhere. Lost (DataLost) if the device's
+  // executor ends before that. Nothing else on the host device, and of a slice of an object.
+  BufferBuilder& resident(bool on = true);
 
  private:
   friend class RequestBuilder;

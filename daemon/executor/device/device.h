@@ -54,6 +54,8 @@ struct DeviceLimits {
   // Kernels reach registered host memory, and that of allocate_host(), where this process has it.
   // What is small need not be copied then.
   bool reaches_host = false;
+  // It has memory of its own, in which outputs may stay; else they are on the host anyway.
+  bool keeps_outputs = false;
 };
 
 class Device;

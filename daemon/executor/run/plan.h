@@ -193,4 +193,7 @@ using ExecutorLibraries = std::unordered_map<std::uint32_t, Result<std::shared_p
 Result<PlanRef> build_plan(const wire::LoadPlan& message, const ExecutorLibraries& libraries,
                            Device& device, std::uint64_t memory_limit_bytes);
 
+// Takes `bytes` that are on the device to the host, and does nothing else.
+PlanRef fetch_plan(std::uint64_t bytes);
+
 }  // namespace kaas

@@ -135,6 +135,9 @@ struct RunTask : RunTerms {
   std::uint64_t start = 0;  // How many runs were started before it; see ExecutorRunner.
   RunBody body;
 
+  std::uint64_t fetches = 0;       // Not 0: no run of kaasd's, but the fetch of this version.
+  std::vector<std::byte> fetched;  // Its bytes, where no segment takes them.
+
   std::optional<Status> failure;
   ExecutorCounters counters;
   wire::RunWay way_taken = wire::RunWay::Unknown;

@@ -56,6 +56,19 @@ SeenReport seen(const wire::ReportItem& item) {
   } else if (const auto* cancel = item.report_as_CancelDone()) {
     report.id = cancel->run();
     report.cancelled = cancel->cancelled();
+  } else if (const auto* fetched = item.report_as_Fetched()) {
+    report.id = fetched->version();
+    report.code = fetched->code();
+    report.message = view(fetched->message());
+    report.words.resize(count(fetched->data()) / sizeof(std::uint32_t));
+    for (std::size_t i = 0; i < report.words.size(); ++i) {
+      std::memcpy(&report.words[i], fetched->data()->data() + i * sizeof(std::uint32_t),
+                  sizeof(std::uint32_t));
+    }
+  } else if (const auto* memory = item.report_as_MemoryShort()) {
+    for (std::size_t i = 0; i < count(memory->versions()); ++i) {
+      report.versions.push_back(value_at(memory->versions(), i));
+    }
   }
   return report;
 }
@@ -151,6 +164,11 @@ void LoopHarness::run(const TestRun& run) {
 void LoopHarness::drop_versions(const std::vector<std::uint64_t>& versions) {
   send(wire::Work::DropVersions,
        [&](FlatBufferBuilder& b) { return wire::CreateDropVersions(b, b.CreateVector(versions)); });
+}
+
+void LoopHarness::fetch(std::uint64_t version, std::uint64_t bytes, std::uint32_t segment) {
+  send(wire::Work::Fetch,
+       [&](FlatBufferBuilder& b) { return wire::CreateFetch(b, version, bytes, segment); });
 }
 
 void LoopHarness::cancel(std::uint64_t run) {

@@ -65,6 +65,8 @@ struct SeenReport {
   bool cancelled = false;
   wire::RunWay way = wire::RunWay::Unknown;
   wire::WhyStream why_stream = wire::WhyStream::None;
+  std::vector<std::uint32_t> words{};     // Of Fetched.
+  std::vector<std::uint64_t> versions{};  // Of MemoryShort.
 };
 
 struct TestLiteral {
@@ -174,6 +176,7 @@ class LoopHarness {
   void load_plan(const TestPlan& plan);
   void run(const TestRun& run);
   void cancel(std::uint64_t run);
+  void fetch(std::uint64_t version, std::uint64_t bytes, std::uint32_t segment = 0);
   void drop_versions(const std::vector<std::uint64_t>& versions);
   template <class Create>
   void send(wire::Work type, Create create) {

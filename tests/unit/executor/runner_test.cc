@@ -575,7 +575,7 @@ TEST(RunnerMemory, RunsThatWaitAreCancelledAndOneThatWasStartedIsNot) {
   EXPECT_EQ(harness.loop->unfinished_runs(), 0u);
 }
 
-TEST(RunnerMemory, ResidentVersionsThatFillTheDeviceAreNamedInTheError) {
+TEST(RunnerMemory, ResidentVersionsThatCannotBeWrittenBackAreCountedInTheError) {
   LoopHarness harness({.memory_bytes = 2048});
   harness.load_library();
   TestPlan filling;
@@ -589,7 +589,14 @@ TEST(RunnerMemory, ResidentVersionsThatFillTheDeviceAreNamedInTheError) {
   harness.run({.plan = 2, .stores = {at(0, 0, 5)}});
   EXPECT_EQ(harness.only_report().code, StatusCode::Ok);
   harness.run({.loads = {at(20, 0)}, .stores = {at(20, 0)}});
-  const SeenReport refused = harness.only_report();
+  // It waits for the version to be written back, which can't be done.
+  for (int i = 0; i < 10; ++i) harness.loop->step();
+  EXPECT_EQ(harness.read_reports().at(0).versions, std::vector<std::uint64_t>{5});
+  harness.fetch(5, 1024, 99);
+  const auto reports = harness.settle();
+  ASSERT_EQ(reports.size(), 2u);
+  EXPECT_EQ(reports[0].type, wire::Report::Fetched);
+  const SeenReport& refused = reports[1];
   EXPECT_EQ(refused.code, StatusCode::OutOfMemory);
   EXPECT_EQ(refused.message,
             "working set is 2048 bytes, device limit 2048, of which 2048 cannot be freed");

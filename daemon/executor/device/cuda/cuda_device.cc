@@ -126,6 +126,7 @@ Result<void> CudaDevice::read_limits(const std::string& name) {
       limit(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, kSharedBytesMax);
   limits_.synchronous = false;
   // Then an address of registered memory is the same on both sides.
+  limits_.keeps_outputs = true;
   limits_.reaches_host =
       attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM) != 0 &&
       attribute(CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING) != 0;
