@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <shared_mutex>
 #include <span>
 #include <string>
 #include <utility>
@@ -174,15 +175,19 @@ struct KernelLaunch {
   bool cooperative = false;
 };
 
+struct KernelProgram;
+
 // What a device keeps of a program between its runs, such as a graph. Made by Device::prepare, used
 // by one run at a time, destroyed on the main thread when no run uses it.
 class PreparedProgram {
  public:
   virtual ~PreparedProgram() = default;
-  // Whether a launch would use it now. Once true, for good.
+  // Whether it is made.
   [[nodiscard]] virtual bool ready() const noexcept = 0;
   // Whether it may become so: it is still being made.
   [[nodiscard]] virtual bool pending() const noexcept = 0;
+  // Whether a launch of this program would use it now, and call no library.
+  [[nodiscard]] virtual bool will_do(const KernelProgram&) const noexcept { return ready(); }
 };
 
 // Bytes that are copied before the kernels of a program, or after them. Both ends can be reached by
@@ -304,6 +309,11 @@ class Device {
   virtual Result<std::unique_ptr<ImportedMemory>> import_memory(const ImportRequest& request);
   // The same for an interprocess event; its handle has 64 bytes.
   virtual Result<std::unique_ptr<ImportedEvent>> import_event(std::span<const std::byte> handle);
+
+  // To be held while code of a library is called that may use the device, but for the launch of a
+  // program: not while the device is in a state in which the library may not synchronise with it.
+  // May wait for as long as a launch function takes. Any thread.
+  [[nodiscard]] virtual std::shared_lock<std::shared_mutex> library_call() { return {}; }
 
   // Brings what kernels have printed to the process's streams. Not before all of it is idle.
   virtual void flush_output() noexcept {}

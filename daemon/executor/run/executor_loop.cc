@@ -163,6 +163,7 @@ void ExecutorLoop::load_library(const wire::LoadLibrary& message) {
   Result<std::shared_ptr<OpenedLibrary>> opened =
       Status{StatusCode::ResourceExhausted, "no memory to load a library"};
   try {
+    const auto call = parts_.device.library_call();  // For its open hook.
     opened = parts_.libraries.open(file);
   } catch (const std::bad_alloc&) {
     // Refused with what `opened` says.

@@ -41,9 +41,7 @@ Result<void> RunPreparation::prepare() {
   task_.addresses.assign(plan_.allocations.size(), 0);
   KAAS_RETURN_IF_ERROR(find_sources());
   KAAS_RETURN_IF_ERROR(take_frame());
-  const auto& prepared = task_.frame->prepared;
-  const bool one_launch = prepared != nullptr && prepared->ready();
-  task_.slow = plan_.calls_libraries || (plan_.many_launches && !one_launch);
+  task_.slow = false;
   if (task_.device_memory) KAAS_RETURN_IF_ERROR(find_foreign_memory());
   KAAS_RETURN_IF_ERROR(take_memory());
   const bool has_events = !task_.wait_events.empty() || !task_.record_events.empty();
@@ -53,7 +51,11 @@ Result<void> RunPreparation::prepare() {
   KAAS_RETURN_IF_ERROR(add_events(task_.wait_events, task_.body.waits));
   KAAS_RETURN_IF_ERROR(add_events(task_.record_events, task_.body.records));
   if (!task_.wait_events.empty() && task_.body.reads_while_enqueued()) task_.slow = true;
-  return set_parameters();
+  KAAS_RETURN_IF_ERROR(set_parameters());
+  const auto& prepared = task_.frame->prepared;
+  const bool one_launch = prepared != nullptr && prepared->will_do(task_.body.program);
+  if (!one_launch && (plan_.calls_libraries || plan_.many_launches)) task_.slow = true;
+  return {};
 }
 
 void RunPreparation::release(RunTask& task) {

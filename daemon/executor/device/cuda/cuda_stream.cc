@@ -58,6 +58,24 @@ CUresult launch_kernel(const CudaDriver& driver, const KernelLaunch& launch, CUs
                                const_cast<void**>(launch.params), nullptr);
 }
 
+Result<void> call_opaque(const KernelLaunch& launch, void* const* params, CUstream stream) {
+  char error[kHookErrorBytes] = "";
+  int outcome = 0;
+  try {
+    outcome = launch.function.entry->opaque(&launch.shape, params, stream, launch.shape.context,
+                                            error, sizeof error);
+  } catch (const std::exception& failure) {
+    return Status{StatusCode::KernelFault,
+                  named(launch) + " threw an exception: " + failure.what()};
+  } catch (...) {
+    return Status{StatusCode::KernelFault, named(launch) + " threw an exception"};
+  }
+  if (outcome == 0) return {};
+  error[sizeof error - 1] = '\0';
+  return Status{StatusCode::KernelFault,
+                named(launch) + " failed (" + std::to_string(outcome) + "): " + error};
+}
+
 // --- Opening -------------------------------------------------------------------------------------
 
 Result<std::shared_ptr<CudaStream::Lane>> CudaStream::Lane::open(CudaDevice& device) {
@@ -198,6 +216,7 @@ Result<void> CudaStream::launch(const KernelProgram& program) {
   auto* graph = static_cast<CudaGraph*>(program.prepared);
   counts_.why = graph != nullptr ? graph->why_not(program) : why_no_graph(program);
   if (counts_.why == wire::WhyStream::None) return launch_graph(*graph, program);
+  if (counts_.why == wire::WhyStream::Addresses) graph->capture_again(program);
   counts_.way = wire::RunWay::Stream;
   if (!program.before.empty()) KAAS_RETURN_IF_ERROR(launch_moves(program.before, false));
   KAAS_RETURN_IF_ERROR(program.until == 0 ? launch_each(program, program.n_iter)
@@ -297,22 +316,10 @@ Result<void> CudaStream::launch_until(const KernelProgram& program) {
 
 Result<void> CudaStream::launch_opaque(const KernelLaunch& launch, const KernelProgram& program) {
   const RunTagScope tag(program.tag, program.tag_end);
-  char error[kHookErrorBytes] = "";
-  int outcome = 0;
-  try {
-    outcome = launch.function.entry->opaque(&launch.shape, launch.params, stream_,
-                                            launch.shape.context, error, sizeof error);
-  } catch (const std::exception& failure) {
-    return Status{StatusCode::KernelFault,
-                  named(launch) + " threw an exception: " + failure.what()};
-  } catch (...) {
-    return Status{StatusCode::KernelFault, named(launch) + " threw an exception"};
-  }
+  const auto call = device_.library_call();
+  auto outcome = call_opaque(launch, launch.params, stream_);
   device_.enter_again();
-  if (outcome == 0) return {};
-  error[sizeof error - 1] = '\0';
-  return Status{StatusCode::KernelFault,
-                named(launch) + " failed (" + std::to_string(outcome) + "): " + error};
+  return outcome;
 }
 
 // The original form launches on the legacy stream, which must wait for ours and ours for it.
@@ -326,6 +333,7 @@ Result<void> CudaStream::launch_original(const KernelLaunch& launch, const Kerne
   }
   KAAS_RETURN_IF_ERROR(step(driver_.EventRecord(order_, stream_)));
   KAAS_RETURN_IF_ERROR(step(driver_.StreamWaitEvent(CU_STREAM_LEGACY, order_, 0)));
+  const auto call = device_.library_call();
   {
     const RunTagScope tag(program.tag, program.tag_end);
     try {

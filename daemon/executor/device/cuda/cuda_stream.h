@@ -88,6 +88,9 @@ class CudaStream final : public DeviceStream {
 // Enqueues one kernel that has a native function.
 CUresult launch_kernel(const CudaDriver& driver, const KernelLaunch& launch, CUstream stream);
 
+// Has an opaque kernel enqueue its work. Its code may leave another context current.
+Result<void> call_opaque(const KernelLaunch& launch, void* const* params, CUstream stream);
+
 // The driver's form of a launch's attributes; returns how many.
 unsigned launch_attributes(const KernelLaunch& launch,
                            std::array<CUlaunchAttribute, 2>& attributes);
