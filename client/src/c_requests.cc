@@ -173,6 +173,9 @@ void kaas_kernel_shared_bytes(kaas_builder* builder, uint32_t bytes) {
 void kaas_kernel_cluster(kaas_builder* builder, uint32_t x, uint32_t y, uint32_t z) {
   kernel_step(builder, [&](auto& kernel) { kernel.cluster(x, y, z); });
 }
+void kaas_kernel_programmatic(kaas_builder* builder, int on) {
+  kernel_step(builder, [&](auto& kernel) { kernel.programmatic(on != 0); });
+}
 void kaas_kernel_cooperative(kaas_builder* builder, int on) {
   kernel_step(builder, [&](auto& kernel) { kernel.cooperative(on != 0); });
 }

@@ -59,6 +59,7 @@ Offset<wire::PlanKernel> encode_kernel(FlatBufferBuilder& builder, const PlanIns
   item.add_shared_bytes(kernel.shared_bytes);
   if (kernel.cluster) item.add_cluster(&cluster);
   item.add_cooperative(kernel.cooperative);
+  item.add_programmatic(kernel.programmatic);
   item.add_literals(literal_vector);
   item.add_arguments(argument_vector);
   item.add_order(order);

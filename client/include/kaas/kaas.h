@@ -277,6 +277,8 @@ KAAS_API void kaas_kernel_block_expression(kaas_builder* builder, const char* x,
 KAAS_API void kaas_kernel_shared_bytes(kaas_builder* builder, uint32_t bytes);
 KAAS_API void kaas_kernel_cluster(kaas_builder* builder, uint32_t x, uint32_t y, uint32_t z);
 KAAS_API void kaas_kernel_cooperative(kaas_builder* builder, int on);
+/* It waits itself for the kernels that it comes behind (cudaGridDependencySynchronize). */
+KAAS_API void kaas_kernel_programmatic(kaas_builder* builder, int on);
 KAAS_API void kaas_kernel_i32(kaas_builder* builder, int32_t value);
 KAAS_API void kaas_kernel_u32(kaas_builder* builder, uint32_t value);
 KAAS_API void kaas_kernel_i64(kaas_builder* builder, int64_t value);

@@ -128,6 +128,9 @@ class KAAS_API KernelBuilder {
   KernelBuilder& shared_bytes(std::uint32_t bytes);
   KernelBuilder& cluster(std::uint32_t x, std::uint32_t y = 1, std::uint32_t z = 1);
   KernelBuilder& cooperative(bool on = true);
+  // It may begin before the kernels that it comes behind have ended, and waits for them itself, in
+  // all its blocks (cudaGridDependencySynchronize). Nothing on the host. Not with cooperative().
+  KernelBuilder& programmatic(bool on = true);
 
   KernelBuilder& literal(std::int32_t value);
   KernelBuilder& literal(std::uint32_t value);

@@ -57,6 +57,8 @@ struct DeviceLimits {
   bool reaches_host = false;
   // It has memory of its own, in which outputs may stay; else they are on the host anyway.
   bool keeps_outputs = false;
+  // A kernel may begin before the one that it comes behind has ended, and wait for it itself.
+  bool overlaps_launches = false;
 };
 
 class Device;
@@ -173,6 +175,9 @@ struct KernelLaunch {
   void* const* params = nullptr;
   std::span<const std::uint16_t> after;  // Earlier launches of the program that must have ended.
   bool cooperative = false;
+  // May begin before those in `after` have ended: it waits for them itself. Only for a device that
+  // overlaps_launches.
+  bool programmatic = false;
 };
 
 struct KernelProgram;

@@ -53,6 +53,7 @@ std::unique_ptr<ParameterFrame> ExecutorPlan::take_frame() {
     launch.function = kernel.function;
     launch.shape = kernel.shape;
     launch.cooperative = kernel.cooperative;
+    launch.programmatic = kernel.programmatic;
     launch.after = kernel.after;
     launch.params = frame->pointers.data() + frame->pointers.size();
     for (const std::uint32_t at : kernel.parameters) frame->pointers.push_back(frame->at(at));

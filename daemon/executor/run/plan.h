@@ -63,6 +63,7 @@ struct PlannedKernel {
   DeviceFunction function;
   kaas_launch shape{};
   bool cooperative = false;
+  bool programmatic = false;
   std::vector<std::uint16_t> after;
   std::vector<LiteralSlot> literals;
   std::vector<std::uint32_t> parameters;  // Where in the words each one is, in signature order.

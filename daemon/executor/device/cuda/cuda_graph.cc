@@ -16,6 +16,9 @@ constexpr std::uint64_t kNodesMax = 256;
 // Of one graph: each instance of a plan mostly keeps its addresses.
 constexpr std::uint32_t kCapturesMax = 8;
 
+constexpr CUgraphEdgeData kProgrammaticEdge{
+    CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC, 0, CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC, {}};
+
 bool is_captured(const KernelLaunch& launch) noexcept {
   return launch.function.native == nullptr;
 }
@@ -273,6 +276,12 @@ CUresult CudaGraph::build_loop(std::vector<CUgraphNode>& ends) {
   return driver.GraphAddKernelNode(&loop_node_, body, body_ends.data(), body_ends.size(), &end);
 }
 
+// Whether the launch gets an edge by which it waits itself: behind one kernel, which is a node.
+bool CudaGraph::may_overlap(std::size_t launch) const noexcept {
+  const KernelLaunch& one = launches_[launch];
+  return one.programmatic && one.after.size() == 1 && !is_captured(launches_[one.after.front()]);
+}
+
 // One iteration after `ends`, which become the ends of this one.
 CUresult CudaGraph::add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends) {
   const CudaDriver& driver = device_.driver();
@@ -296,8 +305,12 @@ CUresult CudaGraph::add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends)
     }
     const CUDA_KERNEL_NODE_PARAMS params = node_params(i);
     CUgraphNode node = nullptr;
-    CUresult result =
-        driver.GraphAddKernelNode(&node, graph, before.data(), before.size(), &params);
+    const bool waits_itself = may_overlap(i);
+    CUresult result = driver.GraphAddKernelNode(&node, graph, before.data(),
+                                                waits_itself ? 0 : before.size(), &params);
+    if (result == CUDA_SUCCESS && waits_itself) {
+      result = driver.GraphAddDependencies(graph, before.data(), &node, &kProgrammaticEdge, 1);
+    }
     if (result != CUDA_SUCCESS) return result;
     std::array<CUlaunchAttribute, 2> attributes{};
     const unsigned count = launch_attributes(launch, attributes);

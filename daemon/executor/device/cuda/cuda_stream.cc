@@ -23,8 +23,7 @@ std::string named(const KernelLaunch& launch) {
 
 }  // namespace
 
-unsigned launch_attributes(const KernelLaunch& launch,
-                           std::array<CUlaunchAttribute, 2>& attributes) {
+unsigned launch_attributes(const KernelLaunch& launch, std::span<CUlaunchAttribute> attributes) {
   unsigned count = 0;
   const std::uint32_t* cluster = launch.shape.cluster;
   if (cluster[0] != 1 || cluster[1] != 1 || cluster[2] != 1) {
@@ -41,7 +40,7 @@ unsigned launch_attributes(const KernelLaunch& launch,
 }
 
 CUresult launch_kernel(const CudaDriver& driver, const KernelLaunch& launch, CUstream stream) {
-  std::array<CUlaunchAttribute, 2> attributes{};
+  std::array<CUlaunchAttribute, 3> attributes{};
   CUlaunchConfig config{};
   const kaas_launch& shape = launch.shape;
   config.gridDimX = shape.grid[0];
@@ -54,6 +53,13 @@ CUresult launch_kernel(const CudaDriver& driver, const KernelLaunch& launch, CUs
   config.hStream = stream;
   config.attrs = attributes.data();
   config.numAttrs = launch_attributes(launch, attributes);
+  // The kernel before it in the stream is not always one that it comes behind. But a programmatic
+  // one that does not wait is against the rules, so what has ended had all before it ended, too.
+  if (launch.programmatic && !launch.after.empty()) {
+    attributes[config.numAttrs].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    attributes[config.numAttrs].value.programmaticStreamSerializationAllowed = 1;
+    ++config.numAttrs;
+  }
   return driver.LaunchKernelEx(&config, static_cast<CUfunction>(launch.function.native),
                                const_cast<void**>(launch.params), nullptr);
 }
