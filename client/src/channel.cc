@@ -227,7 +227,8 @@ void Channel::keep_answer(Pending& pending, const wire::Answer& answer,
   pending.version = answer.version();
   pending.bytes = answer.bytes();
   const bool says_more = answer.message() != nullptr || answer.data() != nullptr ||
-                         answer.outputs() != nullptr || answer.profile() != nullptr;
+                         answer.outputs() != nullptr || answer.profile() != nullptr ||
+                         answer.device() != nullptr;
   if (!says_more) return;
   try {
     pending.words.resize((message.size() + 7) / 8);

@@ -44,7 +44,8 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
   Offset<wire::Profile> profile = 0;
   if (answer.stages != nullptr) {
     const auto device = encode_text(builder, answer.device);
-    profile = wire::CreateProfile(builder, answer.stages, answer.counters, device);
+    profile = wire::CreateProfile(builder, answer.stages, answer.counters, device, answer.way,
+                                  answer.why_stream);
   }
   Offset<wire::LaneGrant> lane = 0;
   if (answer.lane != nullptr) {
@@ -53,6 +54,7 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
                                  kLaneGeometry.heap_bytes, grant.in_token, grant.out_token,
                                  grant.replayable);
   }
+  const auto object_device = encode_text(builder, answer.object_device);
   wire::AnswerBuilder table(builder);
   table.add_id(answer.id);
   table.add_version(answer.version);
@@ -63,7 +65,9 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
   if (!outputs.IsNull()) table.add_outputs(outputs);
   if (!profile.IsNull()) table.add_profile(profile);
   if (!lane.IsNull()) table.add_lane(lane);
+  if (!object_device.IsNull()) table.add_device(object_device);
   table.add_plan(answer.plan);
+  table.add_place(answer.place);
   table.add_code(answer.code);
   builder.Finish(table.Finish());
   return finished(builder);

@@ -42,6 +42,10 @@ struct AnswerSpec {
   const wire::Counters* counters = nullptr;
   std::string_view device = {};
   const LaneGrantSpec* lane = nullptr;
+  wire::RunWay way = wire::RunWay::Unknown;
+  wire::WhyStream why_stream = wire::WhyStream::None;
+  wire::ObjectPlace place = wire::ObjectPlace::Host;
+  std::string_view object_device = {};  // Where `place` is not the host.
 };
 
 // Finishes the answer in `builder`, which it clears first. The bytes live until the next Clear.

@@ -97,6 +97,10 @@ class ExecutorLink {
   // Sends only what precedes a run of the plan; its PlanLoaded report follows.
   PushOutcome push_plan(const PlanInstance& plan);
 
+  // Asks for the bytes of a version that is on the device only: into `output`, an object's segment
+  // that is attached for this once, or into the Fetched report if it is null.
+  PushOutcome push_fetch(std::uint64_t version, std::uint64_t bytes, const SegmentRef& output);
+
   // Why the last push was TooLarge.
   [[nodiscard]] const Status& too_large() const noexcept { return too_large_; }
 

@@ -128,6 +128,8 @@ std::optional<SeenAnswer> decode_answer(std::span<const std::byte> message) {
   seen.token = answer->token();
   seen.data = octets_of(answer->data());
   seen.profiled = answer->profile() != nullptr;
+  seen.place = answer->place();
+  seen.device = view(answer->device());
   for (std::size_t i = 0; i < count(answer->outputs()); ++i) {
     const auto* output = answer->outputs()->Get(static_cast<flatbuffers::uoffset_t>(i));
     seen.outputs.push_back({std::string(view(output->name())), output->bytes(), output->version(),

@@ -54,6 +54,8 @@ struct SeenAnswer {
   Bytes data;
   std::vector<SeenOutput> outputs;
   bool profiled = false;
+  wire::ObjectPlace place = wire::ObjectPlace::Host;
+  std::string device;
 };
 
 // nullopt: not an Answer.

@@ -63,6 +63,10 @@ struct SeenReport {
   std::optional<wire::Counters> counters;
   std::uint64_t used_bytes = 0;
   bool cancelled = false;
+  wire::RunWay way = wire::RunWay::Unknown;
+  wire::WhyStream why_stream = wire::WhyStream::None;
+  std::vector<std::uint32_t> words{};     // Of Fetched.
+  std::vector<std::uint64_t> versions{};  // Of MemoryShort.
 };
 
 struct TestLiteral {
@@ -153,6 +157,7 @@ struct HarnessOptions {
   std::uint64_t memory_bytes = 1u << 20;
   bool asynchronous = false;
   bool reaches_host = false;
+  bool prepares = false;
   RingGeometry geometry{64, 1u << 16};
   ExecutorWorkers* workers = nullptr;
 };
@@ -171,6 +176,7 @@ class LoopHarness {
   void load_plan(const TestPlan& plan);
   void run(const TestRun& run);
   void cancel(std::uint64_t run);
+  void fetch(std::uint64_t version, std::uint64_t bytes, std::uint32_t segment = 0);
   void drop_versions(const std::vector<std::uint64_t>& versions);
   template <class Create>
   void send(wire::Work type, Create create) {
