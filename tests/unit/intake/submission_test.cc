@@ -154,7 +154,7 @@ TEST(DecodeSubmission, WhatIsNoSubmissionEndsTheSession) {
   EXPECT_EQ(decoded(unknown, static_cast<wire::Operation>(200), wire::CreateCancel(unknown, 1))
                 .error()
                 .message,
-            "submission has operation 200, allowed 1 to 11");
+            "submission has operation 200, allowed 1 to 13");
 }
 
 }  // namespace
