@@ -144,7 +144,9 @@ kaas_code info_out(kaas_object_info* info, kaas_error* error, Call call) noexcep
   return guarded(error, [&] {
     const Result<ObjectInfo> result = call();
     if (!result.has_value()) return report(error, result.error());
-    if (info != nullptr) *info = {result->version, result->bytes};
+    if (info != nullptr) {
+      *info = {result->version, result->bytes, static_cast<kaas_place>(result->place)};
+    }
     return KAAS_OK;
   });
 }

@@ -173,6 +173,9 @@ void kaas_kernel_shared_bytes(kaas_builder* builder, uint32_t bytes) {
 void kaas_kernel_cluster(kaas_builder* builder, uint32_t x, uint32_t y, uint32_t z) {
   kernel_step(builder, [&](auto& kernel) { kernel.cluster(x, y, z); });
 }
+void kaas_kernel_programmatic(kaas_builder* builder, int on) {
+  kernel_step(builder, [&](auto& kernel) { kernel.programmatic(on != 0); });
+}
 void kaas_kernel_cooperative(kaas_builder* builder, int on) {
   kernel_step(builder, [&](auto& kernel) { kernel.cooperative(on != 0); });
 }
@@ -455,7 +458,9 @@ int kaas_reply_profile(const kaas_reply* reply, kaas_profile* profile) {
               counters.kernel_misses,
               counters.launches,
               counters.iterations,
-              reply->reply.profile->device.c_str()};
+              reply->reply.profile->device.c_str(),
+              name_of(reply->reply.profile->way),
+              reply->reply.profile->why_stream.c_str()};
   return 1;
 }
 void kaas_reply_free(kaas_reply* reply) {

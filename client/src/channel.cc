@@ -228,7 +228,7 @@ void Channel::keep_answer(Pending& pending, const wire::Answer& answer,
   pending.bytes = answer.bytes();
   const bool says_more = answer.message() != nullptr || answer.data() != nullptr ||
                          answer.outputs() != nullptr || answer.profile() != nullptr ||
-                         answer.exported() != nullptr;
+                         answer.device() != nullptr || answer.exported() != nullptr;
   if (!says_more) return;
   try {
     pending.words.resize((message.size() + 7) / 8);

@@ -96,6 +96,7 @@ Result<Offset<wire::Kernel>> write_kernel(Builder& builder, const BufferIndex& b
   table.add_literals(literal_vector);
   table.add_arguments(argument_vector);
   table.add_order(order);
+  table.add_programmatic(kernel.programmatic);
   return table.Finish();
 }
 

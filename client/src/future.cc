@@ -11,6 +11,33 @@
 #include "schema/ipc/messages.h"
 
 namespace kaas {
+
+const char* v1::name_of(RunWay way) noexcept {
+  switch (way) {
+    case RunWay::Host:
+      return "host";
+    case RunWay::Stream:
+      return "stream";
+    case RunWay::Graph:
+      return "graph";
+    case RunWay::Unknown:
+      break;
+  }
+  return "unknown";
+}
+
+const char* v1::name_of(ObjectPlace place) noexcept {
+  switch (place) {
+    case ObjectPlace::Host:
+      break;
+    case ObjectPlace::Device:
+      return "device";
+    case ObjectPlace::Lost:
+      return "lost";
+  }
+  return "host";
+}
+
 inline namespace v1 {
 namespace {
 
@@ -58,6 +85,46 @@ Counters counters_of(const wire::Counters& from) {
           from.iterations()};
 }
 
+RunWay way_of(wire::RunWay way) {
+  switch (way) {
+    case wire::RunWay::Host:
+      return RunWay::Host;
+    case wire::RunWay::Stream:
+      return RunWay::Stream;
+    case wire::RunWay::Graph:
+      return RunWay::Graph;
+    case wire::RunWay::Unknown:
+      break;
+  }
+  return RunWay::Unknown;
+}
+
+const char* name_of_why(wire::WhyStream why) {
+  switch (why) {
+    case wire::WhyStream::None:
+      break;
+    case wire::WhyStream::FirstUse:
+      return "first use";
+    case wire::WhyStream::Building:
+      return "building";
+    case wire::WhyStream::Opaque:
+      return "opaque";
+    case wire::WhyStream::Stateful:
+      return "stateful";
+    case wire::WhyStream::Original:
+      return "original";
+    case wire::WhyStream::Variable:
+      return "variable";
+    case wire::WhyStream::Moves:
+      return "moves";
+    case wire::WhyStream::Addresses:
+      return "addresses";
+    case wire::WhyStream::Failed:
+      return "failed";
+  }
+  return "";
+}
+
 Result<Reply> value_of(Pending& pending, const Reply*) {
   Reply reply;
   reply.tag = pending.tag;
@@ -78,12 +145,20 @@ Result<Reply> value_of(Pending& pending, const Reply*) {
     if (profile->stages() != nullptr) filled.stages = stages_of(*profile->stages());
     if (profile->counters() != nullptr) filled.counters = counters_of(*profile->counters());
     filled.device = view(profile->device());
+    filled.way = way_of(profile->way());
+    filled.why_stream = name_of_why(profile->why_stream());
   }
   return reply;
 }
 
 Result<ObjectInfo> value_of(Pending& pending, const ObjectInfo*) {
-  return ObjectInfo{pending.version, pending.bytes};
+  ObjectInfo info{pending.version, pending.bytes, ObjectPlace::Host, {}};
+  const wire::Answer* answer = kept_answer(pending);
+  if (answer == nullptr || answer->place() == wire::ObjectPlace::Host) return info;
+  info.place =
+      answer->place() == wire::ObjectPlace::Device ? ObjectPlace::Device : ObjectPlace::Lost;
+  info.device = view(answer->device());
+  return info;
 }
 
 Result<Object> value_of(Pending& pending, const Object*) {

@@ -122,6 +122,10 @@ KernelBuilder& KernelBuilder::cluster(std::uint32_t x, std::uint32_t y, std::uin
   data().cluster = Dim3{x, y, z};
   return *this;
 }
+KernelBuilder& KernelBuilder::programmatic(bool on) {
+  data().programmatic = on;
+  return *this;
+}
 KernelBuilder& KernelBuilder::cooperative(bool on) {
   data().cooperative = on;
   return *this;

@@ -50,6 +50,7 @@ struct KernelData {
   std::uint32_t shared_bytes = 0;
   std::optional<Dim3> cluster;
   bool cooperative = false;
+  bool programmatic = false;
   std::vector<LiteralData> literals;
   std::vector<std::pair<std::string, wire::Access>> arguments;
   std::vector<std::uint16_t> order;

@@ -57,6 +57,7 @@ json executors_json(Dispatcher& dispatcher, const DaemonFacts& facts, const Call
                          {"state", executor->link->ready() ? "ready" : "starting"},
                          {"in_flight", executor->in_flight.size()},
                          {"finished", executor->finished},
+                         {"resident_objects", executor->residents.size()},
                          {"restarts", known == facts.executors.end() ? 0 : known->second.restarts},
                          {"device_used_bytes", executor->used_bytes},
                          {"device_limit_bytes", executor->limit_bytes},
@@ -278,14 +279,26 @@ std::string logs_json(const LogBook& log, const Caller& caller, std::uint64_t af
   return dump({{"lines", std::move(lines)}, {"next", next}});
 }
 
+static const char* name_of(wire::ObjectPlace place) {
+  switch (place) {
+    case wire::ObjectPlace::Host:
+      break;
+    case wire::ObjectPlace::Device:
+      return "device";
+    case wire::ObjectPlace::Lost:
+      return "lost";
+  }
+  return "host";
+}
+
 std::string list_json(const ObjectList& list) {
   json objects = json::array();
   for (const ObjectInfo& object : list.objects) {
-    objects.push_back({{"key", object.key},
-                       {"owner_uid", object.owner_uid},
-                       {"version", object.version},
-                       {"bytes", object.bytes},
-                       {"shared", object.shared}});
+    json shown = {{"key", object.key},         {"owner_uid", object.owner_uid},
+                  {"version", object.version}, {"bytes", object.bytes},
+                  {"shared", object.shared},   {"place", name_of(object.place)}};
+    if (!object.device.empty()) shown["device"] = object.device;
+    objects.push_back(std::move(shown));
   }
   return dump({{"objects", std::move(objects)}, {"more", list.more}});
 }

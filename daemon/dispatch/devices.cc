@@ -326,18 +326,21 @@ void Dispatcher::check_suspensions() {
   }
 }
 
-// False: something runs there.
+// False: something runs there, or is there only and on its way to the host.
 bool Dispatcher::finish_suspension(const Suspension& suspension) {
   const auto concerns = [&](const ExecutorState& executor) {
     const auto& places = suspension.places;
     return std::find(places.begin(), places.end(), executor.link->identity().place) != places.end();
   };
   std::vector<std::uint32_t> executors;
+  bool all_are_written_back = true;
   for (const auto& [id, executor] : executors_) {
     if (!concerns(*executor)) continue;
     if (!executor->in_flight.empty() || has_lanes(id) || exports_in_flight(id) != 0) return false;
+    if (!write_back(*executor)) all_are_written_back = false;
     executors.push_back(id);
   }
+  if (!all_are_written_back) return false;
   for (const std::uint32_t place : suspension.places) {
     devices_[place - 1].state = DeviceState::State::Suspended;
     for (const auto& [domain, places] : domains_) forget_state(domain, place);
@@ -367,11 +370,13 @@ void Dispatcher::refuse_suspension(Suspension suspension, const Status& cause) {
 // "2 requests (3.0.17, 4.0.2) and 1 export", as kaasctl names them.
 std::string Dispatcher::what_runs_on(const std::vector<std::uint32_t>& places) const {
   std::size_t count = 0;
+  std::size_t residents = 0;
   std::size_t copies = 0;
   std::string names;
   for (const auto& [id, executor] : executors_) {
     const std::uint32_t place = executor->link->identity().place;
     if (std::find(places.begin(), places.end(), place) == places.end()) continue;
+    residents += executor->residents.size();
     copies += exports_in_flight(id);
     for (const Run* run : executor->in_flight) {
       if (++count > kRunsNamed) continue;
@@ -384,9 +389,12 @@ std::string Dispatcher::what_runs_on(const std::vector<std::uint32_t>& places) c
   if (count != 0 || copies == 0) {
     text = std::to_string(count) + (count == 1 ? " request (" : " requests (") + names + ")";
   }
-  if (copies == 0) return text;
-  return text + (text.empty() ? "" : " and ") + std::to_string(copies) +
-         (copies == 1 ? " export" : " exports");
+  if (copies != 0) {
+    text += (text.empty() ? "" : " and ") + std::to_string(copies) +
+            (copies == 1 ? " export" : " exports");
+  }
+  if (residents != 0) text += ", and " + std::to_string(residents) + " objects are there only,";
+  return text;
 }
 
 Result<std::vector<std::uint32_t>> Dispatcher::resume_devices(std::string_view name) {
@@ -415,25 +423,28 @@ Result<std::vector<std::uint32_t>> Dispatcher::resume_devices(std::string_view n
   return found;
 }
 
-// Whether nobody would notice its end, but by the time that it takes to start another one.
-bool Dispatcher::is_releasable(const ExecutorState& executor) const {
+// Whether nobody would notice its end, but by the time that it takes to start another one; once
+// what only its device has is on the host.
+bool Dispatcher::is_idle(const ExecutorState& executor) const {
   const ExecutorIdentity& identity = executor.link->identity();
   const auto keeps_state = [&](const auto& entry) {
     return entry.first.first == identity.domain && entry.second.place == identity.place &&
            entry.second.keeps_state;
   };
   return executor.link->ready() && !executor.condemned && executor.in_flight.empty() &&
-         executor.held_back == nullptr && exports_in_flight(identity.executor) == 0 &&
+         executor.held_back == nullptr && executor.fetches.empty() &&
+         exports_in_flight(identity.executor) == 0 &&
          std::none_of(library_states_.begin(), library_states_.end(), keeps_state);
 }
 
-// Ends executors that have had no work for the time that the operator gave.
+// Ends executors that have had no work for the time that the operator gave, when what only their
+// device has is on the host.
 void Dispatcher::release_idle() {
   std::vector<std::uint32_t> idle;
   std::vector<std::uint32_t> with_lanes;
   for (const auto& [id, executor] : executors_) {
-    if (executor->idle_since_ns + options_.idle_release_ns > step_ns_ ||
-        !is_releasable(*executor)) {
+    if (executor->idle_since_ns + options_.idle_release_ns > step_ns_ || !is_idle(*executor) ||
+        !write_back(*executor)) {
       continue;
     }
     if (!has_lanes(id)) {

@@ -62,6 +62,7 @@ std::size_t Dispatcher::step() {
   if (!suspensions_.empty()) check_suspensions();
   if (pump_due_) pump();
   if (options_.idle_release_ns != 0) release_idle();
+  if (fetches_due_) send_fetches();
   tell_dropped();
   for (auto& [id, executor] : executors_) executor->link->flush();
   for (auto& [id, session] : sessions_) {
@@ -87,7 +88,7 @@ bool Dispatcher::prepare_to_sleep(std::uint64_t& wake_at_ns) {
     if (options_.running_limit_ns != 0 && !executor->in_flight.empty() && !executor->condemned) {
       at_the_latest(executor->in_flight.front()->started_ns + options_.running_limit_ns);
     }
-    if (options_.idle_release_ns != 0 && is_releasable(*executor)) {
+    if (options_.idle_release_ns != 0 && is_idle(*executor)) {
       at_the_latest(executor->idle_since_ns + options_.idle_release_ns);
     }
   }
@@ -104,7 +105,7 @@ bool Dispatcher::prepare_to_sleep(std::uint64_t& wake_at_ns) {
       if (ring->ring.blocked()) at_the_latest(step_ns_ + kRetryNs);
     }
   }
-  if (pump_due_) at_the_latest(step_ns_ + kRetryNs);
+  if (pump_due_ || fetches_due_) at_the_latest(step_ns_ + kRetryNs);
   if (!lanes_.empty() && lanes_wait()) waiting = true;
   return !waiting;
 }
@@ -240,6 +241,7 @@ void Dispatcher::tell_dropped() {
     for (const std::uint64_t version : versions) {
       executor->link->drop_version(version);
       executor->used_versions.erase(version);
+      executor->residents.erase(version);
     }
   }
 }
@@ -279,6 +281,10 @@ void Dispatcher::drain(std::function<void()> drained) {
 void Dispatcher::check_drained() {
   const bool has_work = runs_.size() != 0 || !lanes_.empty() || !exports_.empty();
   if (has_work || !drained_) return;
+  const bool fetching = std::any_of(executors_.begin(), executors_.end(), [](const auto& entry) {
+    return !entry.second->fetches.empty();
+  });
+  if (fetching) return;
   const bool backlog = std::any_of(sessions_.begin(), sessions_.end(), [](const auto& entry) {
     return std::any_of(entry.second->rings.begin(), entry.second->rings.end(),
                        [](const auto& ring) { return ring->stalled(); });

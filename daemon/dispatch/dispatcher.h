@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -143,6 +144,18 @@ class Dispatcher {
   [[nodiscard]] const std::map<std::uint64_t, std::unique_ptr<Session>>& sessions() const noexcept {
     return sessions_;
   }
+  // A version on its way from a device to the host, and who waits for it.
+  struct Fetching {
+    VersionRef version;
+    bool sent = false;
+    std::vector<std::uint64_t> runs;
+    struct Read {
+      std::uint64_t session = 0;
+      std::uint32_t ring = 0;
+      DeferredRead wanted;
+    };
+    std::vector<Read> reads;
+  };
   struct ExecutorState {
     std::unique_ptr<ExecutorLink> link;
     std::vector<Run*> in_flight;  // In the order of sending.
@@ -162,6 +175,10 @@ class Dispatcher {
     std::uint64_t idle_since_ns = 0;           // When it had its last work, or was ready.
     std::uint64_t waited_for_since_ns = 0;     // Runs wait for room there; 0: none.
     std::uint64_t lanes_refused_until_ns = 0;  // Lanes had to give way.
+    bool keeps_outputs = false;                // See Ready.
+    // Resident versions that it has, and those of them that are being fetched, by number.
+    std::map<std::uint64_t, std::weak_ptr<ObjectVersion>> residents;
+    std::map<std::uint64_t, Fetching> fetches;
     // Large versions that were used there. Only where there are several devices.
     std::unordered_set<std::uint64_t> used_versions;
   };
@@ -208,6 +225,8 @@ class Dispatcher {
   Result<CompiledRequest> compile_cached(std::span<const std::byte> request);
   Result<VersionRef> put(Session& session, PutOperation& operation, const ScopedKey& key);
   void read(Session& session, RingState& ring, const DeferredRead& read);
+  void answer_object(Session& session, RingState& ring, const DeferredRead& read,
+                     const VersionRef& version);
   Result<std::uint64_t> send_descriptor(Session& session, int descriptor, std::uint64_t bytes);
   // Whether an unsettled run of the ring will publish the key; stalls the ring on it if so.
   bool stalls_on_token(Session& session, RingState& ring, std::uint64_t token);
@@ -249,6 +268,7 @@ class Dispatcher {
   void want_exporter(const Export& one);
   void pump_exports();
   ExecutorState* choose_exporter(const Export& one);
+  void resume_exports(const ObjectVersion& version, const Result<void>& outcome);
   void send_export(ExecutorState& executor, Export& one);
   bool export_done(ExecutorState& executor, const wire::ExportDone& report, const Status& failure);
   Result<SegmentRef> adopt_export(ExecutorState& executor, Export& one,
@@ -274,7 +294,7 @@ class Dispatcher {
   Dispatched refuse(ExecutorState& executor, Run& run, const Status& cause);
   static void return_outbox(ExecutorState& executor, Run& run);
   Result<void> locate(ExecutorState& executor, Run& run);
-  Result<void> locate_load(const Run& run, const BoundLoad& load);
+  Result<void> locate_load(const ExecutorState& executor, const Run& run, const BoundLoad& load);
   Dispatched send_prepare(ExecutorState& executor, Run& run);
 
   // devices.cc: which devices there are for a domain, where the state of libraries is, and devices
@@ -301,7 +321,7 @@ class Dispatcher {
   bool finish_suspension(const Suspension& suspension);
   void refuse_suspension(Suspension suspension, const Status& cause);
   [[nodiscard]] std::string what_runs_on(const std::vector<std::uint32_t>& places) const;
-  [[nodiscard]] bool is_releasable(const ExecutorState& executor) const;
+  [[nodiscard]] bool is_idle(const ExecutorState& executor) const;
   void release_idle();
   void release(std::uint32_t executor);
   void take_back_held(ExecutorState& executor);
@@ -328,6 +348,22 @@ class Dispatcher {
   void yield_lanes(const std::vector<PlaceState>& places);
   [[nodiscard]] bool lanes_wait() const;
   [[nodiscard]] bool has_lanes(std::uint32_t executor) const;
+
+  // residents.cc: objects whose bytes are on a device only.
+  void keep_on_device(ExecutorState& executor, const VersionRef& version);
+  Fetching& fetch(const VersionRef& version);
+  void send_fetches();
+  bool fetched(ExecutorState& executor, const wire::Fetched& report);
+  void end_fetch(ExecutorState& executor, std::uint64_t version, const Result<void>& outcome);
+  void memory_short(ExecutorState& executor, const wire::MemoryShort& report);
+  static void lose_residents(ExecutorState& executor, const std::string& cause);
+  void end_lost_fetches(ExecutorState& executor);
+  bool write_back(ExecutorState& executor);
+  [[nodiscard]] std::vector<VersionRef> residents_of(const Run& run) const;
+  [[nodiscard]] bool may_run_beside(const ExecutorState& executor, const Run& run,
+                                    const ObjectVersion& resident) const;
+  [[nodiscard]] std::uint32_t place_of_residents(const Run& run) const;
+  std::optional<std::uint32_t> await_residents(const Run& run, std::uint32_t place);
 
   // reports.cc: reports, settle.
   std::size_t take_reports(ExecutorState& executor);
@@ -395,6 +431,8 @@ class Dispatcher {
   std::uint64_t step_ns_ = 0;                                       // When this step began.
   std::uint64_t taken_ns_ = 0;  // When the message in hand was taken.
   bool pump_due_ = false;
+  bool fetches_due_ = false;    // Some fetch is not sent yet.
+  bool had_residents_ = false;  // Ever: else nobody needs to look for them.
 
   MessageBuffer buffer_;
   flatbuffers::FlatBufferBuilder builder_;

@@ -16,8 +16,10 @@ void Dispatcher::enqueue_if_ready(Run& run) {
     KAAS_CHECK(executor != executors_.end());
     in_flight_places_.push_back(executor->second->link->identity().place);
   }
-  const std::uint32_t first = in_flight_places_.empty() ? kAnyPlace : in_flight_places_.front();
-  const auto place = tied_place({in_flight_places_, home_of(run, first)});
+  const std::uint32_t first =
+      in_flight_places_.empty() ? place_of_residents(run) : in_flight_places_.front();
+  auto place = tied_place({in_flight_places_, home_of(run, first)});
+  if (place) place = await_residents(run, *place);
   // It is looked at again when something that it waits for has ended, or the device's suspension.
   if (!place || (*place != kAnyPlace && !is_active(*place))) return;
   run.state = Run::State::Queued;
@@ -216,8 +218,10 @@ Result<void> Dispatcher::locate(ExecutorState& executor, Run& run) {
   after_.clear();
   read_segments_.clear();
   once_segments_.clear();
-  for (const BoundLoad& load : run.bound.loads) KAAS_RETURN_IF_ERROR(locate_load(run, load));
-  for (const BoundStore& store : run.bound.stores) {
+  for (const BoundLoad& load : run.bound.loads) {
+    KAAS_RETURN_IF_ERROR(locate_load(executor, run, load));
+  }
+  for (BoundStore& store : run.bound.stores) {
     if (store.kind == BoundStore::Kind::Segment) {
       read_segments_.push_back(store.segment);
       stores_.emplace_back(0, store.offset, 0, store.bytes, store.segment->id);
@@ -227,7 +231,11 @@ Result<void> Dispatcher::locate(ExecutorState& executor, Run& run) {
     // A slice is not the version that it becomes part of, so its device copy has no name.
     const bool whole = store.kind == BoundStore::Kind::Version;
     const std::uint64_t name = whole ? version->id() : 0;
-    if (version != nullptr && version->output_segment() != nullptr) {
+    store.on_device =
+        whole && executor.keeps_outputs && run.plan->plan->buffers[store.buffer].resident;
+    if (store.on_device) {
+      stores_.emplace_back(name, 0, 0, store.bytes, 0);
+    } else if (version != nullptr && version->output_segment() != nullptr) {
       once_segments_.push_back(version->output_segment());
       stores_.emplace_back(name, 0, 0, store.bytes, version->output_segment()->id);
     } else {
@@ -242,7 +250,8 @@ Result<void> Dispatcher::locate(ExecutorState& executor, Run& run) {
   return {};
 }
 
-Result<void> Dispatcher::locate_load(const Run& run, const BoundLoad& load) {
+Result<void> Dispatcher::locate_load(const ExecutorState& executor, const Run& run,
+                                     const BoundLoad& load) {
   if (load.segment != nullptr) {
     read_segments_.push_back(load.segment);
     loads_.emplace_back(0, load.offset, load.offset, load.available, load.segment->id);
@@ -253,6 +262,11 @@ Result<void> Dispatcher::locate_load(const Run& run, const BoundLoad& load) {
     case ObjectVersion::State::Failed:
       return Status{StatusCode::DependencyFailed,
                     "an earlier request of this ring that makes its input has failed"};
+    case ObjectVersion::State::Lost:
+      return version.loss();
+    case ObjectVersion::State::Resident:
+      KAAS_CHECK(version.executor() == executor.link->identity().executor);
+      [[fallthrough]];
     case ObjectVersion::State::Pending:
       loads_.emplace_back(version.id(), 0, load.offset, load.available, 0);
       return {};

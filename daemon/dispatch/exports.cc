@@ -159,7 +159,22 @@ Dispatcher::ExecutorState* Dispatcher::choose_exporter(const Export& one) {
   return chosen;
 }
 
+// Bytes that were on a device only have come to the host, or can't.
+void Dispatcher::resume_exports(const ObjectVersion& version, const Result<void>& outcome) {
+  std::vector<std::uint64_t> waiting;
+  for (const auto& [number, one] : exports_) {
+    if (one.executor == 0 && one.version->id() == version.id()) waiting.push_back(number);
+  }
+  if (!waiting.empty()) pump_due_ = true;
+  if (outcome.has_value()) return;
+  for (const std::uint64_t number : waiting) fail_export(number, outcome.error());
+}
+
 void Dispatcher::send_export(ExecutorState& executor, Export& one) {
+  if (one.version->state() == ObjectVersion::State::Resident) {
+    fetch(one.version);  // Its end sends the export.
+    return;
+  }
   const auto place = store_.readable_place(one.version, one.domain);
   if (!place.has_value()) return fail_export(one.number, Status(place.error()));
   ExportMessage message;

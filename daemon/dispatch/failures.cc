@@ -138,6 +138,7 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
   executors_.erase(found);
   const ExecutorIdentity& identity = executor->link->identity();
   places_of(identity.domain)[identity.place - 1].executor = 0;
+  lose_residents(*executor, "its executor ended: " + cause);
   forget_state(identity.domain, identity.place);
   host_.unwatch(executor->link->doorbell_descriptor());
   lose_lanes(id, executor->over_limit
@@ -158,6 +159,7 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
     if (run == nullptr) continue;
     after_death(*run, numbers.size() == 1, executor->over_limit, cause);
   }
+  end_lost_fetches(*executor);
   std::vector<std::uint32_t> segments;
   for (const auto& [segment, waiting] : detaching_) {
     if (waiting.executors.contains(id)) segments.push_back(segment);

@@ -69,6 +69,11 @@ Result<void> Dispatcher::check_lane_call(const Run& run, const PlanTemplate& pla
     const BoundLoad& load = run.bound.loads[i];
     if (load.version == nullptr) continue;
     const TemplateBuffer& buffer = plan.buffers[plan.loads[i]];
+    if (load.version->state() == ObjectVersion::State::Resident) {
+      return Status{StatusCode::Unavailable,
+                    "the input of buffer '" + buffer.name + "' is in the memory of a device only"};
+    }
+    if (load.version->state() == ObjectVersion::State::Lost) return load.version->loss();
     if (load.version->state() != ObjectVersion::State::Ready) {
       return Status{StatusCode::Unavailable,
                     "the input of buffer '" + buffer.name + "' is not there yet"};

@@ -329,14 +329,31 @@ void Dispatcher::read(Session& session, RingState& ring, const DeferredRead& rea
   if (read.exported) return begin_export(session, ring, read);
   const auto version = store_.lookup(session.uid, read.namespace_uid, read.key);
   if (!version.has_value()) return fail(session, ring, read.id, version.error());
-  AnswerSpec spec{.id = read.id, .version = (*version)->id(), .bytes = (*version)->bytes()};
-  if (read.stat) return answer(session, ring, spec);
-  if ((*version)->is_small() || (*version)->bytes() == 0) {
-    spec.data = (*version)->small_bytes();
+  answer_object(session, ring, read, *version);
+}
+
+// The version that the read is of, whatever its key names by then.
+void Dispatcher::answer_object(Session& session, RingState& ring, const DeferredRead& read,
+                               const VersionRef& version) {
+  AnswerSpec spec{.id = read.id, .version = version->id(), .bytes = version->bytes()};
+  if (read.stat) {
+    spec.place = version->place();
+    if (spec.place != wire::ObjectPlace::Host) spec.object_device = version->device();
+    return answer(session, ring, spec);
+  }
+  if (version->state() == ObjectVersion::State::Lost) {
+    return fail(session, ring, read.id, version->loss());
+  }
+  if (version->state() == ObjectVersion::State::Resident) {
+    fetch(version).reads.push_back({session.id, ring.ring.index(), read});
+    return;
+  }
+  if (version->is_small() || version->bytes() == 0) {
+    spec.data = version->small_bytes();
     return answer(session, ring, spec);
   }
   const auto token =
-      send_descriptor(session, (*version)->segment()->descriptor.get(), (*version)->bytes());
+      send_descriptor(session, version->segment()->descriptor.get(), version->bytes());
   if (!token.has_value()) return fail(session, ring, read.id, token.error());
   spec.token = *token;
   answer(session, ring, spec);

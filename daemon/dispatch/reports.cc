@@ -2,22 +2,17 @@
 #include <algorithm>
 
 #include "daemon/dispatch/dispatcher.h"
+#include "daemon/dispatch/report_status.h"
 
 namespace kaas {
 namespace {
 
-// Texts of executors go to clients: bounded, and never without a cause.
-Status status_of(wire::StatusCode code, const flatbuffers::String* message) {
-  std::string text(view(message).substr(0, kStatusMessageBytesMax));
-  if (text.empty()) text = "the executor gave no reason";
-  return Status{code, std::move(text)};
-}
-
 // Reports of one executor in one step: one that never stops must not hold the others.
 constexpr std::size_t kReportsPerStep = 256;
 
-bool is_known(wire::StatusCode code) {
-  return code >= wire::StatusCode::MIN && code <= wire::StatusCode::MAX;
+// Words of a profile that this daemon does not know would mean nothing to its clients.
+bool is_known_way(const wire::RunDone& report) {
+  return report.way() <= wire::RunWay::MAX && report.why_stream() <= wire::WhyStream::MAX;
 }
 
 }  // namespace
@@ -70,6 +65,11 @@ bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& 
       return lane_call_added(executor, *item.report_as_LaneCallAdded());
     case wire::Report::LaneEnded:
       return lane_ended(executor, *item.report_as_LaneEnded());
+    case wire::Report::Fetched:
+      return fetched(executor, *item.report_as_Fetched());
+    case wire::Report::MemoryShort:
+      memory_short(executor, *item.report_as_MemoryShort());
+      return true;
     case wire::Report::CancelDone:
       return cancel_done(*item.report_as_CancelDone());
     case wire::Report::ExportDone: {
@@ -86,6 +86,7 @@ bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& 
 void Dispatcher::executor_ready(ExecutorState& executor, const wire::Ready& report) {
   const ExecutorIdentity& identity = executor.link->identity();
   executor.device_bytes = report.device_bytes();
+  executor.keeps_outputs = report.keeps_outputs();
   executor.idle_since_ns = step_ns_;
   executor.link->mark_ready();
   executor.device_name = view(report.device()).substr(0, kNameBytesMax);
@@ -157,7 +158,8 @@ std::shared_ptr<PlanInstance> Dispatcher::find_plan(const ExecutorState& executo
 bool Dispatcher::run_done(ExecutorState& executor, const wire::RunDone& report) {
   Run* run = runs_.find(report.run());
   if (run == nullptr || run->state != Run::State::InFlight || run->kind != Run::Kind::Execute ||
-      run->executor != executor.link->identity().executor || !is_known(report.code())) {
+      run->executor != executor.link->identity().executor || !is_known(report.code()) ||
+      !is_known_way(report)) {
     return false;
   }
   if (run->options.profile) run->reported_ns = host_.now_ns();
@@ -197,10 +199,11 @@ void Dispatcher::settle(Run& run, const Status* failure, const wire::RunDone* re
     }
   }
   if (failure != nullptr) {
+    // None of them was published; some may be settled already.
     for (const BoundStore& store : run.bound.stores) {
-      if (store.version != nullptr && store.version->state() == ObjectVersion::State::Pending) {
-        Store::fail(store.version);
-      }
+      if (store.version == nullptr) continue;
+      if (executor != nullptr) executor->residents.erase(store.version->id());
+      Store::retract(store.version);
     }
   }
   answer_run(run, failure, report, executor);
@@ -229,6 +232,11 @@ Result<void> Dispatcher::publish(Run& run, ExecutorState* executor) {
       continue;
     }
     if (store.kind != BoundStore::Kind::Version) continue;
+    if (store.on_device) {
+      keep_on_device(*executor, store.version);
+      entries.push_back({store.namespace_uid, store.key, store.version});
+      continue;
+    }
     OutputSlice slice{0, store.bytes, std::nullopt};
     if (run.outbox_offsets[i] != kNoOutbox) {
       slice.source = executor->link->outbox_bytes(run.outbox_offsets[i], store.bytes);
@@ -325,6 +333,8 @@ void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone
     spec.stages = &stages;
     spec.counters = report->counters();
     spec.device = executor->link->identity().device;
+    spec.way = report->way();
+    spec.why_stream = report->why_stream();
   }
   run.answered = true;
   answer(session, ring, spec);

@@ -38,6 +38,7 @@ struct BoundStore {
   std::string key;           // Version, Slice.
   VersionRef version;        // Version: Pending until settled. Slice: carries a large one.
   SegmentRef segment;        // Segment.
+  bool on_device = false;    // Version, in flight: its bytes stay there.
 };
 
 // Bytes of a session segment that a run reads or writes: what orders runs of one ring.

@@ -45,6 +45,7 @@ struct KernelSpec {
   std::uint32_t shared_bytes = 0;
   std::optional<std::array<std::uint32_t, 3>> cluster;
   bool cooperative = false;
+  bool programmatic = false;  // Waits itself for the kernels that it comes behind.
   std::vector<LiteralSpec> literals;
   std::vector<ArgumentSpec> arguments;
   // Empty: literals, then arguments. Else every literal and argument once; an argument whose buffer

@@ -50,6 +50,7 @@ struct TemplateKernel {
   std::uint32_t shared_bytes = 0;
   std::optional<std::array<std::uint32_t, 3>> cluster;
   bool cooperative = false;
+  bool programmatic = false;
   std::vector<LiteralSpec> literals;  // Expressions evaluated into `bits`.
   std::vector<TemplateArgument> arguments;
   std::vector<std::uint16_t> order;  // As in KernelSpec: may leave out arguments in slots.

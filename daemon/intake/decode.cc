@@ -81,6 +81,10 @@ Result<void> decode_shape(const wire::Kernel& wire, KernelSpec& kernel) {
   kernel.shared_bytes = wire.shared_bytes();
   KAAS_RETURN_IF_ERROR(check_between("shared_bytes", kernel.shared_bytes, 0, kSharedBytesMax));
   kernel.cooperative = wire.cooperative();
+  kernel.programmatic = wire.programmatic();
+  if (kernel.cooperative && kernel.programmatic) {
+    return invalid("is cooperative and programmatic, of which a kernel can be one only");
+  }
   if (wire.cluster() == nullptr) return {};
   return decode_cluster(*wire.cluster(), kernel);
 }

@@ -79,6 +79,7 @@ Result<TemplateKernel> compile_kernel(const KernelSpec& spec, Evaluator& evaluat
   kernel.shared_bytes = spec.shared_bytes;
   kernel.cluster = spec.cluster;
   kernel.cooperative = spec.cooperative;
+  kernel.programmatic = spec.programmatic;
   KAAS_RETURN_IF_ERROR(check_cluster(kernel));
   kernel.literals = spec.literals;
   for (std::size_t n = 0; n < kernel.literals.size(); ++n) {

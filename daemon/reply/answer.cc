@@ -44,7 +44,8 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
   Offset<wire::Profile> profile = 0;
   if (answer.stages != nullptr) {
     const auto device = encode_text(builder, answer.device);
-    profile = wire::CreateProfile(builder, answer.stages, answer.counters, device);
+    profile = wire::CreateProfile(builder, answer.stages, answer.counters, device, answer.way,
+                                  answer.why_stream);
   }
   Offset<wire::LaneGrant> lane = 0;
   if (answer.lane != nullptr) {
@@ -53,6 +54,7 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
                                  kLaneGeometry.heap_bytes, grant.in_token, grant.out_token,
                                  grant.replayable);
   }
+  const auto object_device = encode_text(builder, answer.object_device);
   Offset<wire::Exported> exported = 0;
   if (answer.exported != nullptr) {
     const auto gpu = encode_bytes(builder, answer.exported->gpu);
@@ -70,8 +72,10 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
   if (!outputs.IsNull()) table.add_outputs(outputs);
   if (!profile.IsNull()) table.add_profile(profile);
   if (!lane.IsNull()) table.add_lane(lane);
+  if (!object_device.IsNull()) table.add_device(object_device);
   if (!exported.IsNull()) table.add_exported(exported);
   table.add_plan(answer.plan);
+  table.add_place(answer.place);
   table.add_code(answer.code);
   builder.Finish(table.Finish());
   return finished(builder);

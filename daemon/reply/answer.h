@@ -50,6 +50,10 @@ struct AnswerSpec {
   const wire::Counters* counters = nullptr;
   std::string_view device = {};
   const LaneGrantSpec* lane = nullptr;
+  wire::RunWay way = wire::RunWay::Unknown;
+  wire::WhyStream why_stream = wire::WhyStream::None;
+  wire::ObjectPlace place = wire::ObjectPlace::Host;
+  std::string_view object_device = {};  // Where `place` is not the host.
   const AnswerExport* exported = nullptr;
 };
 

@@ -23,6 +23,25 @@ ObjectVersion::~ObjectVersion() {
   if (core_->dropped) core_->dropped(id_);
 }
 
+bool ObjectVersion::is_complete() const noexcept {
+  const State now = state();
+  return now == State::Ready || now == State::Resident;
+}
+
+wire::ObjectPlace ObjectVersion::place() const noexcept {
+  switch (state()) {
+    case State::Resident:
+      return wire::ObjectPlace::Device;
+    case State::Lost:
+      return wire::ObjectPlace::Lost;
+    case State::Pending:
+    case State::Ready:
+    case State::Failed:
+      break;
+  }
+  return wire::ObjectPlace::Host;
+}
+
 std::span<const std::byte> ObjectVersion::small_bytes() const noexcept {
   if (!piece_ || state() != State::Ready) return {};
   return piece_.bytes().first(bytes_);

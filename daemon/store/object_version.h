@@ -10,9 +10,12 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
 
 #include "daemon/flow/segments.h"
 #include "daemon/store/slab.h"
+#include "schema/ipc/result.h"
+#include "schema/kaas_generated.h"
 
 namespace kaas {
 
@@ -29,11 +32,21 @@ struct Account;    // The figures of one uid.
 
 // States, with the Store functions that move them:
 //   Pending --settle--> Ready       Pending --fail--> Failed
-// Bytes never change once Ready. The memory is given back when the last VersionRef is gone.
-// Threads: Pending to Ready or Failed by the one thread that settles; all else from any thread.
+//   Pending --settle_on_device--> Resident --settle--> Ready
+//                                 Resident --lose--> Lost
+//   Ready, Resident --retract--> Failed, if it was never published
+// Bytes never change once Ready or Resident. The memory is given back when the last VersionRef is
+// gone, that of a Lost one at once.
+// Threads: states are moved by the one thread that settles; all else from any thread.
 class ObjectVersion {
  public:
-  enum class State : std::uint8_t { Pending, Ready, Failed };
+  enum class State : std::uint8_t {
+    Pending,
+    Ready,
+    Failed,
+    Resident,  // Computed; its bytes are in the memory of one executor's device only.
+    Lost       // They were, and that executor has ended.
+  };
 
   // Never reused in this daemon's life. Executors cache device copies under it.
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
@@ -51,8 +64,18 @@ class ObjectVersion {
   // any uid that may read it. Else null.
   [[nodiscard]] SegmentRef segment() const noexcept;
 
-  // Large and Pending: the segment that the executor writes (AttachSegment with `writable` and
-  // `once`). Else null. Thread: the one that settles.
+  // Ready or Resident.
+  [[nodiscard]] bool is_complete() const noexcept;
+  // Where its bytes are, for people: the host if it is neither Resident nor Lost.
+  [[nodiscard]] wire::ObjectPlace place() const noexcept;
+  // Resident or Lost: the executor and the id of its device. Do not change.
+  [[nodiscard]] std::uint32_t executor() const noexcept { return executor_; }
+  [[nodiscard]] const std::string& device() const noexcept { return device_; }
+  // Lost: DataLost, with the cause. It does not change.
+  [[nodiscard]] const Status& loss() const noexcept { return loss_; }
+
+  // Large, Pending or Resident: the segment that the executor writes (AttachSegment with `writable`
+  // and `once`). Else null. Thread: the one that settles.
   [[nodiscard]] const SegmentRef& output_segment() const noexcept { return output_segment_; }
 
   ObjectVersion(const ObjectVersion&) = delete;
@@ -70,9 +93,12 @@ class ObjectVersion {
   const std::uint64_t id_;
   const std::uint64_t bytes_;
   const uid_t owner_uid_;
-  std::atomic<State> state_{State::Pending};  // Store::settle and fail release; state() acquires.
-  SlabPiece piece_;                           // Small.
-  SegmentRef segment_;                        // Large; given out only when Ready.
+  std::atomic<State> state_{State::Pending};  // The Store releases; state() acquires.
+  std::uint32_t executor_ = 0;                // Set before Resident.
+  std::string device_;
+  Status loss_;         // Set before Lost.
+  SlabPiece piece_;     // Small.
+  SegmentRef segment_;  // Large; given out only when Ready.
   SegmentRef output_segment_;
   std::shared_ptr<Reservation> charge_;  // Large; also held by the segments.
 

@@ -200,8 +200,11 @@ Result<ObjectInfo> Store::stat(uid_t reader, uid_t namespace_uid, std::string_vi
     return not_found(reader, namespace_uid, key);
   }
   const KeyState& state = found->second;
-  return ObjectInfo{std::string(key), namespace_uid, state.version->id(), state.version->bytes(),
-                    !state.readers.empty()};
+  ObjectInfo info{std::string(key), namespace_uid, state.version->id(), state.version->bytes(),
+                  !state.readers.empty()};
+  info.place = state.version->place();
+  if (info.place != wire::ObjectPlace::Host) info.device = state.version->device();
+  return info;
 }
 
 Result<void> Store::check_write(uid_t writer, uid_t namespace_uid, std::string_view key) const {
@@ -273,7 +276,7 @@ void Store::publish(Publication publication) noexcept {
   publication.items_.clear();
   const std::lock_guard lock(index_->writers);
   for (Publication::Item& item : items) {
-    KAAS_CHECK(item.version->state() == ObjectVersion::State::Ready);
+    KAAS_CHECK(item.version->is_complete());
     Map::accessor place;
     KAAS_CHECK(index_->map.find(place, item.key));
     --place->second.prepared;

@@ -28,6 +28,7 @@
 #include "daemon/store/object_version.h"
 #include "schema/ipc/handle.h"
 #include "schema/ipc/result.h"
+#include "schema/kaas_generated.h"
 
 namespace kaas {
 
@@ -54,6 +55,8 @@ struct ObjectInfo {
   std::uint64_t version = 0;
   std::uint64_t bytes = 0;
   bool shared = false;  // With anybody. Always true in what a foreign reader sees.
+  wire::ObjectPlace place = wire::ObjectPlace::Host;
+  std::string device;  // Whose memory has, or had, the only bytes; empty: the host has them.
 };
 
 struct ObjectList {
@@ -110,8 +113,8 @@ class Store {
 
   // --- Reading ---------------------------------------------------------------------------------
 
-  // The current version, always Ready. NotFound if there is none, with the same words if it is
-  // another uid's and not shared with `reader`: existence is not told.
+  // The current version: Ready, Resident or Lost. NotFound if there is none, with the same words if
+  // it is another uid's and not shared with `reader`: existence is not told.
   Result<VersionRef> lookup(uid_t reader, uid_t namespace_uid, std::string_view key) const;
   Result<ObjectInfo> stat(uid_t reader, uid_t namespace_uid, std::string_view key) const;
 
@@ -127,7 +130,8 @@ class Store {
   // Where an executor of `domain_uid` reads a Ready version. A small one of another uid is copied
   // into a slab of that domain, once for each domain, and stays until the version is gone.
   // Whether the domain may read it at all was checked by lookup. DependencyFailed if the version
-  // Failed, Unavailable if it is Pending, ResourceExhausted if the copy does not fit.
+  // Failed, Unavailable if it is Pending or Resident, DataLost if Lost, ResourceExhausted if the
+  // copy does not fit.
   Result<BytesPlace> readable_place(const VersionRef& version, uid_t domain_uid);
 
   // --- Making versions -------------------------------------------------------------------------
@@ -150,17 +154,28 @@ class Store {
   // of a slab, or a segment of its own that the executor writes (ObjectVersion::output_segment).
   Result<VersionRef> create_output(uid_t owner_uid, std::string_view key, std::uint64_t bytes);
 
-  // Pending -> Ready: `slices` over the bytes of `base` over zeros. `base` may be null, larger or
-  // smaller. Slices are applied in order and must lie inside the object (InvalidArgument). A large
-  // version is sealed here: the executor must have unmapped it. If somebody still maps it writable
-  // it is sealed against new writers only. ProtocolViolation if the executor has put seals of its
-  // own on it. After an error the version is Failed.
-  // Threads: one call a version, ever; not beside fail() of the same version.
+  // Pending or Resident -> Ready: `slices` over the bytes of `base` over zeros. `base` may be null,
+  // larger or smaller. Slices are applied in order and must lie inside the object
+  // (InvalidArgument). A large version is sealed here: the executor must have unmapped it. If
+  // somebody still maps it writable it is sealed against new writers only. ProtocolViolation if the
+  // executor has put seals of its own on it. After an error the version is Failed, or Lost if it
+  // was Resident.
+  // Threads: one call a version, ever; not beside fail() or lose() of the same version.
   Result<void> settle(const VersionRef& version, const VersionRef& base,
                       std::span<const OutputSlice> slices);
 
   // Pending -> Failed.
   static void fail(const VersionRef& version) noexcept;
+  // The same, and Ready or Resident -> Failed: of a version that was never published, because
+  // another output of its request could not be settled. Those who are to read it see that.
+  static void retract(const VersionRef& version) noexcept;
+
+  // Pending -> Resident: its bytes are in the memory of that executor's device. The room on the
+  // host stays reserved, so that they can always be brought here.
+  static void settle_on_device(const VersionRef& version, std::uint32_t executor,
+                               const std::string& device);
+  // Resident -> Lost, for a reason that whoever reads it is told. Gives its room back.
+  static void lose(const VersionRef& version, const std::string& cause);
 
   // --- Publishing ------------------------------------------------------------------------------
 
@@ -173,7 +188,8 @@ class Store {
   // an empty key or one over kKeyBytesMax, or for two entries of one key.
   Result<Publication> prepare(std::vector<Entry> entries);
 
-  // Makes them current, all together as `list` and other writers see it. All must be Ready.
+  // Makes them current, all together as `list` and other writers see it. All must be Ready or
+  // Resident.
   void publish(Publication publication) noexcept;
 
   // make_from_bytes or adopt, published: the whole of a put.

@@ -132,6 +132,24 @@ std::optional<ByteSource> base_source(const ObjectVersion* base, ByteGap& gap) {
   return ByteSource(FileRange{base->segment()->descriptor.get(), gap.offset, gap.bytes});
 }
 
+Result<void> check_base(const ObjectVersion& base) {
+  switch (base.state()) {
+    case ObjectVersion::State::Ready:
+      return {};
+    case ObjectVersion::State::Lost:
+      return base.loss();
+    case ObjectVersion::State::Resident:
+      return Status{StatusCode::Unavailable,
+                    "the object that an output is a slice of was replaced meanwhile, by one that "
+                    "is on a device"};
+    case ObjectVersion::State::Pending:
+    case ObjectVersion::State::Failed:
+      break;
+  }
+  return Status{StatusCode::DependencyFailed,
+                "the object that an output is a slice of was never completed"};
+}
+
 // `zero`: the target may hold old bytes.
 Result<void> compose(std::span<std::byte> target, const ObjectVersion* base,
                      std::span<const OutputSlice> slices, bool zero) {
@@ -244,21 +262,44 @@ Result<VersionRef> Store::create_output(uid_t owner_uid, std::string_view key,
 
 Result<void> Store::settle(const VersionRef& version, const VersionRef& base,
                            std::span<const OutputSlice> slices) {
-  KAAS_CHECK(version->state() == ObjectVersion::State::Pending);
+  const bool was_resident = version->state() == ObjectVersion::State::Resident;
+  KAAS_CHECK(was_resident || version->state() == ObjectVersion::State::Pending);
   Result<void> done = compose_output(*version, base.get(), slices);
+  if (!done && was_resident) {
+    lose(version, done.error().message);
+    return done;
+  }
   version->output_segment_.reset();
   version->state_.store(done ? ObjectVersion::State::Ready : ObjectVersion::State::Failed,
                         std::memory_order_release);
   return done;
 }
 
+void Store::settle_on_device(const VersionRef& version, std::uint32_t executor,
+                             const std::string& device) {
+  KAAS_CHECK(version->state() == ObjectVersion::State::Pending);
+  version->executor_ = executor;
+  version->device_ = device;
+  version->state_.store(ObjectVersion::State::Resident, std::memory_order_release);
+}
+
+// Nobody reads what is given back here: it is given out of Ready versions only.
+void Store::lose(const VersionRef& version, const std::string& cause) {
+  KAAS_CHECK(version->state() == ObjectVersion::State::Resident);
+  version->loss_ =
+      Status{StatusCode::DataLost, "the object was in the memory of device " + version->device_ +
+                                       " only, and is lost: " + cause};
+  version->output_segment_.reset();
+  version->segment_.reset();
+  version->charge_.reset();
+  version->piece_ = SlabPiece();
+  version->state_.store(ObjectVersion::State::Lost, std::memory_order_release);
+}
+
 Result<void> Store::compose_output(ObjectVersion& version, const ObjectVersion* base,
                                    std::span<const OutputSlice> slices) {
   const std::uint64_t bytes = version.bytes();
-  if (base != nullptr && base->state() != ObjectVersion::State::Ready) {
-    return Status{StatusCode::DependencyFailed,
-                  "the object that an output is a slice of was never completed"};
-  }
+  if (base != nullptr) KAAS_RETURN_IF_ERROR(check_base(*base));
   KAAS_RETURN_IF_ERROR(check_slices(slices, bytes, version.is_small()));
   if (version.is_small()) {
     return compose(version.piece_.bytes().first(bytes), base, slices, true);
@@ -281,12 +322,21 @@ void Store::fail(const VersionRef& version) noexcept {
   version->state_.store(ObjectVersion::State::Failed, std::memory_order_release);
 }
 
+void Store::retract(const VersionRef& version) noexcept {
+  version->output_segment_.reset();
+  version->state_.store(ObjectVersion::State::Failed, std::memory_order_release);
+}
+
 Result<BytesPlace> Store::readable_place(const VersionRef& version, uid_t domain_uid) {
   if (version->state() == ObjectVersion::State::Failed) {
     return Status{StatusCode::DependencyFailed, "the request that makes this object has failed"};
   }
   if (version->state() == ObjectVersion::State::Pending) {
     return Status{StatusCode::Unavailable, "the request that makes this object has not ended"};
+  }
+  if (version->state() == ObjectVersion::State::Lost) return version->loss();
+  if (version->state() == ObjectVersion::State::Resident) {
+    return Status{StatusCode::Unavailable, "the object is in the memory of a device only"};
   }
   const auto in_piece = [&version](const SlabPiece& piece) {
     return BytesPlace{piece.segment(), piece.offset(), version->bytes()};

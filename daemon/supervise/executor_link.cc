@@ -65,6 +65,7 @@ Offset<wire::PlanKernel> encode_kernel(FlatBufferBuilder& builder, const PlanIns
   item.add_shared_bytes(kernel.shared_bytes);
   if (kernel.cluster) item.add_cluster(&cluster);
   item.add_cooperative(kernel.cooperative);
+  item.add_programmatic(kernel.programmatic);
   item.add_literals(literal_vector);
   item.add_arguments(argument_vector);
   item.add_order(order);
@@ -180,6 +181,23 @@ PushOutcome ExecutorLink::push_plan(const PlanInstance& plan) {
   if (!held_.empty() && !drain_held()) return PushOutcome::Full;
   const PushOutcome outcome = load_libraries(plan);
   return outcome == PushOutcome::Sent ? load_plan(plan) : outcome;
+}
+
+PushOutcome ExecutorLink::push_fetch(std::uint64_t version, std::uint64_t bytes,
+                                     const SegmentRef& output) {
+  if (!held_.empty() && !drain_held()) return PushOutcome::Full;
+  if (!writer_.can_write(kSlotPayloadBytes)) return PushOutcome::Full;
+  if (output != nullptr) {
+    const PushOutcome outcome = attach({&output, 1}, true);
+    if (outcome != PushOutcome::Sent) return outcome;
+  }
+  builder_.Clear();
+  const auto item = wire::CreateFetch(builder_, version, bytes, output == nullptr ? 0 : output->id);
+  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::Fetch, item.Union()));
+  const PushOutcome outcome = send(builder_, "bytes of a fetch");
+  // The executor forgets it when it has written it; named again, it is sent again.
+  if (outcome == PushOutcome::Sent && output != nullptr) segments_.erase(output->id);
+  return outcome;
 }
 
 PushOutcome ExecutorLink::attach(std::span<const std::shared_ptr<const Segment>> segments,

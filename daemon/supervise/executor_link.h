@@ -106,6 +106,9 @@ class ExecutorLink {
   // Sends only what precedes a run of the plan; its PlanLoaded report follows.
   PushOutcome push_plan(const PlanInstance& plan);
 
+  // Asks for the bytes of a version that is on the device only: into `output`, an object's segment
+  // that is attached for this once, or into the Fetched report if it is null.
+  PushOutcome push_fetch(std::uint64_t version, std::uint64_t bytes, const SegmentRef& output);
   // ExportDone answers it.
   PushOutcome push_export(const ExportMessage& message);
   // The memory of an export that was reported well; the executor has it as `segment` now. Fails:

@@ -38,12 +38,16 @@ TEST(Simulation, WorkIsDoneAndFaultsHappen) {
     sum.executor_deaths += one.executor_deaths;
     sum.suspensions += one.suspensions;
     sum.releases += one.releases;
+    sum.lost += one.lost;
+    sum.resident += one.resident;
   }
   EXPECT_GT(sum.ok, 500u);
   EXPECT_GT(sum.failed, 100u);
   EXPECT_GT(sum.executor_deaths, 5u);
   EXPECT_GT(sum.suspensions, 5u);
   EXPECT_GT(sum.releases, 5u);
+  EXPECT_GT(sum.lost, 5u);
+  EXPECT_GT(sum.resident, 5u);
 }
 
 // --- What the model takes and what it does not --------------------------------------------------
@@ -101,6 +105,33 @@ TEST_F(ModelTest, FailuresWithAReasonAreTaken) {
   model.sent(operation(2, SimOperation::Kind::Get, "x"));
   EXPECT_EQ(answered(1, StatusCode::ResourceExhausted), "");
   EXPECT_EQ(answered(2, StatusCode::NotFound), "");
+}
+
+TEST_F(ModelTest, OnlyAnObjectThatWasOnADeviceOfADeadExecutorMayBeLost) {
+  SimOperation make = operation(1, SimOperation::Kind::Run, "");
+  ProgramBuffer out;
+  out.key = "x";
+  out.words = 1;
+  out.resident = true;
+  make.program.buffers = {out};
+  make.program.kernels = {{.value = 7}};
+  model.sent(make);
+  model.sent(operation(2, SimOperation::Kind::Get, "x"));
+  EXPECT_EQ(answered(1), "");
+  EXPECT_NE(answered(2, StatusCode::DataLost), "") << "nobody died";
+  ++faults.executor_deaths;
+  make.id = 3;
+  model.sent(make);  // Sent before that death, as far as it says.
+  model.sent(operation(4, SimOperation::Kind::Get, "x"));
+  EXPECT_EQ(answered(3), "");
+  EXPECT_EQ(answered(4, StatusCode::DataLost), "");
+  make.id = 5;
+  model.sent(make);
+  model.sent(operation(6, SimOperation::Kind::Get, "x"));
+  model.sent(operation(7, SimOperation::Kind::Get, "x"));
+  EXPECT_EQ(answered(5), "");
+  EXPECT_EQ(answered(6, StatusCode::Ok, {7}), "");
+  EXPECT_NE(answered(7, StatusCode::DataLost), "") << "the host has had it since";
 }
 
 TEST_F(ModelTest, ArenaThatDiffersIsSeen) {

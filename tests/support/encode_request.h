@@ -92,7 +92,7 @@ class RequestEncoder {
     return wire::CreateKernel(builder_, library, name, &grid, &block, grid_expression,
                               block_expression, kernel.shared_bytes,
                               kernel.cluster.has_value() ? &cluster : nullptr, kernel.cooperative,
-                              literal_list, argument_list, order);
+                              literal_list, argument_list, order, kernel.programmatic);
   }
 
   flatbuffers::Offset<wire::Buffer> encode_buffer(const BufferSpec& buffer) {

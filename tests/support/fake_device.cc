@@ -47,6 +47,21 @@ class FakeEvent final : public ImportedEvent {
   std::byte handle_;
 };
 
+// Changes nothing but what a stream says of its way.
+class FakePrepared final : public PreparedProgram {
+ public:
+  explicit FakePrepared(const FakeDevice& device) noexcept
+      : device_(device), begun_(device.preparations_finished_) {}
+  [[nodiscard]] bool ready() const noexcept override {
+    return device_.preparations_finished_ != begun_;
+  }
+  [[nodiscard]] bool pending() const noexcept override { return !ready(); }
+
+ private:
+  const FakeDevice& device_;
+  const std::uint64_t begun_;
+};
+
 // --- FakeStream ----------------------------------------------------------------------------------
 
 class FakeStream final : public DeviceStream {
@@ -154,7 +169,7 @@ class FakeStream final : public DeviceStream {
     return Status{StatusCode::Internal, "an access outside every allocation of the fake device"};
   }
   Result<void> run(const KernelProgram& program) {
-    counts_ = {};
+    counts_ = way_of(program);
     const RunTagScope tag(program.tag, program.tag_end);
     KAAS_RETURN_IF_ERROR(move(program.before));
     for (std::uint64_t i = 0; i < program.n_iter; ++i) {
@@ -168,6 +183,14 @@ class FakeStream final : public DeviceStream {
       if (stop != 0) break;
     }
     return move(program.behind);
+  }
+  [[nodiscard]] ProgramCounts way_of(const KernelProgram& program) const {
+    if (!device_.options_.prepares) return {.way = wire::RunWay::Host};
+    if (program.prepared == nullptr) {
+      return {.way = wire::RunWay::Stream, .why = wire::WhyStream::FirstUse};
+    }
+    if (program.prepared->ready()) return {.way = wire::RunWay::Graph};
+    return {.way = wire::RunWay::Stream, .why = wire::WhyStream::Building};
   }
   Result<void> move(std::span<const Move> moves) {
     for (const Move& move : moves) {
@@ -208,6 +231,7 @@ FakeDevice::FakeDevice(const Options& options) : options_(options) {
   limits_.shared_bytes = kSharedBytesMax;
   limits_.synchronous = !options.asynchronous;
   limits_.reaches_host = options.reaches_host;
+  limits_.keeps_outputs = options.keeps_outputs;
 }
 
 FakeDevice::~FakeDevice() {
@@ -387,7 +411,8 @@ Result<DeviceFunction> FakeDevice::load(const KernelEntry& entry) {
 }
 
 std::unique_ptr<PreparedProgram> FakeDevice::prepare(const KernelProgram&) {
-  return nullptr;
+  if (!options_.prepares) return nullptr;
+  return std::make_unique<FakePrepared>(*this);
 }
 
 Result<DeviceMemory> FakeDevice::allocate_host(std::uint64_t bytes) {

@@ -27,7 +27,10 @@ class FakeDevice final : public Device {
     // poll() does one enqueued piece of work at a time; else calls do it at once.
     bool asynchronous = false;
     bool reaches_host = false;
+    bool keeps_outputs = false;
     std::uint64_t mark_ns = 1'000;  // Between two marks of a stream.
+    // Programs are launched by stream until finish_preparing() was called behind their prepare().
+    bool prepares = false;
   };
 
   explicit FakeDevice(const Options& options);
@@ -36,6 +39,8 @@ class FakeDevice final : public Device {
   // The n-th allocation, or launch of a kernel, from now fails; 1 is the next. Once.
   void fail_allocation(std::uint64_t n) { allocations_until_failure_ = n; }
   void fail_launch(std::uint64_t n) { launches_until_failure_ = n; }
+  // What is being prepared is ready.
+  void finish_preparing() noexcept { ++preparations_finished_; }
 
   // Memory of another process, as it were: can be imported by a Legacy handle of 64 such bytes,
   // until it is withdrawn. Copies may use it; kernels too if it is direct.
@@ -82,6 +87,7 @@ class FakeDevice final : public Device {
  private:
   friend class FakeStream;
   friend class FakeImport;
+  friend class FakePrepared;
   friend class FakeEvent;
   friend class FakeCuMemImport;
   friend class FakeExport;
@@ -106,6 +112,7 @@ class FakeDevice final : public Device {
   std::uint64_t launches_ = 0;
   std::uint64_t allocations_until_failure_ = 0;
   std::uint64_t launches_until_failure_ = 0;
+  std::uint64_t preparations_finished_ = 0;
   std::map<std::byte, Offer> offered_;
   std::uint64_t imports_ = 0;
   std::set<std::byte> offered_events_;

@@ -63,7 +63,8 @@ void PeerRing::answer(std::uint64_t id, const Fields& fields) {
     const wire::Stages stages(1, 2, 3, 4, 5, 6, 7, 8);
     const wire::Counters counters(1, 2, 3, 4, 5, 6, 7, 8, 9, 10);
     const auto device = builder.CreateString("host");
-    profile = wire::CreateProfile(builder, &stages, &counters, device);
+    profile = wire::CreateProfile(builder, &stages, &counters, device, wire::RunWay::Stream,
+                                  wire::WhyStream::FirstUse);
   }
   flatbuffers::Offset<wire::Exported> exported;
   if (fields.exported_segment != 0) {

@@ -92,7 +92,11 @@ Json outcome_json(const Outcome& outcome) {
     for (const auto& [name, field] : kStages) stages[name] = profile->stages.*field;
     Json counters = Json::object();
     for (const auto& [name, field] : kCounters) counters[name] = profile->counters.*field;
-    json["profile"] = {{"device", profile->device}, {"stages", stages}, {"counters", counters}};
+    json["profile"] = {{"device", profile->device},
+                       {"way", name_of(profile->way)},
+                       {"stages", stages},
+                       {"counters", counters}};
+    if (!profile->why_stream.empty()) json["profile"]["why_stream"] = profile->why_stream;
   }
   std::vector<std::uint64_t> sorted = outcome.latencies_ns;
   std::sort(sorted.begin(), sorted.end());
@@ -136,8 +140,9 @@ std::string outcome_text(const Outcome& outcome) {
     for (const auto& [name, field] : kCounters) {
       counters.add({name, std::to_string(profile->counters.*field)});
     }
-    text +=
-        "device " + printable(profile->device) + "\n" + stages.to_string() + counters.to_string();
+    text += "device " + printable(profile->device) + ", by " + name_of(profile->way) +
+            (profile->why_stream.empty() ? "" : " (" + profile->why_stream + ")") + "\n" +
+            stages.to_string() + counters.to_string();
   }
   return text;
 }

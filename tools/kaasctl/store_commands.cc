@@ -16,6 +16,12 @@ Json info_json(const std::string& key, const ObjectInfo& info) {
   return {{"key", key}, {"version", info.version}, {"bytes", info.bytes}};
 }
 
+// "host", "on GPU-...", "lost with GPU-...".
+std::string shown_place(const std::string& place, const std::string& device) {
+  if (place == "device") return "on " + printable(device);
+  return place == "lost" ? "lost with " + printable(device) : "host";
+}
+
 // "@1000/models/" is the prefix "models/" in the namespace of uid 1000.
 struct ListedPrefix {
   std::string prefix;
@@ -111,12 +117,12 @@ int list_objects(const CommandLine& line, Console& console) {
     for (const Json& object : *objects) console.print(printable(text_at(object, "key")) + "\n");
     return kExitDone;
   }
-  Table table({">SIZE", ">VERSION", ">OWNER", "SHARED", "KEY"});
+  Table table({">SIZE", ">VERSION", ">OWNER", "SHARED", "PLACE", "KEY"});
   for (const Json& object : *objects) {
-    table.add({human_bytes(natural_at(object, "bytes")),
-               std::to_string(natural_at(object, "version")),
-               std::to_string(natural_at(object, "owner_uid")),
-               flag_at(object, "shared") ? "yes" : "no", text_at(object, "key")});
+    table.add(
+        {human_bytes(natural_at(object, "bytes")), std::to_string(natural_at(object, "version")),
+         std::to_string(natural_at(object, "owner_uid")), flag_at(object, "shared") ? "yes" : "no",
+         shown_place(text_at(object, "place"), text_at(object, "device")), text_at(object, "key")});
   }
   console.print(table.to_string());
   return kExitDone;
@@ -129,10 +135,14 @@ int show_object(const CommandLine& line, Console& console) {
   const auto info = client->stat(key);
   if (!info.has_value()) return fail(console, *client, info.error());
   if (console.json()) {
-    console.print(dump(info_json(key, *info)) + "\n");
+    Json shown = info_json(key, *info);
+    shown["place"] = name_of(info->place);
+    if (!info->device.empty()) shown["device"] = info->device;
+    console.print(dump(shown) + "\n");
   } else {
     console.print(printable(key) + "  version " + std::to_string(info->version) + ", " +
-                  std::to_string(info->bytes) + " bytes (" + human_bytes(info->bytes) + ")\n");
+                  std::to_string(info->bytes) + " bytes (" + human_bytes(info->bytes) + "), " +
+                  shown_place(name_of(info->place), info->device) + "\n");
   }
   return kExitDone;
 }

@@ -14,9 +14,9 @@ constexpr std::array<std::string_view, 8> kRequestFields{
 constexpr std::array<std::string_view, 10> kBufferFields{
     "name",  "size",      "offset",   "key",   "ephemeral",
     "const", "zero_fill", "resident", "where", "data"};
-constexpr std::array<std::string_view, 11> kKernelFields{
-    "library",     "kernel",   "grid",      "block", "shared_bytes", "cluster",
-    "cooperative", "literals", "arguments", "order", "comment"};
+constexpr std::array<std::string_view, 12> kKernelFields{
+    "library",     "kernel",       "grid",     "block",     "shared_bytes", "cluster",
+    "cooperative", "programmatic", "literals", "arguments", "order",        "comment"};
 constexpr std::array<std::string_view, 2> kRawFields{"raw", "slots"};
 constexpr std::array<std::string_view, 2> kTypedFields{"type", "value"};
 constexpr std::array<std::string_view, 2> kSlotFields{"offset", "buffer"};
@@ -204,7 +204,8 @@ class KaasImporter {
       kernel.cluster(blocks.numbers[0], blocks.numbers[1], blocks.numbers[2]);
     }
     KAAS_ASSIGN_OR_RETURN(const bool cooperative, read_flag(node, "cooperative"));
-    kernel.cooperative(cooperative);
+    KAAS_ASSIGN_OR_RETURN(const bool programmatic, read_flag(node, "programmatic"));
+    kernel.cooperative(cooperative).programmatic(programmatic);
     KAAS_ASSIGN_OR_RETURN(const std::size_t literals, read_literals(node, kernel));
     KAAS_ASSIGN_OR_RETURN(const std::size_t arguments, read_arguments(node, kernel));
     return read_order(node, literals + arguments, kernel);

@@ -57,6 +57,21 @@ std::string check_executor(const Dispatcher::ExecutorState& state) {
       leased += Outbox::padded(std::max<std::uint64_t>(run->bound.stores[i].bytes, 1));
     }
   }
+  const std::uint32_t number = state.link->identity().executor;
+  const auto is_here = [&](const VersionRef& version) {
+    return version->state() == ObjectVersion::State::Resident && version->executor() == number;
+  };
+  for (const auto& [id, resident] : state.residents) {
+    const VersionRef version = resident.lock();
+    if (version != nullptr && !is_here(version)) {
+      return "version " + std::to_string(id) + " is listed on a device and is not there";
+    }
+  }
+  for (const auto& [id, fetching] : state.fetches) {
+    if (!is_here(fetching.version) || state.residents.count(id) == 0) {
+      return "version " + std::to_string(id) + " is fetched from where it is not";
+    }
+  }
   if (leased != state.link->outbox().leased_bytes()) {
     return "an outbox has " + std::to_string(state.link->outbox().leased_bytes()) +
            " bytes leased, the runs in flight hold " + std::to_string(leased);
@@ -137,6 +152,10 @@ std::string check_nothing_left(World& world) {
     return count == 0 ? std::string() : std::to_string(count) + " " + what + " are left";
   };
   std::string fault = left("runs", world.dispatcher().runs().size());
+  for (const auto& [number, state] : world.dispatcher().executors()) {
+    if (fault.empty()) fault = left("listed residents", state->residents.size());
+    if (fault.empty()) fault = left("fetches", state->fetches.size());
+  }
   if (fault.empty()) fault = left("waiting runs", world.dispatcher().policy().waiting());
   if (fault.empty()) fault = left("exports under way", world.dispatcher().exports().size());
   for (auto& [number, executor] : world.executors()) {
@@ -148,6 +167,9 @@ std::string check_nothing_left(World& world) {
     }
     if (fault.empty()) fault = left("runs of an executor", executor->loop().unfinished_runs());
     if (fault.empty()) fault = left("exports of a device", executor->device().exports());
+    if (fault.empty()) {
+      fault = left("resident versions", executor->loop().cache().figures().residents);
+    }
   }
   world.shut_down();
   if (fault.empty()) fault = left("versions", world.store().usage().versions);

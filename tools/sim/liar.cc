@@ -32,6 +32,7 @@ Bytes report(wire::Report type, Create create) {
 // Mostly what is wrong in meaning only.
 RequestSpec LyingClient::request() {
   BufferSpec buffer = store_buffer("x", 64, "liar" + std::to_string(random_.below(4)));
+  buffer.resident = random_.one_in(3);
   switch (random_.below(7)) {
     case 0:
       buffer = segment_buffer("x", 64, foreign_arena_);
@@ -157,6 +158,31 @@ std::string LyingClient::act() {
   }
 }
 
+namespace {
+
+// One that is on its device, or any number.
+std::uint64_t any_version(const Dispatcher& dispatcher, std::uint32_t executor, Random& random) {
+  const auto& residents = dispatcher.executors().at(executor)->residents;
+  return residents.empty() || random.one_in(4) ? random.below(200) : residents.begin()->first;
+}
+
+std::string lie_of_residents(SimExecutor& executor, const Dispatcher& dispatcher, StatusCode code,
+                             Random& random) {
+  const std::uint64_t version = any_version(dispatcher, executor.number(), random);
+  if (random.one_in(2)) {
+    executor.forge_report(report(wire::Report::Fetched,
+                                 [&](auto& b) { return wire::CreateFetched(b, version, code); }));
+    return "a fetched version";
+  }
+  const std::vector<std::uint64_t> versions(random.below(12), version);
+  executor.forge_report(report(wire::Report::MemoryShort, [&](auto& b) {
+    return wire::CreateMemoryShort(b, b.CreateVector(versions));
+  }));
+  return "a lack of memory";
+}
+
+}  // namespace
+
 std::string lie(SimExecutor& executor, const Dispatcher& dispatcher, Random& random) {
   std::uint64_t run = random.below(1000);
   const auto& in_flight = dispatcher.executors().at(executor.number())->in_flight;
@@ -170,7 +196,10 @@ std::string lie(SimExecutor& executor, const Dispatcher& dispatcher, Random& ran
   }
   const auto code = static_cast<StatusCode>(random.below(random.one_in(10) ? 256 : 17));
   const auto small = static_cast<std::uint32_t>(random.below(12));
-  switch (random.below(16)) {
+  switch (random.below(18)) {
+    case 8:
+    case 9:
+      return lie_of_residents(executor, dispatcher, code, random);
     case 0:
       executor.forge_report(garbage(random, 200));
       return "garbage";
@@ -210,7 +239,7 @@ std::string lie(SimExecutor& executor, const Dispatcher& dispatcher, Random& ran
     case 7: {
       flatbuffers::FlatBufferBuilder builder;
       wire::ReportItemBuilder item(builder);
-      item.add_report_type(static_cast<wire::Report>(random.below(8)));
+      item.add_report_type(static_cast<wire::Report>(random.below(11)));
       builder.Finish(item.Finish());
       executor.forge_report(finished(builder));
       return "a type without its report";

@@ -137,6 +137,8 @@ std::optional<SeenAnswer> decode_answer(std::span<const std::byte> message) {
   seen.token = answer->token();
   seen.data = octets_of(answer->data());
   seen.profiled = answer->profile() != nullptr;
+  seen.place = answer->place();
+  seen.device = view(answer->device());
   if (const wire::Exported* exported = answer->exported()) {
     seen.exported = SeenExport{exported->segment(), exported->allocation_bytes(),
                                count(exported->gpu()), std::string(view(exported->device()))};

@@ -62,6 +62,8 @@ struct SeenAnswer {
   Bytes data;
   std::vector<SeenOutput> outputs;
   bool profiled = false;
+  wire::ObjectPlace place = wire::ObjectPlace::Host;
+  std::string device;
   std::optional<SeenExport> exported;
 };
 

@@ -85,7 +85,7 @@ std::string RingModel::look_at(const SimOperation& operation, const Faults& faul
     }
     case Kind::Get:
     case Kind::Stat:
-      return look_at_get(operation);
+      return look_at_get(operation, faults);
     case Kind::Remove:
       if (code == StatusCode::NotFound && keys_.count(operation.key) == 0) return {};
       if (code != StatusCode::Ok || keys_.erase(operation.key) == 0) {
@@ -105,12 +105,30 @@ std::string RingModel::look_at(const SimOperation& operation, const Faults& faul
   return {};
 }
 
-std::string RingModel::look_at_get(const SimOperation& operation) {
+bool RingModel::may_be_lost(const std::string& key, const Faults& faults) const {
+  const auto found = keys_.find(key);
+  return found != keys_.end() && found->second.resident_since &&
+         *found->second.resident_since < faults.executor_deaths;
+}
+
+// Whether it reads, or writes slices over, what may be lost.
+bool RingModel::needs_lost(const SimOperation& operation, const Faults& faults) const {
+  const Program& program = operation.program;
+  for (std::size_t i = 0; i < program.buffers.size(); ++i) {
+    const ProgramBuffer& buffer = program.buffers[i];
+    const bool needed = program.reads(i) || (program.writes(i) && buffer.offset != 0);
+    if (buffer.where == Where::Key && needed && may_be_lost(buffer.key, faults)) return true;
+  }
+  return false;
+}
+
+std::string RingModel::look_at_get(const SimOperation& operation, const Faults& faults) {
   const SeenAnswer& answer = *operation.answer;
   if (answer.code == StatusCode::DependencyFailed && tainted_.count(operation.key) != 0) return {};
   const Words got = to_words(operation.object ? *operation.object : answer.data);
   if (is_shared(operation.key)) {
     if (answer.code == StatusCode::NotFound || operation.kind == Kind::Stat) return {};
+    if (answer.code == StatusCode::DataLost && faults.executor_deaths > 0) return {};
     if (answer.code != StatusCode::Ok) return wrong(operation, "no reason to fail");
     const bool uniform = std::all_of(got.begin(), got.end(),
                                      [&](std::uint32_t word) { return word == got.front(); });
@@ -124,7 +142,9 @@ std::string RingModel::look_at_get(const SimOperation& operation) {
   // Descriptors of earlier gets may fill the socket.
   if (answer.code == StatusCode::ResourceExhausted && found->second.words.size() > 16'384)
     return {};
+  if (answer.code == StatusCode::DataLost && may_be_lost(operation.key, faults)) return {};
   if (answer.code != StatusCode::Ok) return wrong(operation, "the object is there");
+  if (operation.kind == Kind::Get) found->second.resident_since.reset();
   if (answer.bytes != found->second.words.size() * 4) return wrong(operation, "wrong size");
   if (operation.kind == Kind::Stat || !found->second.known) return {};
   return got == found->second.words ? "" : wrong(operation, "wrong bytes");
@@ -207,7 +227,7 @@ std::string RingModel::apply_outputs(const SimOperation& operation,
     const ProgramBuffer& buffer = program.buffers[i];
     switch (buffer.where) {
       case Where::Key:
-        if (done.insert(buffer.key).second) store_slices(program, buffer.key, memory, known[i]);
+        if (done.insert(buffer.key).second) store_slices(operation, buffer.key, memory, known[i]);
         tainted_.erase(buffer.key);
         break;
       case Where::Arena:
@@ -236,8 +256,9 @@ std::string RingModel::apply_outputs(const SimOperation& operation,
 }
 
 // A write at the object's begin makes it anew; others are laid over what is there.
-void RingModel::store_slices(const Program& program, const std::string& key,
+void RingModel::store_slices(const SimOperation& operation, const std::string& key,
                              const std::vector<Words>& memory, bool known) {
+  const Program& program = operation.program;
   Value value{{}, known};
   bool replaces = false;
   for (std::size_t i = 0; i < program.buffers.size(); ++i) {
@@ -253,6 +274,7 @@ void RingModel::store_slices(const Program& program, const std::string& key,
   for (std::size_t i = 0; i < program.buffers.size(); ++i) {
     const ProgramBuffer& buffer = program.buffers[i];
     if (buffer.where != Where::Key || buffer.key != key || !program.writes(i)) continue;
+    if (buffer.resident && replaces) value.resident_since = operation.deaths_before;
     value.words.resize(std::max(value.words.size(), std::size_t(buffer.offset + buffer.words)));
     std::copy(memory[i].begin(), memory[i].end(),
               value.words.begin() + static_cast<std::ptrdiff_t>(buffer.offset));
@@ -299,6 +321,9 @@ std::string RingModel::excuse(const SimOperation& operation, const Faults& fault
       break;
     case StatusCode::DependencyFailed:
       excused = runs && reads_tainted(operation);
+      break;
+    case StatusCode::DataLost:
+      excused = runs && needs_lost(operation, faults);
       break;
     case StatusCode::Unavailable:
       excused = faults.executors_refused > 0;

@@ -71,6 +71,9 @@ class RingModel {
   struct Value {
     Words words;
     bool known = true;
+    // Deaths when it was made as one that stays on the device, if the host has not had it since: it
+    // may be lost by a later one.
+    std::optional<std::uint64_t> resident_since{};
   };
   struct Cell {
     Words words = Words(kCellWords, 0);
@@ -78,13 +81,15 @@ class RingModel {
   };
 
   std::string look_at(const SimOperation& operation, const Faults& faults);
-  std::string look_at_get(const SimOperation& operation);
+  std::string look_at_get(const SimOperation& operation, const Faults& faults);
   std::string look_at_run(const SimOperation& operation, const Faults& faults);
   std::string look_at_cancel(const SimOperation& operation);
   std::string apply_outputs(const SimOperation& operation, const std::vector<Words>& memory,
                             const std::vector<bool>& known);
-  void store_slices(const Program& program, const std::string& key,
+  void store_slices(const SimOperation& operation, const std::string& key,
                     const std::vector<Words>& memory, bool known);
+  [[nodiscard]] bool may_be_lost(const std::string& key, const Faults& faults) const;
+  [[nodiscard]] bool needs_lost(const SimOperation& operation, const Faults& faults) const;
   [[nodiscard]] std::string excuse(const SimOperation& operation, const Faults& faults,
                                    const std::vector<StatusCode>& expected) const;
   void spoil(const SimOperation& operation, const Faults& faults);

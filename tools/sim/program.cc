@@ -113,6 +113,7 @@ std::string Program::describe() const {
     if (buffer.where == ProgramBuffer::Where::Arena) text = "arena";
     if (buffer.where == ProgramBuffer::Where::Inline) text = "inline";
     if (buffer.offset != 0) text += "+" + std::to_string(buffer.offset);
+    if (buffer.resident) text += "!";
     return text + ":" + std::to_string(buffer.words);
   };
   std::string text = n_iter == 1 ? "" : std::to_string(n_iter) + " times ";
@@ -161,6 +162,7 @@ RequestSpec Program::to_request(std::uint32_t arena) const {
         break;
     }
     spec.zero_fill = buffer.zero_fill;
+    spec.resident = buffer.resident;
     request.buffers.push_back(std::move(spec));
   }
   for (const ProgramKernel& kernel : kernels) {

@@ -19,6 +19,7 @@ struct ProgramBuffer {
   std::uint64_t offset = 0;  // In words: Key, Arena.
   Words data;                // Inline inputs.
   bool zero_fill = false;
+  bool resident = false;  // Key: as an output it asks to stay on the device.
 };
 
 struct ProgramKernel {

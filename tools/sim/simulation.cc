@@ -29,6 +29,7 @@ WorldOptions draw_world(Random& random, Faults& faults) {
   options.executor.device.memory_bytes = 16u << 20;
   options.executor.device.asynchronous = random.one_in(2);
   options.executor.device.reaches_host = options.executor.device.asynchronous && random.one_in(2);
+  options.executor.device.keeps_outputs = !random.one_in(4);
   if (random.one_in(4)) {
     options.executor.device.memory_bytes = 400u << 10;
     faults.device_is_small = true;
@@ -98,6 +99,8 @@ class Simulation {
     result_.sent += client.counts().sent;
     result_.ok += client.counts().ok;
     result_.failed += client.counts().failed;
+    result_.lost += client.counts().lost;
+    result_.resident += client.counts().resident;
   }
 
   // --- kaasd -------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ struct SimulationResult {
   std::uint64_t sent = 0;
   std::uint64_t ok = 0;
   std::uint64_t failed = 0;
+  std::uint64_t lost = 0;      // Answers that say DataLost.
+  std::uint64_t resident = 0;  // Objects that were seen to be on a device.
   std::uint64_t executor_deaths = 0;
   std::uint64_t suspensions = 0;
   std::uint64_t releases = 0;  // Executors that were let go.

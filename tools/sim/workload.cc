@@ -148,6 +148,7 @@ Program HonestClient::make_program(std::size_t ring) {
     ProgramBuffer shared;
     shared.key = "shared" + std::to_string(random_.below(3));
     shared.words = 64;
+    shared.resident = random_.one_in(3);
     ProgramKernel fill;
     fill.value = next_value_++;
     shared_.insert(fill.value);
@@ -188,6 +189,10 @@ Program HonestClient::make_program(std::size_t ring) {
   }
   if (random_.one_in(10)) program.n_iter = 3;
   program.stateful = random_.one_in(20);
+  for (std::size_t i = 0; i < program.buffers.size(); ++i) {
+    ProgramBuffer& buffer = program.buffers[i];
+    if (buffer.where == Where::Key) buffer.resident = program.writes(i) && random_.one_in(3);
+  }
   return program;
 }
 
@@ -306,6 +311,8 @@ std::string HonestClient::take(std::size_t ring, SeenAnswer answer, const Faults
              " is answered " + std::to_string(answer.id) + " " + name_of(answer.code));
   trace_.add_bytes(answer.data);
   ++(answer.code == StatusCode::Ok ? counts_.ok : counts_.failed);
+  if (answer.code == StatusCode::DataLost) ++counts_.lost;
+  if (answer.place == wire::ObjectPlace::Device) ++counts_.resident;
   RingState& state = *rings_[ring];
   const SimOperation* operation = state.model.find(answer.id);
   if (operation != nullptr && operation->kind == Kind::Prepare && answer.code == StatusCode::Ok) {

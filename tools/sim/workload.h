@@ -32,6 +32,8 @@ struct WorkloadCounts {
   std::uint64_t sent = 0;
   std::uint64_t ok = 0;
   std::uint64_t failed = 0;
+  std::uint64_t lost = 0;      // Of these, because an object was lost with its device.
+  std::uint64_t resident = 0;  // Objects that were seen to be on a device.
 };
 
 class HonestClient {

@@ -53,9 +53,19 @@ struct ClientOptions {
 };
 
 // What the store knows of an object version.
+enum class ObjectPlace : std::uint8_t {
+  Host,
+  Device,  // In the memory of a device only, until somebody reads it elsewhere.
+  Lost     // It was there only, and the process that ran kernels there ended: reads say DataLost.
+};
+// "host", "device", "lost".
+KAAS_API const char* name_of(ObjectPlace place) noexcept;
+
 struct KAAS_API ObjectInfo {
   std::uint64_t version = 0;
   std::uint64_t bytes = 0;
+  ObjectPlace place = ObjectPlace::Host;  // Told by stat.
+  std::string device;                     // The device's id, if it is not on the host.
 };
 
 // One output of a request, in declared order: kernel order, then argument order.
@@ -92,10 +102,24 @@ struct Counters {
   std::uint64_t iterations = 0;
 };
 
+// How a run's kernels were launched.
+enum class RunWay : std::uint8_t {
+  Unknown,  // By a daemon that does not say.
+  Host,
+  Stream,  // One by one, on a GPU.
+  Graph    // All at once, on a GPU.
+};
+// "host", "stream", "graph"; "unknown" also for what this library does not know.
+KAAS_API const char* name_of(RunWay way) noexcept;
+
 struct Profile {
   Stages stages;
   Counters counters;
   std::string device;
+  RunWay way = RunWay::Unknown;
+  // Why by stream and not as a graph, in a word or two: "first use", "building", "opaque",
+  // "stateful", "original", "variable", "moves", "addresses", "failed". Else empty.
+  std::string why_stream;
 };
 
 // A request that has succeeded.

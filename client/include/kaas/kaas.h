@@ -179,9 +179,16 @@ KAAS_API void kaas_region_free(kaas_region* region);
 
 /* --- Store ---------------------------------------------------------------------------------- */
 
+typedef enum kaas_place {
+  KAAS_ON_HOST = 0,
+  KAAS_ON_DEVICE = 1, /* In the memory of a device only, until somebody reads it elsewhere. */
+  KAAS_LOST = 2       /* It was there only, and is lost: reads say KAAS_DATA_LOST. */
+} kaas_place;
+
 typedef struct kaas_object_info {
   uint64_t version;
   uint64_t bytes;
+  kaas_place place; /* Told by kaas_stat. */
 } kaas_object_info;
 
 /* `info` may be NULL. Up to 64 KiB travel in a message; more are copied once, into memory that is
@@ -229,7 +236,7 @@ enum {
   KAAS_EPHEMERAL = 1, /* An output that is not kept. */
   KAAS_CONSTANT = 2,
   KAAS_ZERO_FILL = 4, /* An object that is shorter than the buffer reads as zeros behind. */
-  KAAS_RESIDENT = 8   /* An output that stays on the device until it is read. */
+  KAAS_RESIDENT = 8   /* An output that stays on the device until it is read elsewhere. */
 };
 
 typedef enum kaas_access {
@@ -297,6 +304,8 @@ KAAS_API void kaas_kernel_block_expression(kaas_builder* builder, const char* x,
 KAAS_API void kaas_kernel_shared_bytes(kaas_builder* builder, uint32_t bytes);
 KAAS_API void kaas_kernel_cluster(kaas_builder* builder, uint32_t x, uint32_t y, uint32_t z);
 KAAS_API void kaas_kernel_cooperative(kaas_builder* builder, int on);
+/* It waits itself for the kernels that it comes behind (cudaGridDependencySynchronize). */
+KAAS_API void kaas_kernel_programmatic(kaas_builder* builder, int on);
 KAAS_API void kaas_kernel_i32(kaas_builder* builder, int32_t value);
 KAAS_API void kaas_kernel_u32(kaas_builder* builder, uint32_t value);
 KAAS_API void kaas_kernel_i64(kaas_builder* builder, int64_t value);
@@ -419,6 +428,8 @@ typedef struct kaas_profile {
   uint64_t device_hits, device_misses, host_to_device_bytes, device_to_host_bytes;
   uint64_t evictions, evicted_bytes, kernel_hits, kernel_misses, launches, iterations;
   const char* device;
+  const char* way;        /* "host", "stream", "graph"; "unknown": the daemon does not say. */
+  const char* why_stream; /* Why not as a graph: "first use", "opaque", ...; else empty. */
 } kaas_profile;
 
 KAAS_API uint64_t kaas_reply_tag(const kaas_reply* reply);

@@ -104,7 +104,9 @@ class KAAS_API BufferBuilder {
   BufferBuilder& ephemeral(bool on = true);  // An output that is not kept.
   BufferBuilder& constant(bool on = true);   // Not written by anyone: the device may cache it.
   BufferBuilder& zero_fill(bool on = true);  // An object shorter than size reads as zeros behind.
-  BufferBuilder& resident(bool on = true);   // An output that stays on the device until it is read.
+  // An output that stays on the device until it is read elsewhere. Lost (DataLost) if the device's
+  // executor ends before that. Nothing else on the host device, and of a slice of an object.
+  BufferBuilder& resident(bool on = true);
 
  private:
   friend class RequestBuilder;
@@ -126,6 +128,9 @@ class KAAS_API KernelBuilder {
   KernelBuilder& shared_bytes(std::uint32_t bytes);
   KernelBuilder& cluster(std::uint32_t x, std::uint32_t y = 1, std::uint32_t z = 1);
   KernelBuilder& cooperative(bool on = true);
+  // It may begin before the kernels that it comes behind have ended, and waits for them itself, in
+  // all its blocks (cudaGridDependencySynchronize). Nothing on the host. Not with cooperative().
+  KernelBuilder& programmatic(bool on = true);
 
   KernelBuilder& literal(std::int32_t value);
   KernelBuilder& literal(std::uint32_t value);

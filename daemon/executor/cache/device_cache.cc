@@ -104,6 +104,7 @@ void DeviceCache::settle(CacheEntry& entry, BlockRef block, std::uint64_t offset
   entry.block_ = std::move(block);
   entry.block_offset_ = offset;
   entry.resident_ = resident;
+  if (resident) ++figures_.residents;
   entry.state_ = CacheEntry::State::Ready;
 }
 
@@ -157,6 +158,7 @@ void DeviceCache::drop(std::uint64_t version) {
   const Entries entries = std::move(found->second);
   versions_.erase(found);
   for (CacheEntry* entry : entries) {
+    end_residence(*entry);
     entry->indexed_ = false;
     --figures_.entries;
     keep_or_delete(*entry);
@@ -166,6 +168,7 @@ void DeviceCache::drop(std::uint64_t version) {
 
 // The entry can't be found any more.
 void DeviceCache::unindex(CacheEntry& entry) noexcept {
+  end_residence(entry);
   const auto version = versions_.find(entry.key_.version);
   Entries& entries = version->second;
   entries.erase(std::find(entries.begin(), entries.end(), &entry));
@@ -184,12 +187,66 @@ void DeviceCache::keep_or_delete(CacheEntry& entry) noexcept {
   if (entry.pins_ != 0) return;
   if (entry.indexed_ && entry.host_bytes_ != nullptr) unindex(entry);
   if (!entry.indexed_) {
-    if (entry.is_linked()) evictable_.erase(evictable_.iterator_to(entry));
+    unlink(entry);
     delete &entry;
     return;
   }
-  const bool evictable = entry.state_ == CacheEntry::State::Ready && !entry.resident_;
-  if (evictable && !entry.is_linked()) evictable_.push_back(entry);
+  if (entry.state_ != CacheEntry::State::Ready || entry.is_linked()) return;
+  if (!entry.resident_) {
+    evictable_.push_back(entry);
+  } else if (!entry.taken_ && !entry.kept_) {
+    residents_.push_back(entry);
+  }
+}
+
+void DeviceCache::unlink(CacheEntry& entry) noexcept {
+  if (!entry.is_linked()) return;
+  auto& list = entry.resident_ ? residents_ : evictable_;
+  list.erase(list.iterator_to(entry));
+}
+
+// Whether its bytes are elsewhere too does not matter any more.
+void DeviceCache::end_residence(CacheEntry& entry) noexcept {
+  if (!entry.resident_) return;
+  unlink(entry);
+  if (entry.taken_) --residents_taken_;
+  --figures_.residents;
+  entry.resident_ = entry.taken_ = entry.kept_ = false;
+}
+
+std::vector<std::uint64_t> DeviceCache::take_residents(std::uint64_t bytes) {
+  std::vector<std::uint64_t> versions;
+  for (std::uint64_t taken = 0; taken < bytes && !residents_.empty();) {
+    CacheEntry& oldest = residents_.front();
+    residents_.pop_front();
+    oldest.taken_ = true;
+    ++residents_taken_;
+    taken += oldest.key_.bytes;
+    versions.push_back(oldest.key_.version);
+  }
+  return versions;
+}
+
+void DeviceCache::written_back(std::uint64_t version) {
+  const auto found = versions_.find(version);
+  if (found == versions_.end()) return;
+  for (CacheEntry* entry : found->second) {
+    if (!entry->resident_) continue;
+    end_residence(*entry);
+    keep_or_delete(*entry);
+  }
+}
+
+void DeviceCache::not_written_back(std::uint64_t version) {
+  const auto found = versions_.find(version);
+  if (found == versions_.end()) return;
+  for (CacheEntry* entry : found->second) {
+    if (!entry->resident_) continue;
+    unlink(*entry);
+    if (entry->taken_) --residents_taken_;
+    entry->taken_ = false;
+    entry->kept_ = true;
+  }
 }
 
 bool DeviceCache::evict_one() {

@@ -8,8 +8,9 @@
 //   Ready   ── evicted, replaced or dropped ──────────────────────> gone when its last pin is
 //
 // Ready entries without a pin are evicted, longest unused first, when an allocation needs room;
-// resident ones, whose bytes are nowhere else, are not. Nothing ever writes a cached copy: a run
-// that writes an allocation gets one of its own.
+// resident ones, whose bytes are nowhere else, are not. They have to be brought to the host first:
+// take_residents() says which, written_back() makes them like the others. Nothing ever writes a
+// cached copy: a run that writes an allocation gets one of its own.
 // Threads: main thread only, destructors of CachePin included.
 #pragma once
 
@@ -58,6 +59,8 @@ class CacheEntry : public boost::intrusive::list_base_hook<> {
   CacheKey key_;
   State state_ = State::Pending;
   bool resident_ = false;
+  bool taken_ = false;   // Resident: by take_residents(), and not written back yet.
+  bool kept_ = false;    // Resident: writing it back has failed; it is not taken again.
   bool indexed_ = true;  // Can be found; else only its pins keep it.
   std::uint32_t pins_ = 0;
   std::uint64_t producer_ = 0;
@@ -93,7 +96,8 @@ class CachePin {
 struct CacheFigures {
   std::uint64_t evictions = 0;
   std::uint64_t evicted_bytes = 0;
-  std::size_t entries = 0;  // That can be found, whatever their state.
+  std::size_t entries = 0;    // That can be found, whatever their state.
+  std::size_t residents = 0;  // Of these, whose bytes are nowhere else.
 };
 
 class DeviceCache {
@@ -137,6 +141,15 @@ class DeviceCache {
   // again is worth a place in device memory.
   bool asked_before(std::uint64_t version);
 
+  // Resident versions without a pin, longest unused first, that hold `bytes` together, or all there
+  // are. Each is given out once.
+  std::vector<std::uint64_t> take_residents(std::uint64_t bytes);
+  // How many of those that were taken are neither written back nor dropped.
+  [[nodiscard]] std::size_t residents_taken() const noexcept { return residents_taken_; }
+  // The host has the bytes of the version, or can't have them now.
+  void written_back(std::uint64_t version);
+  void not_written_back(std::uint64_t version);
+
   // Forgets all of a version. What is pinned stays until it is not.
   void drop(std::uint64_t version);
 
@@ -150,6 +163,8 @@ class DeviceCache {
   CacheEntry* find_exact(const CacheKey& key);
   CacheEntry& add(const CacheKey& key);
   void forget_failed(std::uint64_t version);
+  void unlink(CacheEntry& entry) noexcept;
+  void end_residence(CacheEntry& entry) noexcept;
   void unindex(CacheEntry& entry) noexcept;
   void unpin(CacheEntry& entry) noexcept;
   void keep_or_delete(CacheEntry& entry) noexcept;
@@ -159,6 +174,9 @@ class DeviceCache {
   std::unordered_map<std::uint64_t, Entries> versions_;
   // Ready, indexed, not resident, not pinned; longest unused first.
   boost::intrusive::list<CacheEntry> evictable_;
+  // Ready, indexed, resident, not taken nor kept, not pinned; longest unused first.
+  boost::intrusive::list<CacheEntry> residents_;
+  std::size_t residents_taken_ = 0;
   std::deque<std::uint64_t> failed_versions_;  // Oldest first, bounded.
   std::function<bool()> reclaim_;
   std::unordered_set<std::uint64_t> asked_;  // Versions, of late.
@@ -168,7 +186,7 @@ class DeviceCache {
 inline CachePin::CachePin(DeviceCache& cache, CacheEntry& entry) noexcept
     : cache_(&cache), entry_(&entry) {
   ++entry.pins_;
-  if (entry.is_linked()) cache.evictable_.erase(cache.evictable_.iterator_to(entry));
+  cache.unlink(entry);
 }
 inline CachePin::~CachePin() {
   if (entry_ != nullptr) cache_->unpin(*entry_);

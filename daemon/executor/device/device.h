@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <shared_mutex>
 #include <span>
 #include <string>
 #include <utility>
@@ -27,6 +28,7 @@
 #include "daemon/executor/device/kernel_entry.h"
 #include "daemon/executor/device/run_tag.h"
 #include "schema/ipc/result.h"
+#include "schema/kaas_generated.h"
 
 namespace kaas {
 
@@ -53,6 +55,10 @@ struct DeviceLimits {
   // Kernels reach registered host memory, and that of allocate_host(), where this process has it.
   // What is small need not be copied then.
   bool reaches_host = false;
+  // It has memory of its own, in which outputs may stay; else they are on the host anyway.
+  bool keeps_outputs = false;
+  // A kernel may begin before the one that it comes behind has ended, and wait for it itself.
+  bool overlaps_launches = false;
 };
 
 class Device;
@@ -170,15 +176,24 @@ struct KernelLaunch {
   void* const* params = nullptr;
   std::span<const std::uint16_t> after;  // Earlier launches of the program that must have ended.
   bool cooperative = false;
+  // May begin before those in `after` have ended: it waits for them itself. Only for a device that
+  // overlaps_launches.
+  bool programmatic = false;
 };
+
+struct KernelProgram;
 
 // What a device keeps of a program between its runs, such as a graph. Made by Device::prepare, used
 // by one run at a time, destroyed on the main thread when no run uses it.
 class PreparedProgram {
  public:
   virtual ~PreparedProgram() = default;
-  // Whether a launch would use it now. Once true, for good.
+  // Whether it is made.
   [[nodiscard]] virtual bool ready() const noexcept = 0;
+  // Whether it may become so: it is still being made.
+  [[nodiscard]] virtual bool pending() const noexcept = 0;
+  // Whether a launch of this program would use it now, and call no library.
+  [[nodiscard]] virtual bool will_do(const KernelProgram&) const noexcept { return ready(); }
 };
 
 // Bytes that are copied before the kernels of a program, or after them. Both ends can be reached by
@@ -214,7 +229,8 @@ struct KernelProgram {
 struct ProgramCounts {
   std::uint64_t launches = 0;
   std::uint64_t iterations = 0;
-  bool prepared = false;  // By what prepare() made, in one piece.
+  wire::RunWay way = wire::RunWay::Unknown;  // Graph: by what prepare() made, in one piece.
+  wire::WhyStream why = wire::WhyStream::None;
 };
 
 // Points in a stream between which time is measured.
@@ -304,6 +320,11 @@ class Device {
   // process shares memory with refuses, which is what this does. Fails: InvalidArgument,
   // OutOfMemory.
   virtual Result<std::unique_ptr<ExportableMemory>> allocate_exportable(std::uint64_t bytes);
+
+  // To be held while code of a library is called that may use the device, but for the launch of a
+  // program: not while the device is in a state in which the library may not synchronise with it.
+  // May wait for as long as a launch function takes. Any thread.
+  [[nodiscard]] virtual std::shared_lock<std::shared_mutex> library_call() { return {}; }
 
   // Brings what kernels have printed to the process's streams. Not before all of it is idle.
   virtual void flush_output() noexcept {}

@@ -87,7 +87,7 @@ class HostStream final : public DeviceStream {
   }
 
   Result<void> launch(const KernelProgram& program) override {
-    counts_ = {};
+    counts_ = {.way = wire::RunWay::Host};
     const RunTagScope tag(program.tag, program.tag_end);
     for (std::uint64_t i = 0; i < program.n_iter; ++i) {
       for (const KernelLaunch& launch : program.launches) {

@@ -49,7 +49,8 @@ void ExecutorLoop::add_segment(std::uint32_t segment, std::shared_ptr<ExecutorSe
 
 void ExecutorLoop::report_ready() {
   const DeviceLimits& limits = parts_.device.limits();
-  reports_.ready(limits.model.empty() ? limits.name : limits.model, parts_.memory_limit_bytes);
+  reports_.ready(limits.model.empty() ? limits.name : limits.model, parts_.memory_limit_bytes,
+                 limits.keeps_outputs);
 }
 
 StepOutcome ExecutorLoop::step() {
@@ -144,6 +145,8 @@ void ExecutorLoop::handle(const wire::WorkItem& item) {
       return lanes_.remove_call(*item.work_as_RemoveLaneCall());
     case wire::Work::EndLane:
       return lanes_.end(*item.work_as_EndLane());
+    case wire::Work::Fetch:
+      return runner_.fetch(*item.work_as_Fetch());
     case wire::Work::ExportObject:
       return exporter_.begin(*item.work_as_ExportObject());
     case wire::Work::ReportCounters:
@@ -165,6 +168,7 @@ void ExecutorLoop::load_library(const wire::LoadLibrary& message) {
   Result<std::shared_ptr<OpenedLibrary>> opened =
       Status{StatusCode::ResourceExhausted, "no memory to load a library"};
   try {
+    const auto call = parts_.device.library_call();  // For its open hook.
     opened = parts_.libraries.open(file);
   } catch (const std::bad_alloc&) {
     // Refused with what `opened` says.

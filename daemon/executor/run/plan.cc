@@ -12,6 +12,18 @@ void Placement::measured(Way way, std::uint64_t ns) noexcept {
   decided_ = least_ns_[0] <= least_ns_[1] ? Way::InPlace : Way::Copied;
 }
 
+PlanRef fetch_plan(std::uint64_t bytes) {
+  PlanRef plan(new ExecutorPlan);
+  PlannedAllocation allocation;
+  allocation.bytes = bytes;
+  allocation.covered = true;
+  allocation.cacheable_load = 0;
+  plan->allocations.push_back(allocation);
+  plan->loads.emplace_back(0, bytes, 0, false);
+  plan->stores.emplace_back(0, bytes, 0, false);
+  return plan;
+}
+
 bool ExecutorPlan::release_blocks() {
   bool released = false;
   for (const auto& frame : frames_) {
@@ -41,6 +53,7 @@ std::unique_ptr<ParameterFrame> ExecutorPlan::take_frame() {
     launch.function = kernel.function;
     launch.shape = kernel.shape;
     launch.cooperative = kernel.cooperative;
+    launch.programmatic = kernel.programmatic;
     launch.after = kernel.after;
     launch.params = frame->pointers.data() + frame->pointers.size();
     for (const std::uint32_t at : kernel.parameters) frame->pointers.push_back(frame->at(at));

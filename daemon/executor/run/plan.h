@@ -63,6 +63,7 @@ struct PlannedKernel {
   DeviceFunction function;
   kaas_launch shape{};
   bool cooperative = false;
+  bool programmatic = false;
   std::vector<std::uint16_t> after;
   std::vector<LiteralSlot> literals;
   std::vector<std::uint32_t> parameters;  // Where in the words each one is, in signature order.
@@ -192,5 +193,8 @@ using ExecutorLibraries = std::unordered_map<std::uint32_t, Result<std::shared_p
 //        library met.
 Result<PlanRef> build_plan(const wire::LoadPlan& message, const ExecutorLibraries& libraries,
                            Device& device, std::uint64_t memory_limit_bytes);
+
+// Takes `bytes` that are on the device to the host, and does nothing else.
+PlanRef fetch_plan(std::uint64_t bytes);
 
 }  // namespace kaas

@@ -188,6 +188,11 @@ class PlanBuilder {
     shape.struct_size = sizeof shape;
     shape.context = entry.context;
     kernel.cooperative = message.cooperative();
+    kernel.programmatic = message.programmatic() && limits.overlaps_launches;
+    if (message.programmatic() && (entry.opaque != nullptr || entry.original != nullptr)) {
+      return invalid(what + " is programmatic, which only kernels can be; it is a function that " +
+                     "launches some");
+    }
     KAAS_RETURN_IF_ERROR(set_extents(message.grid(), limits.grid, what + " grid", shape.grid));
     KAAS_RETURN_IF_ERROR(set_extents(message.block(), limits.block, what + " block", shape.block));
     std::fill(std::begin(shape.cluster), std::end(shape.cluster), 1u);

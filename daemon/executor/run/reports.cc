@@ -44,9 +44,10 @@ std::size_t ExecutorReports::flush() {
   return waiting_.size();
 }
 
-void ExecutorReports::ready(const std::string& device, std::uint64_t device_bytes) {
+void ExecutorReports::ready(const std::string& device, std::uint64_t device_bytes,
+                            bool keeps_outputs) {
   const auto name = builder_.CreateString(device);
-  send(wire::Report::Ready, wire::CreateReady(builder_, name, device_bytes));
+  send(wire::Report::Ready, wire::CreateReady(builder_, name, device_bytes, keeps_outputs));
 }
 
 void ExecutorReports::library_loaded(const LibraryReport& report, const Status* outcome) {
@@ -82,6 +83,8 @@ void ExecutorReports::run_done(const RunReport& report, const Status* outcome) {
   if (report.counters != nullptr) {
     counters = report.counters->to_wire();
     done.add_counters(&counters);
+    done.add_way(report.way);
+    done.add_why_stream(report.why_stream);
   }
   send(wire::Report::RunDone, done.Finish());
 }
@@ -100,6 +103,22 @@ void ExecutorReports::lane_call_added(std::uint32_t lane, std::uint32_t call,
 void ExecutorReports::lane_ended(std::uint32_t lane, const Status& reason) {
   const auto message = message_of(builder_, &reason);
   send(wire::Report::LaneEnded, wire::CreateLaneEnded(builder_, lane, reason.code, message));
+}
+
+void ExecutorReports::fetched(std::uint64_t version, std::span<const std::byte> data,
+                              const Status* outcome) {
+  const auto message = message_of(builder_, outcome);
+  flatbuffers::Offset<flatbuffers::Vector<std::uint8_t>> bytes;
+  if (outcome == nullptr && !data.empty()) {
+    bytes = builder_.CreateVector(reinterpret_cast<const std::uint8_t*>(data.data()), data.size());
+  }
+  send(wire::Report::Fetched,
+       wire::CreateFetched(builder_, version, code_of(outcome), message, bytes));
+}
+
+void ExecutorReports::memory_short(const std::vector<std::uint64_t>& versions) {
+  send(wire::Report::MemoryShort,
+       wire::CreateMemoryShort(builder_, builder_.CreateVector(versions)));
 }
 
 void ExecutorReports::export_done(const ExportReport& report, const Status* outcome) {

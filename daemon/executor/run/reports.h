@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,9 @@ struct RunReport {
   std::uint64_t load_ns = 0;
   std::uint64_t run_ns = 0;
   std::uint64_t store_ns = 0;
-  const ExecutorCounters* counters = nullptr;  // Null: not asked for.
+  const ExecutorCounters* counters = nullptr;  // Null: not asked for, nor the way.
+  wire::RunWay way = wire::RunWay::Unknown;
+  wire::WhyStream why_stream = wire::WhyStream::None;
 };
 
 struct ExportReport {
@@ -51,7 +54,7 @@ class ExecutorReports {
   // `own` is the report segment, `peer` the header of the work segment.
   ExecutorReports(RingView own, const RingHeader* peer) : writer_(own, peer), builder_(1024) {}
 
-  void ready(const std::string& device, std::uint64_t device_bytes);
+  void ready(const std::string& device, std::uint64_t device_bytes, bool keeps_outputs);
   // `outcome` null: it is loaded. Texts are cut to kStatusMessageBytesMax.
   void library_loaded(const LibraryReport& report, const Status* outcome);
   void plan_loaded(const PlanReport& report, const Status* outcome);
@@ -61,6 +64,9 @@ class ExecutorReports {
   // `outcome` null: it is added.
   void lane_call_added(std::uint32_t lane, std::uint32_t call, const Status* outcome);
   void lane_ended(std::uint32_t lane, const Status& reason);
+  // `data`: what goes into the report.
+  void fetched(std::uint64_t version, std::span<const std::byte> data, const Status* outcome);
+  void memory_short(const std::vector<std::uint64_t>& versions);
   // `outcome` null: the memory's descriptor has been sent.
   void export_done(const ExportReport& report, const Status* outcome);
   void counters(const ExecutorCounters& counters, std::uint64_t used_bytes,

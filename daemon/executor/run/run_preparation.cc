@@ -41,9 +41,7 @@ Result<void> RunPreparation::prepare() {
   task_.addresses.assign(plan_.allocations.size(), 0);
   KAAS_RETURN_IF_ERROR(find_sources());
   KAAS_RETURN_IF_ERROR(take_frame());
-  const auto& prepared = task_.frame->prepared;
-  const bool one_launch = prepared != nullptr && prepared->ready();
-  task_.slow = plan_.calls_libraries || (plan_.many_launches && !one_launch);
+  task_.slow = false;
   if (task_.device_memory) KAAS_RETURN_IF_ERROR(find_foreign_memory());
   KAAS_RETURN_IF_ERROR(take_memory());
   const bool has_events = !task_.wait_events.empty() || !task_.record_events.empty();
@@ -53,7 +51,11 @@ Result<void> RunPreparation::prepare() {
   KAAS_RETURN_IF_ERROR(add_events(task_.wait_events, task_.body.waits));
   KAAS_RETURN_IF_ERROR(add_events(task_.record_events, task_.body.records));
   if (!task_.wait_events.empty() && task_.body.reads_while_enqueued()) task_.slow = true;
-  return set_parameters();
+  KAAS_RETURN_IF_ERROR(set_parameters());
+  const auto& prepared = task_.frame->prepared;
+  const bool one_launch = prepared != nullptr && prepared->will_do(task_.body.program);
+  if (!one_launch && (plan_.calls_libraries || plan_.many_launches)) task_.slow = true;
+  return {};
 }
 
 void RunPreparation::release(RunTask& task) {
@@ -115,6 +117,7 @@ Result<void> RunPreparation::find_sources() {
                                                      ", too large for its size"};
     }
     if (needed == 0 || location.version() == 0) continue;
+    if (avoids_copies_ && location.segment() != 0) continue;
     task_.pins[i] = cache_.find({location.version(), location.object_offset(), needed});
     if (!task_.pins[i] && location.segment() == 0) {
       KAAS_RETURN_IF_ERROR(find_pending_source(i));
@@ -152,6 +155,7 @@ bool RunPreparation::serves_as_allocation(std::size_t load) const noexcept {
   }
   const PlannedAllocation& allocation = plan_.allocations[plan_.loads[load].allocation()];
   if (allocation.cacheable_load != load) return false;
+  if (plan_.kernels.empty()) return true;  // It is copied from there, wherever it is.
   const std::uint64_t inside = task_.loads[load].object_offset() - pin->key().offset;
   return (pin->address() + inside) % kDeviceAlignmentBytes == 0;
 }
@@ -445,6 +449,7 @@ Result<void> RunPreparation::add_stores() {
   for (std::size_t i = 0; i < plan_.stores.size(); ++i) {
     const wire::Location& location = task_.stores[i];
     const wire::PlanRange& range = plan_.stores[i];
+    if (location.segment() == 0 && task_.fetches != 0) add_fetched_store(range);
     if (location.segment() == 0 || is_foreign(range.allocation())) continue;
     const std::string what = numbered("store", i);
     KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, range.bytes(), what));
@@ -474,6 +479,17 @@ Result<void> RunPreparation::add_stores() {
     task_.body.stores.push_back(step);
   }
   return {};
+}
+
+// Into memory of the task, from where it goes into the report.
+void RunPreparation::add_fetched_store(const wire::PlanRange& range) {
+  task_.fetched.resize(range.bytes());
+  StoreStep step;
+  step.from = task_.addresses[range.allocation()] + range.offset();
+  step.bytes = range.bytes();
+  step.mapped = task_.fetched.data();
+  task_.counters.device_to_host_bytes += step.bytes;
+  task_.body.stores.push_back(step);
 }
 
 Result<std::shared_ptr<ExecutorSegment>> RunPreparation::segment_of(const wire::Location& location,

@@ -21,6 +21,10 @@ class RunPreparation {
   //        (names the working set, the limit and what others use), InvalidArgument.
   Result<void> prepare();
 
+  // Does without cached copies of what the host has as well: a run that does not fit beside the
+  // copies of its own inputs may fit without them. Before prepare().
+  void avoid_copies() noexcept { avoids_copies_ = true; }
+
   // Gives back memory, cached copies, segments and the frame.
   static void release(RunTask& task);
 
@@ -46,6 +50,7 @@ class RunPreparation {
   void add_copies(std::size_t load, const CacheEntry& entry);
   Result<void> add_host_load(std::size_t load);
   Result<void> add_stores();
+  void add_fetched_store(const wire::PlanRange& range);
   bool move(std::vector<Move>& moves, DeviceAddress to, DeviceAddress from,
             const wire::PlanRange& range) const;
   Result<std::shared_ptr<ExecutorSegment>> segment_of(const wire::Location& location,
@@ -60,6 +65,7 @@ class RunPreparation {
   Device& device_;
   DeviceCache& cache_;
   ExecutorSegments& segments_;
+  bool avoids_copies_ = false;
 };
 
 }  // namespace kaas

@@ -138,6 +138,8 @@ Result<void> collect(RunTask& task) {
   const ProgramCounts counts = stream.counts();
   task.counters.launches = counts.launches;
   task.counters.iterations = counts.iterations;
+  task.way_taken = counts.way;
+  task.why_stream = counts.why;
   return {};
 }
 

@@ -135,8 +135,13 @@ struct RunTask : RunTerms {
   std::uint64_t start = 0;  // How many runs were started before it; see ExecutorRunner.
   RunBody body;
 
+  std::uint64_t fetches = 0;       // Not 0: no run of kaasd's, but the fetch of this version.
+  std::vector<std::byte> fetched;  // Its bytes, where no segment takes them.
+
   std::optional<Status> failure;
   ExecutorCounters counters;
+  wire::RunWay way_taken = wire::RunWay::Unknown;
+  wire::WhyStream why_stream = wire::WhyStream::None;
   std::uint64_t load_ns = 0;
   std::uint64_t run_ns = 0;
   std::uint64_t store_ns = 0;

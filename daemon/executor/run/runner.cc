@@ -48,6 +48,14 @@ Result<void> copy_events(const flatbuffers::Vector<std::uint32_t>* from,
   return {};
 }
 
+// Whether it holds cached copies of what the host has, too.
+bool has_copies(const RunTask& task) {
+  for (std::size_t i = 0; i < task.pins.size() && i < task.loads.size(); ++i) {
+    if (task.pins[i] && task.loads[i].segment() != 0) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 ExecutorRunner::~ExecutorRunner() {
@@ -105,8 +113,8 @@ void ExecutorRunner::go_on(RunTask& task) {
     start_ready();
     return;
   }
-  // A run that needs memory does not overtake those that wait for some.
-  const bool queues = !ready_.empty() && !task.plan->allocations.empty();
+  // A run that needs memory does not overtake those that wait for some. A fetch needs none.
+  const bool queues = !ready_.empty() && !task.plan->allocations.empty() && task.fetches == 0;
   Start outcome = Start::MustWait;
   if (task.waits == 0 && !queues) outcome = start(task, ready_.empty());
   if (outcome == Start::Done) {
@@ -131,9 +139,9 @@ RunTask& ExecutorRunner::new_task(std::uint64_t run) {
 
 Result<void> ExecutorRunner::accept(RunTask& task, const wire::Run& message) {
   KAAS_RETURN_IF_ERROR(read_terms(message, *task.plan, task));
-  if (message.run() >= kFirstOwnRun) {
+  if (message.run() >= kFirstFetch) {
     return over_limit(StatusCode::InvalidArgument, "a run's number", message.run(),
-                      kFirstOwnRun - 1);
+                      kFirstFetch - 1);
   }
   if (!active_.empty() && active_.count(task.run) != 0) {
     return Status{StatusCode::InvalidArgument,
@@ -229,12 +237,15 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
     return Start::Done;
   }
   if (!has_room(*task.plan)) return Start::MustWait;
-  const CacheFigures before = parts_.cache.figures();
-  Result<void> prepared =
-      RunPreparation(task, parts_.device, parts_.cache, parts_.segments).prepare();
-  const CacheFigures& after = parts_.cache.figures();
-  task.counters.evictions = after.evictions - before.evictions;
-  task.counters.evicted_bytes = after.evicted_bytes - before.evicted_bytes;
+  const auto memory_comes = [&] { return running_ > 0 || awaits_acknowledgement() || !alone; };
+  const auto is_short = [](const Result<void>& outcome) {
+    return !outcome && outcome.error().code == StatusCode::OutOfMemory;
+  };
+  Result<void> prepared = prepare(task, false);
+  if (is_short(prepared) && !memory_comes() && has_copies(task)) {
+    RunPreparation::release(task);
+    prepared = prepare(task, true);
+  }
   if (prepared && task.slow && task.unordered != 0) {
     // A worker may be done with it before those that it follows have ended.
     RunPreparation::release(task);
@@ -244,8 +255,9 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
   if (prepared) prepared = follow_earlier(task);
   if (!prepared) {
     RunPreparation::release(task);
-    const bool memory_comes = running_ > 0 || awaits_acknowledgement() || !alone;
-    if (prepared.error().code == StatusCode::OutOfMemory && memory_comes) return Start::MustWait;
+    if (is_short(prepared) && (awaits_acknowledgement() || ask_for_room(task) || memory_comes())) {
+      return Start::MustWait;
+    }
     if (parts_.device.lost()) {
       ++running_;
       return Start::Running;
@@ -256,7 +268,7 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
   }
   task.started = true;
   task.start = ++starts_;
-  if (!parts_.device.limits().synchronous) {
+  if (!parts_.device.limits().synchronous && task.fetches == 0) {
     output_is_mixed_ = output_is_mixed_ || (output_due_ && output_tag_ != task.tag);
     output_tag_ = task.tag;
     output_due_ = true;
@@ -275,6 +287,17 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
   ++running_;
   parts_.workers->enqueue(task);
   return Start::Running;
+}
+
+Result<void> ExecutorRunner::prepare(RunTask& task, bool avoid_copies) {
+  const CacheFigures before = parts_.cache.figures();
+  RunPreparation preparation(task, parts_.device, parts_.cache, parts_.segments);
+  if (avoid_copies) preparation.avoid_copies();
+  Result<void> outcome = preparation.prepare();
+  const CacheFigures& after = parts_.cache.figures();
+  task.counters.evictions = after.evictions - before.evictions;
+  task.counters.evicted_bytes = after.evicted_bytes - before.evicted_bytes;
+  return outcome;
 }
 
 Result<void> ExecutorRunner::open_stream(RunTask& task) {
@@ -375,7 +398,8 @@ bool ExecutorRunner::poll_one(std::size_t index) {
 }
 
 // In order of readiness; the first that must wait for others to end keeps those behind it waiting.
-// If nobody executes, those behind it go first: they may hold what it needs.
+// If nobody executes, those behind it go first: they may hold what it needs. All may wait for
+// memory that kaasd was asked to free.
 void ExecutorRunner::start_ready() {
   std::size_t refused = 0;
   while (!ready_.empty()) {
@@ -387,10 +411,9 @@ void ExecutorRunner::start_ready() {
       refused = 0;
       continue;
     }
-    if (running_ > 0 || awaits_acknowledgement()) return;
+    if (running_ > 0 || awaits_acknowledgement() || ++refused >= ready_.size()) return;
     ready_.pop_front();
     ready_.push_back(&task);
-    ++refused;
   }
 }
 
@@ -416,7 +439,7 @@ void ExecutorRunner::finish(RunTask& task) {
     task.plan->measured(took_ns);
     const bool was_alone = task.start == starts_ && running_ == 0;
     const auto& prepared = task.frame->prepared;
-    const bool is_typical = prepared == nullptr ? task.frame->runs > 2 : prepared->ready();
+    const bool is_typical = prepared == nullptr ? task.frame->runs > 2 : !prepared->pending();
     if (was_alone && is_typical && task.plan->has_choice) {
       task.plan->placement.measured(task.way, took_ns);
     }
@@ -502,12 +525,15 @@ void ExecutorRunner::forget_once_segments(RunTask& task) {
 
 void ExecutorRunner::report(RunTask& task) {
   if (task.sink != nullptr) return task.sink->run_ended(task);
+  if (task.fetches != 0) return report_fetched(task);
   RunReport report;
   report.run = task.run;
   report.load_ns = task.load_ns;
   report.run_ns = task.run_ns;
   report.store_ns = task.store_ns;
   if (task.profile) report.counters = &task.counters;
+  report.way = task.way_taken;
+  report.why_stream = task.why_stream;
   parts_.reports.run_done(report, task.failure ? &*task.failure : nullptr);
 }
 
@@ -522,6 +548,8 @@ void ExecutorRunner::recycle(RunTask& task) {
   task.plan.reset();
   task.loads.clear();
   task.stores.clear();
+  task.fetches = 0;
+  task.fetched = {};
   task.literals.clear();
   task.wait_events.clear();
   task.record_events.clear();
@@ -533,6 +561,8 @@ void ExecutorRunner::recycle(RunTask& task) {
   task.outputs.clear();
   task.failure.reset();
   task.counters = {};
+  task.way_taken = wire::RunWay::Unknown;
+  task.why_stream = wire::WhyStream::None;
   task.load_ns = task.run_ns = task.store_ns = 0;
   task.handed.store(false, std::memory_order_relaxed);
   idle_tasks_.push_back(&task);

@@ -3,10 +3,11 @@
 // A run waits for those it names in `after` and for those that produce versions it reads. It then
 // takes its memory, all or nothing, and is executed: here and at once if runs of its plan are known
 // to be short, else by a worker. A run that finds no memory while others hold some waits for them;
-// alone, it fails.
+// alone, it has kaasd fetch resident versions, which hold memory too, and fails if there are none.
 //
-// What a run stored stays on the device until kaasd is known to have read the run's report and all
-// work sent before that is taken in: until then kaasd may send runs that count on its being there.
+// What a run stored, or a fetch brought to the host, stays on the device until kaasd is known to
+// have read the report and all work sent before that is taken in: until then kaasd may send runs
+// that count on its being there.
 //
 // When the device is lost, runs that were under way are not reported: any of them may have done it.
 //
@@ -53,7 +54,8 @@ class ExecutorRunner {
   static constexpr std::uint32_t kEnqueuedMax = 64;
   static constexpr std::uint32_t kFramesMax = 16;
 
-  // Numbers of kaasd's runs are below.
+  // Numbers of kaasd's runs are below; a fetch has that of its version on top of the first.
+  static constexpr std::uint64_t kFirstFetch = std::uint64_t{1} << 62;
   static constexpr std::uint64_t kFirstOwnRun = std::uint64_t{1} << 63;
 
   explicit ExecutorRunner(const RunnerParts& parts) : parts_(parts) {}
@@ -72,6 +74,8 @@ class ExecutorRunner {
   // `ticket`. It comes behind the runs `after`. Returns its number, which no run of kaasd has.
   std::uint64_t submit(const RunTerms& terms, const PlanRef& plan,
                        std::span<const std::uint64_t> after, RunSink& sink, std::uint64_t ticket);
+  // Brings a resident version to the host; its Fetched report is the answer, whatever comes.
+  void fetch(const wire::Fetch& message);
 
   // Ends a run that waits, for others, memory or a worker: it is reported Cancelled, at once or
   // when what it waits for has ended. False: it has been started, or is not known.
@@ -122,6 +126,8 @@ class ExecutorRunner {
   // Start.
   // `alone`: nobody else who is ready could free memory by going first.
   Start start(RunTask& task, bool alone);
+  Result<void> prepare(RunTask& task, bool avoid_copies);
+  bool ask_for_room(const RunTask& task);
   [[nodiscard]] bool is_brief(const ExecutorPlan& plan) const noexcept;
   [[nodiscard]] bool has_room(const ExecutorPlan& plan) const noexcept;
   Result<void> open_stream(RunTask& task);
@@ -135,6 +141,7 @@ class ExecutorRunner {
   void keep_loaded(RunTask& task);
   void forget_once_segments(RunTask& task);
   void report(RunTask& task);
+  void report_fetched(RunTask& task);
   void hold_stored(RunTask& task);
   void recycle(RunTask& task);
   void start_ready();

@@ -320,7 +320,10 @@ class KaasctlTest(DaemonCase):
         self.assertEqual(result["tag"], 9)
         self.assertEqual(result["profile"]["counters"]["iterations"], 3)
         self.assertGreater(result["profile"]["stages"]["run_ns"], 0)
+        self.assertEqual(result["profile"]["way"], "host")
+        self.assertNotIn("why_stream", result["profile"])
         text = self.done(*words)
+        self.assertIn("by host", text)
         self.assertIn("20 runs in", text)
         self.assertIn("STAGE", text)
         self.assertIn("duration is '5'", self.refused(USAGE, "run", "example1.json", "--deadline",

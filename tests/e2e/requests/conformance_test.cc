@@ -99,6 +99,33 @@ TEST_F(Conformance, ThreeThousandIterationsOfJacobi) {
   for (std::size_t i = 0; i < kN; ++i) EXPECT_NEAR(x.at(i), solution[i], 1e-3) << i;
 }
 
+// On a GPU the first run goes by stream, and some later one as the graph that was made of it.
+TEST_F(Conformance, ProfileSaysWhichWayARunTook) {
+  Client client = connect();
+  ASSERT_OK(client.put("x", bytes_of(std::vector<float>(8, 0.0f))));
+  RunOptions options;
+  options.profile = true;
+  const auto way = [&] {
+    const auto reply = client.run(scale("x", 8), options);
+    EXPECT_OK(reply);
+    return reply.has_value() ? *reply->profile : Profile{};
+  };
+  const Profile first = way();
+  if (!wants_gpu()) {
+    EXPECT_EQ(first.way, RunWay::Host);
+    EXPECT_EQ(first.why_stream, "");
+    return;
+  }
+  EXPECT_EQ(first.way, RunWay::Stream);
+  EXPECT_EQ(first.why_stream, "first use");
+  Profile last;
+  ASSERT_TRUE(eventually([&] {
+    last = way();
+    return last.way == RunWay::Graph;
+  })) << last.why_stream;
+  EXPECT_EQ(last.why_stream, "");
+}
+
 TEST_F(Conformance, UntilEndsIterationsEarly) {
   Client client = connect();
   constexpr std::uint64_t kN = 8;

@@ -347,7 +347,7 @@ TEST_P(ModuleFormTest, KernelsBecomeAGraph) {
     words[2] = static_cast<std::uint64_t>(factor);
     ASSERT_TRUE(stream_->launch(program).has_value());
     ASSERT_TRUE(stream_->wait().has_value());
-    EXPECT_TRUE(stream_->counts().prepared);
+    EXPECT_EQ(stream_->counts().way, wire::RunWay::Graph);
   }
   std::vector<int> expected = ints_;
   for (int& value : expected) value *= 8 * 27;

@@ -113,6 +113,7 @@ static int use_requests(kaas_client *client) {
   CHECK(output.data_bytes == 4 && memcmp(output.data, "ABCD", 4) == 0);
   CHECK(kaas_reply_profile(reply, &profile) && strcmp(profile.device, "host") == 0);
   CHECK(profile.settle_ns == 8 && profile.iterations == 10);
+  CHECK(strcmp(profile.way, "stream") == 0 && strcmp(profile.why_stream, "first use") == 0);
   kaas_reply_free(reply);
   CHECK(kaas_prepare(client, request, &plan, &error) == KAAS_OK && kaas_plan_id(plan) == 41);
   kaas_bind_key(bindings, "x", "elsewhere", &offset);

@@ -63,6 +63,7 @@ TEST(RequestBuilder, WritesEveryFieldOfAKernel) {
       .shared_bytes(48)
       .cluster(2)
       .cooperative()
+      .programmatic()
       .literal(std::int32_t{-1})
       .literal(1.5f)
       .literal(-2.0)
@@ -82,6 +83,7 @@ TEST(RequestBuilder, WritesEveryFieldOfAKernel) {
   EXPECT_EQ(kernel->shared_bytes(), 48u);
   EXPECT_EQ(kernel->cluster()->x(), 2u);
   EXPECT_TRUE(kernel->cooperative());
+  EXPECT_TRUE(kernel->programmatic());
   const auto* literals = kernel->literals();
   ASSERT_EQ(literals->size(), 5u);
   EXPECT_EQ(literals->Get(0)->bits(), 0xffff'ffffu);

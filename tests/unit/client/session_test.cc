@@ -305,6 +305,8 @@ TEST_F(ClientSession, ASubmittedRequestCarriesItsBytesAndOptions) {
   EXPECT_EQ(reply->profile->stages.settle_ns, 8u);
   EXPECT_EQ(reply->profile->counters.iterations, 10u);
   EXPECT_EQ(reply->profile->device, "host");
+  EXPECT_EQ(reply->profile->way, RunWay::Stream);
+  EXPECT_EQ(reply->profile->why_stream, "first use");
 }
 
 TEST_F(ClientSession, APlanSendsIndicesForNamesAndIsReleasedWithItsLastCopy) {

@@ -33,6 +33,8 @@ SeenReport seen(const wire::ReportItem& item) {
     report.code = done->code();
     report.message = view(done->message());
     if (done->counters() != nullptr) report.counters = *done->counters();
+    report.way = done->way();
+    report.why_stream = done->why_stream();
   } else if (const auto* plan = item.report_as_PlanLoaded()) {
     report.id = plan->plan();
     report.code = plan->code();
@@ -54,6 +56,19 @@ SeenReport seen(const wire::ReportItem& item) {
   } else if (const auto* cancel = item.report_as_CancelDone()) {
     report.id = cancel->run();
     report.cancelled = cancel->cancelled();
+  } else if (const auto* fetched = item.report_as_Fetched()) {
+    report.id = fetched->version();
+    report.code = fetched->code();
+    report.message = view(fetched->message());
+    report.words.resize(count(fetched->data()) / sizeof(std::uint32_t));
+    for (std::size_t i = 0; i < report.words.size(); ++i) {
+      std::memcpy(&report.words[i], fetched->data()->data() + i * sizeof(std::uint32_t),
+                  sizeof(std::uint32_t));
+    }
+  } else if (const auto* memory = item.report_as_MemoryShort()) {
+    for (std::size_t i = 0; i < count(memory->versions()); ++i) {
+      report.versions.push_back(value_at(memory->versions(), i));
+    }
   } else if (const auto* exported = item.report_as_ExportDone()) {
     report.id = exported->export_();
     report.code = exported->code();
@@ -69,7 +84,8 @@ SeenReport seen(const wire::ReportItem& item) {
 LoopHarness::LoopHarness(const HarnessOptions& options)
     : fake(std::make_unique<FakeDevice>(FakeDevice::Options{.memory_bytes = options.memory_bytes,
                                                             .asynchronous = options.asynchronous,
-                                                            .reaches_host = options.reaches_host})),
+                                                            .reaches_host = options.reaches_host,
+                                                            .prepares = options.prepares})),
       fake_libraries(std::make_unique<FakeLibraries>(*fake)),
       work(options.geometry),
       report(options.geometry) {
@@ -156,6 +172,11 @@ void LoopHarness::run(const TestRun& run) {
 void LoopHarness::drop_versions(const std::vector<std::uint64_t>& versions) {
   send(wire::Work::DropVersions,
        [&](FlatBufferBuilder& b) { return wire::CreateDropVersions(b, b.CreateVector(versions)); });
+}
+
+void LoopHarness::fetch(std::uint64_t version, std::uint64_t bytes, std::uint32_t segment) {
+  send(wire::Work::Fetch,
+       [&](FlatBufferBuilder& b) { return wire::CreateFetch(b, version, bytes, segment); });
 }
 
 void LoopHarness::cancel(std::uint64_t run) {

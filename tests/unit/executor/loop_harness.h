@@ -78,6 +78,10 @@ struct SeenReport {
   std::optional<wire::Counters> counters;
   std::uint64_t used_bytes = 0;
   bool cancelled = false;
+  wire::RunWay way = wire::RunWay::Unknown;
+  wire::WhyStream why_stream = wire::WhyStream::None;
+  std::vector<std::uint32_t> words{};     // Of Fetched.
+  std::vector<std::uint64_t> versions{};  // Of MemoryShort.
   std::uint64_t allocation_bytes = 0;
   std::size_t gpu_bytes = 0;
 };
@@ -170,6 +174,7 @@ struct HarnessOptions {
   std::uint64_t memory_bytes = 1u << 20;
   bool asynchronous = false;
   bool reaches_host = false;
+  bool prepares = false;
   RingGeometry geometry{64, 1u << 16};
   ExecutorWorkers* workers = nullptr;
   std::function<void()> wake{};  // Exports are copied by a thread of their own if it is given.
@@ -189,6 +194,7 @@ class LoopHarness {
   void load_plan(const TestPlan& plan);
   void run(const TestRun& run);
   void cancel(std::uint64_t run);
+  void fetch(std::uint64_t version, std::uint64_t bytes, std::uint32_t segment = 0);
   void export_object(std::uint64_t number, std::uint32_t segment, const wire::Location& location,
                      std::uint64_t bytes);
   void drop_versions(const std::vector<std::uint64_t>& versions);

@@ -75,6 +75,44 @@ TEST_P(RunnerTest, BytesGoInAndOut) {
   EXPECT_EQ(done.counters->device_to_host_bytes(), 16u);
 }
 
+TEST_P(RunnerTest, ReportOfAProfiledRunSaysWhichWayItTook) {
+  load(copy_plan(1, 4));
+  harness_.segment(20, {1, 2, 3, 4});
+  harness_.segment(21, Words(4));
+  const TestRun profiled{.loads = {at(20, 0)}, .stores = {at(21, 0)}};
+  EXPECT_EQ(run(profiled).way, wire::RunWay::Host);
+  TestRun plain = profiled;
+  plain.profile = false;
+  EXPECT_EQ(run(plain).way, wire::RunWay::Unknown);
+}
+
+// The first run by stream, since a program may never come again; the next ones until what the
+// device makes of it in the background is ready.
+TEST(RunnerWays, FirstRunsGoByStreamUntilTheGraphIsReady) {
+  for (const bool asynchronous : {false, true}) {
+    LoopHarness harness({.asynchronous = asynchronous, .prepares = true});
+    harness.load_library();
+    harness.load_plan(copy_plan(1, 4));
+    EXPECT_EQ(harness.settle().size(), 2u);
+    harness.segment(20, {1, 2, 3, 4});
+    harness.segment(21, Words(4));
+    const auto run = [&] {
+      harness.run({.loads = {at(20, 0)}, .stores = {at(21, 0)}});
+      return harness.only_report();
+    };
+    const auto expect = [](const SeenReport& report, wire::RunWay way, wire::WhyStream why) {
+      EXPECT_EQ(report.code, StatusCode::Ok) << report.message;
+      EXPECT_EQ(report.way, way);
+      EXPECT_EQ(report.why_stream, why);
+    };
+    expect(run(), wire::RunWay::Stream, wire::WhyStream::FirstUse);
+    expect(run(), wire::RunWay::Stream, wire::WhyStream::Building);
+    expect(run(), wire::RunWay::Stream, wire::WhyStream::Building);
+    harness.fake->finish_preparing();
+    expect(run(), wire::RunWay::Graph, wire::WhyStream::None);
+  }
+}
+
 TEST_P(RunnerTest, VersionIsLoadedOnceAndThenFoundOnTheDevice) {
   load(copy_plan(1, 4));
   Words& in = harness_.segment(20, {1, 2, 3, 4});
@@ -537,7 +575,7 @@ TEST(RunnerMemory, RunsThatWaitAreCancelledAndOneThatWasStartedIsNot) {
   EXPECT_EQ(harness.loop->unfinished_runs(), 0u);
 }
 
-TEST(RunnerMemory, ResidentVersionsThatFillTheDeviceAreNamedInTheError) {
+TEST(RunnerMemory, ResidentVersionsThatCannotBeWrittenBackAreCountedInTheError) {
   LoopHarness harness({.memory_bytes = 2048});
   harness.load_library();
   TestPlan filling;
@@ -551,7 +589,14 @@ TEST(RunnerMemory, ResidentVersionsThatFillTheDeviceAreNamedInTheError) {
   harness.run({.plan = 2, .stores = {at(0, 0, 5)}});
   EXPECT_EQ(harness.only_report().code, StatusCode::Ok);
   harness.run({.loads = {at(20, 0)}, .stores = {at(20, 0)}});
-  const SeenReport refused = harness.only_report();
+  // It waits for the version to be written back, which can't be done.
+  for (int i = 0; i < 10; ++i) harness.loop->step();
+  EXPECT_EQ(harness.read_reports().at(0).versions, std::vector<std::uint64_t>{5});
+  harness.fetch(5, 1024, 99);
+  const auto reports = harness.settle();
+  ASSERT_EQ(reports.size(), 2u);
+  EXPECT_EQ(reports[0].type, wire::Report::Fetched);
+  const SeenReport& refused = reports[1];
   EXPECT_EQ(refused.code, StatusCode::OutOfMemory);
   EXPECT_EQ(refused.message,
             "working set is 2048 bytes, device limit 2048, of which 2048 cannot be freed");

@@ -75,6 +75,19 @@ void expect_refusals(const std::vector<Fault>& faults) {
   }
 }
 
+TEST(DecodeRequest, KernelIsProgrammaticOrCooperativeNotBoth) {
+  RequestSpec request = saxpy_request();
+  request.kernels[0].programmatic = true;
+  const auto decoded = decode_request(encode_request(request));
+  ASSERT_TRUE(decoded.has_value());
+  EXPECT_TRUE(decoded->kernels[0].programmatic);
+  request.kernels[0].cooperative = true;
+  const Status refused = refusal(request);
+  EXPECT_EQ(refused.code, StatusCode::InvalidArgument);
+  EXPECT_NE(refused.message.find("is cooperative and programmatic"), std::string::npos)
+      << refused.message;
+}
+
 TEST(DecodeRequest, EveryFieldComesBack) {
   const RequestSpec request = full_request();
   const auto bytes = encode_request(request);

@@ -69,7 +69,8 @@ TEST(RequestErrors, UnknownFieldsNameTheNearest) {
             "function, parameters, buffers, kernels, n_iter, until, comment");
   EXPECT_EQ(refusal(kernel_with(R"("gird": 1)")),
             "kernels[1] has the unknown field 'gird'; nearest: 'grid'; allowed: library, kernel, "
-            "grid, block, shared_bytes, cluster, cooperative, literals, arguments, order, comment");
+            "grid, block, shared_bytes, cluster, cooperative, programmatic, literals, arguments, "
+            "order, comment");
   EXPECT_EQ(refusal(buffer_with(R"("name": "b", "size": 4, "temperature": 1)")),
             "buffers[1] has the unknown field 'temperature'; allowed: name, size, offset, key, "
             "ephemeral, const, zero_fill, resident, where, data");

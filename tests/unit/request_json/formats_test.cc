@@ -125,7 +125,7 @@ TEST(KaasFormat, EveryFieldOfAKernelIsWritten) {
     "buffers": [{"name": "a", "size": 64}, {"name": "b", "size": 64}, {"name": "stop", "size": 4}],
     "until": "stop",
     "kernels": [{"library": "/opt/lib.so", "kernel": "k", "grid": [4, 5, 6], "block": [7, 8],
-      "shared_bytes": 1024, "cluster": [2, 1, 1], "cooperative": true, "comment": "all of it",
+      "shared_bytes": 1024, "cluster": [2, 1, 1], "programmatic": true, "comment": "all of it",
       "literals": [{"i32": -1}, {"u32": 4294967295}, {"i64": -9223372036854775808},
                    {"u64": 18446744073709551615}, {"f32": 1}, {"f64": -0.5}, {"i": 2}, {"f": 0.5},
                    {"d": 1e300}, {"Q": 3}, {"type": "i64", "value": "3 * 4"},
@@ -140,7 +140,8 @@ TEST(KaasFormat, EveryFieldOfAKernelIsWritten) {
   EXPECT_EQ(kernel.block()->y(), 8U);
   EXPECT_EQ(kernel.shared_bytes(), 1024U);
   EXPECT_EQ(kernel.cluster()->x(), 2U);
-  EXPECT_TRUE(kernel.cooperative());
+  EXPECT_TRUE(kernel.programmatic());
+  EXPECT_FALSE(kernel.cooperative());
   EXPECT_EQ(request.wire().until(), 2);
   EXPECT_EQ(kernel.order()->Get(0), 14U);
   EXPECT_EQ(request.arguments(0), "a:t b:io stop:o");

@@ -16,6 +16,9 @@
 namespace kaas {
 namespace {
 
+// The first that has programmatic dependent launch.
+constexpr int kProgrammaticArchitecture = 90;
+
 // Chunks are asked for in this size: a request takes a piece of one without the driver.
 constexpr std::uint64_t kChunkBytes = 64u << 20;
 constexpr std::uint64_t kChunkGranularityBytes = 2u << 20;
@@ -127,6 +130,8 @@ Result<void> CudaDevice::read_limits(const std::string& name) {
       limit(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, kSharedBytesMax);
   limits_.synchronous = false;
   // Then an address of registered memory is the same on both sides.
+  limits_.keeps_outputs = true;
+  limits_.overlaps_launches = architecture() >= kProgrammaticArchitecture;
   limits_.reaches_host =
       attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM) != 0 &&
       attribute(CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING) != 0;

@@ -39,6 +39,9 @@ class CudaDevice final : public Device {
   std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) override;
   Result<std::unique_ptr<DeviceStream>> open_stream() override;
   void flush_output() noexcept override;
+  [[nodiscard]] std::shared_lock<std::shared_mutex> library_call() override {
+    return std::shared_lock(library_calls_);
+  }
   Result<std::unique_ptr<ImportedMemory>> import_memory(const ImportRequest& request) override;
   Result<std::unique_ptr<ImportedEvent>> import_event(std::span<const std::byte> handle) override;
   Result<std::unique_ptr<ExportableMemory>> allocate_exportable(std::uint64_t bytes) override;
@@ -60,6 +63,11 @@ class CudaDevice final : public Device {
   void enter() const noexcept;
   // The same after foreign code, which may have made another one current.
   void enter_again() const noexcept { driver_.CtxSetCurrent(context_); }
+  // To be held while a library's launch function is captured: a library that synchronises with the
+  // whole device meanwhile would fail, and so would the capture.
+  [[nodiscard]] std::unique_lock<std::shared_mutex> no_library_calls() {
+    return std::unique_lock(library_calls_);
+  }
   // Kernels of cuda_kernels.h.
   [[nodiscard]] CUfunction begin_run() const noexcept { return begin_run_; }
   [[nodiscard]] CUfunction end_run() const noexcept { return end_run_; }
@@ -92,8 +100,9 @@ class CudaDevice final : public Device {
   std::unordered_set<DeviceAddress> host_memory_;
   // Beginnings of pieces that are not those of a registration; usually none.
   mutable std::mutex pieces_mutex_;
-  std::set<const std::byte*> pieces_;         // Under pieces_mutex_.
-  std::atomic<bool> has_pieces_{false};       // Partner: next_piece.
+  std::set<const std::byte*> pieces_;    // Under pieces_mutex_.
+  std::atomic<bool> has_pieces_{false};  // Partner: next_piece.
+  std::shared_mutex library_calls_;
   std::unique_ptr<CudaGraphBuilder> graphs_;  // Ends before the context.
 };
 

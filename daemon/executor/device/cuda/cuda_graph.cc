@@ -1,7 +1,9 @@
 #include "daemon/executor/device/cuda/cuda_graph.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "daemon/executor/device/cuda/cuda_stream.h"
 
@@ -11,6 +13,15 @@ namespace {
 // Instantiating costs about 5 us a node, and a launch about 2 us: beyond this, launching again is
 // cheaper than being longer.
 constexpr std::uint64_t kNodesMax = 256;
+// Of one graph: each instance of a plan mostly keeps its addresses.
+constexpr std::uint32_t kCapturesMax = 8;
+
+constexpr CUgraphEdgeData kProgrammaticEdge{
+    CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC, 0, CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC, {}};
+
+bool is_captured(const KernelLaunch& launch) noexcept {
+  return launch.function.native == nullptr;
+}
 
 std::uint32_t value_bytes(const ParameterType& type) noexcept {
   switch (type.kind) {
@@ -56,9 +67,47 @@ void fill_table(std::span<const Move> moves, MoveTable& table) noexcept {
   }
 }
 
-bool CudaGraph::can_hold(const KernelProgram& program) noexcept {
-  return std::all_of(program.launches.begin(), program.launches.end(),
-                     [](const KernelLaunch& launch) { return launch.function.native != nullptr; });
+wire::WhyStream CudaGraph::why_none_holds(const KernelProgram& program) noexcept {
+  for (const KernelLaunch& launch : program.launches) {
+    if (launch.function.native != nullptr) continue;
+    const KernelEntry& entry = *launch.function.entry;
+    if (entry.original != nullptr) return wire::WhyStream::Original;
+    if (entry.variable != 0) return wire::WhyStream::Variable;
+    if (entry.opaque == nullptr || !entry.capture_pure) return wire::WhyStream::Opaque;
+    if (entry.stateful) return wire::WhyStream::Stateful;
+  }
+  return wire::WhyStream::None;
+}
+
+wire::WhyStream CudaGraph::why_not(const KernelProgram& program) const noexcept {
+  switch (state_.load(std::memory_order_acquire)) {
+    case State::Waiting:
+      return wire::WhyStream::Building;
+    case State::Failed:
+      return wire::WhyStream::Failed;
+    case State::Ready:
+      break;
+  }
+  if (whole_ && !begins_ && !program.before.empty()) return wire::WhyStream::Moves;
+  if (!captures_) return wire::WhyStream::None;
+  const auto* shadow = reinterpret_cast<const std::byte*>(words_.data());
+  const auto* words = reinterpret_cast<const std::byte*>(program.words.data());
+  const bool same = std::all_of(values_.begin(), values_.end(), [&](const Value& value) {
+    return !value.captured || std::memcmp(shadow + value.at, words + value.at, value.bytes) == 0;
+  });
+  return same ? wire::WhyStream::None : wire::WhyStream::Addresses;
+}
+
+void CudaGraph::capture_again(const KernelProgram& program) {
+  if (captured_ >= kCapturesMax) return;
+  std::memcpy(words_.data(), program.words.data(), words_.size() * sizeof(std::uint64_t));
+  if (whole_) {
+    fill_table(program.before, before_);
+    fill_table(program.behind, behind_);
+  }
+  until_ = program.until;
+  state_.store(State::Waiting, std::memory_order_release);
+  builder_.again(*this);
 }
 
 CudaGraph::CudaGraph(CudaDevice& device, CudaGraphBuilder& builder, const KernelProgram& program)
@@ -83,26 +132,40 @@ CudaGraph::CudaGraph(CudaDevice& device, CudaGraphBuilder& builder, const Kernel
     std::vector<void*>& params = params_.emplace_back();
     for (std::size_t p = 0; p < types.size(); ++p) {
       const auto at = static_cast<const std::byte*>(launches_[i].params[p]) - words;
-      values_.push_back(
-          {static_cast<std::uint32_t>(at), value_bytes(types[p]), static_cast<std::uint32_t>(i)});
+      values_.push_back({static_cast<std::uint32_t>(at), value_bytes(types[p]),
+                         static_cast<std::uint32_t>(i), is_captured(launches_[i])});
       params.push_back(own + at);
     }
     params.push_back(nullptr);
+    captures_ = captures_ || is_captured(launches_[i]);
   }
-  nodes_.resize(launches_.size());
 }
 
 CudaGraph::~CudaGraph() {
   builder_.forget(*this);
   device_.enter();
-  if (exec_ != nullptr) device_.driver().GraphExecDestroy(exec_);
-  if (graph_ != nullptr) device_.driver().GraphDestroy(graph_);
+  drop();
+}
+
+void CudaGraph::drop() {
+  if (exec_ != nullptr) device_.driver().GraphExecDestroy(std::exchange(exec_, nullptr));
+  if (graph_ != nullptr) device_.driver().GraphDestroy(std::exchange(graph_, nullptr));
+  nodes_.assign(launches_.size(), {});
 }
 
 // --- Building ------------------------------------------------------------------------------------
 
+// What a library leaves behind of a capture that failed, an error of its runtime for instance, it
+// leaves in the thread: so that is one of its own.
 void CudaGraph::build() {
+  if (!captures_) return build_here();
+  std::thread([this] { build_here(); }).join();
+}
+
+void CudaGraph::build_here() {
   device_.enter();
+  drop();
+  if (captures_) ++captured_;
   const CudaDriver& driver = device_.driver();
   CUresult result = driver.GraphCreate(&graph_, 0);
   std::vector<CUgraphNode> ends;
@@ -115,9 +178,43 @@ void CudaGraph::build() {
   if (result == CUDA_SUCCESS) result = driver.StreamSynchronize(builder_.stream());
   state_.store(result == CUDA_SUCCESS ? State::Ready : State::Failed, std::memory_order_release);
   if (result != CUDA_SUCCESS) {
-    const Status why = device_.failed(result, "building a graph; its kernels are launched singly");
+    Status why = device_.failed(result, "building a graph; its kernels are launched singly");
+    if (!capture_failure_.empty()) why.message += " (" + capture_failure_ + ")";
     std::fprintf(stderr, "kaas-executor: %s\n", why.message.c_str());
   }
+}
+
+// Has the launch's function enqueue its work into the graph, behind `ends`, which become the ends
+// of that.
+Result<void> CudaGraph::capture(std::size_t launch, CUgraph graph, std::vector<CUgraphNode>& ends) {
+  const CudaDriver& driver = device_.driver();
+  const CUstream stream = builder_.stream();
+  const auto check = [&](CUresult result, const char* what) -> Result<void> {
+    if (result == CUDA_SUCCESS) return {};
+    return cuda_status(
+        result, std::string(what) + " kernel '" + launches_[launch].function.entry->name + "'");
+  };
+  // Of this thread only: what others do with the driver meanwhile is their own affair.
+  KAAS_RETURN_IF_ERROR(
+      check(driver.StreamBeginCaptureToGraph(stream, graph, ends.data(), nullptr, ends.size(),
+                                             CU_STREAM_CAPTURE_MODE_THREAD_LOCAL),
+            "beginning to capture"));
+  Result<void> outcome = call_opaque(launches_[launch], params_[launch].data(), stream);
+  device_.enter_again();
+  CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+  const CUgraphNode* last = nullptr;
+  std::size_t count = 0;
+  const CUresult asked =
+      driver.StreamGetCaptureInfo(stream, &status, nullptr, nullptr, &last, nullptr, &count);
+  if (asked == CUDA_SUCCESS && status == CU_STREAM_CAPTURE_STATUS_ACTIVE) {
+    ends.assign(last, last + count);
+  }
+  CUgraph ended = nullptr;
+  // In any case: the stream is an ordinary one again.
+  const CUresult end = driver.StreamEndCapture(stream, &ended);
+  KAAS_RETURN_IF_ERROR(outcome);
+  KAAS_RETURN_IF_ERROR(check(asked, "capturing"));
+  return check(end, "capturing");
 }
 
 CUresult CudaGraph::build_iterations(std::vector<CUgraphNode>& ends) {
@@ -179,23 +276,41 @@ CUresult CudaGraph::build_loop(std::vector<CUgraphNode>& ends) {
   return driver.GraphAddKernelNode(&loop_node_, body, body_ends.data(), body_ends.size(), &end);
 }
 
+// Whether the launch gets an edge by which it waits itself: behind one kernel, which is a node.
+bool CudaGraph::may_overlap(std::size_t launch) const noexcept {
+  const KernelLaunch& one = launches_[launch];
+  return one.programmatic && one.after.size() == 1 && !is_captured(launches_[one.after.front()]);
+}
+
 // One iteration after `ends`, which become the ends of this one.
 CUresult CudaGraph::add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends) {
   const CudaDriver& driver = device_.driver();
-  std::vector<CUgraphNode> added;
+  std::vector<std::vector<CUgraphNode>> added;  // The ends of each launch.
   std::vector<bool> followed(launches_.size(), false);
   for (std::size_t i = 0; i < launches_.size(); ++i) {
     const KernelLaunch& launch = launches_[i];
     std::vector<CUgraphNode> before;
     for (const std::uint16_t earlier : launch.after) {
-      before.push_back(added[earlier]);
+      before.insert(before.end(), added[earlier].begin(), added[earlier].end());
       followed[earlier] = true;
     }
     if (before.empty()) before = ends;
+    if (is_captured(launch)) {
+      if (auto captured = capture(i, graph, before); !captured) {
+        capture_failure_ = captured.error().message;
+        return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+      }
+      added.push_back(std::move(before));
+      continue;
+    }
     const CUDA_KERNEL_NODE_PARAMS params = node_params(i);
     CUgraphNode node = nullptr;
-    CUresult result =
-        driver.GraphAddKernelNode(&node, graph, before.data(), before.size(), &params);
+    const bool waits_itself = may_overlap(i);
+    CUresult result = driver.GraphAddKernelNode(&node, graph, before.data(),
+                                                waits_itself ? 0 : before.size(), &params);
+    if (result == CUDA_SUCCESS && waits_itself) {
+      result = driver.GraphAddDependencies(graph, before.data(), &node, &kProgrammaticEdge, 1);
+    }
     if (result != CUDA_SUCCESS) return result;
     std::array<CUlaunchAttribute, 2> attributes{};
     const unsigned count = launch_attributes(launch, attributes);
@@ -203,12 +318,12 @@ CUresult CudaGraph::add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends)
       result = driver.GraphKernelNodeSetAttribute(node, attributes[a].id, &attributes[a].value);
       if (result != CUDA_SUCCESS) return result;
     }
-    added.push_back(node);
+    added.push_back({node});
     nodes_[i].push_back(node);
   }
   ends.clear();
   for (std::size_t i = 0; i < added.size(); ++i) {
-    if (!followed[i]) ends.push_back(added[i]);
+    if (!followed[i]) ends.insert(ends.end(), added[i].begin(), added[i].end());
   }
   return CUDA_SUCCESS;
 }
@@ -334,25 +449,35 @@ CudaGraphBuilder::~CudaGraphBuilder() {
 }
 
 std::unique_ptr<PreparedProgram> CudaGraphBuilder::prepare(const KernelProgram& program) {
-  if (program.launches.empty() || !CudaGraph::can_hold(program)) return nullptr;
+  if (program.launches.empty()) return nullptr;
+  if (CudaGraph::why_none_holds(program) != wire::WhyStream::None) return nullptr;
   auto graph = std::make_unique<CudaGraph>(device_, *this, program);
-  auto host = device_.allocate_host(sizeof(CudaGraph::HostWords));
-  if (!host) return nullptr;
-  graph->host_ = *std::move(host);
-  if (graph->loops_) {
-    auto iteration = device_.allocate(sizeof(std::uint64_t));
-    if (!iteration) return nullptr;
-    graph->iteration_ = *std::move(iteration);
-    const CUresult zeroed = device_.driver().MemsetD8Async(graph->iteration_.address(), 0,
-                                                           sizeof(std::uint64_t), stream_);
-    if (zeroed != CUDA_SUCCESS) return nullptr;
+  if (!allocate(*graph)) {
+    graph->state_.store(CudaGraph::State::Failed, std::memory_order_release);
+    return graph;
   }
+  again(*graph);
+  return graph;
+}
+
+void CudaGraphBuilder::again(CudaGraph& graph) {
   {
     const std::lock_guard lock(mutex_);
-    waiting_.push_back(graph.get());
+    waiting_.push_back(&graph);
   }
   changed_.notify_all();
-  return graph;
+}
+
+bool CudaGraphBuilder::allocate(CudaGraph& graph) {
+  auto host = device_.allocate_host(sizeof(CudaGraph::HostWords));
+  if (!host) return false;
+  graph.host_ = *std::move(host);
+  if (!graph.loops_) return true;
+  auto iteration = device_.allocate(sizeof(std::uint64_t));
+  if (!iteration) return false;
+  graph.iteration_ = *std::move(iteration);
+  return device_.driver().MemsetD8Async(graph.iteration_.address(), 0, sizeof(std::uint64_t),
+                                        stream_) == CUDA_SUCCESS;
 }
 
 void CudaGraphBuilder::forget(CudaGraph& graph) {
@@ -366,6 +491,15 @@ void CudaGraphBuilder::run() {
   for (;;) {
     changed_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
     if (ending_) return;
+    std::unique_lock<std::shared_mutex> no_calls;
+    if (waiting_.front()->captures_) {
+      // It is not being built yet: who forgets it does not wait for the calls that this waits for.
+      lock.unlock();
+      no_calls = device_.no_library_calls();
+      lock.lock();
+      if (ending_) return;
+      if (waiting_.empty()) continue;
+    }
     building_ = waiting_.front();
     waiting_.pop_front();
     lock.unlock();

@@ -12,6 +12,12 @@
 //
 // Patching a node costs about 0.5 us, so what did not change is not touched: a shadow of the
 // program's words says what the graph holds.
+//
+// Launch functions that declare themselves capture-pure are called once for each node, while the
+// builder's stream is captured into the graph. What they enqueued can't be patched: such a graph is
+// for the words that it was captured with. A run that brings others goes by stream, and has it
+// captured again, at most kCapturesMax times. A function that fails when it is captured, or does
+// what can't be, makes the graph Failed for good.
 // Threads: main thread, but for the building.
 #pragma once
 
@@ -20,6 +26,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -47,17 +54,25 @@ class CudaGraph final : public PreparedProgram {
   [[nodiscard]] bool ready() const noexcept override {
     return state_.load(std::memory_order_acquire) == State::Ready;
   }
-  // Whether launch() would do the program: it is built, and has a node for what is to be moved.
-  [[nodiscard]] bool usable(const KernelProgram& program) const noexcept {
-    return ready() && (!whole_ || begins_ || program.before.empty());
+  [[nodiscard]] bool pending() const noexcept override {
+    return state_.load(std::memory_order_acquire) == State::Waiting;
   }
+  [[nodiscard]] bool will_do(const KernelProgram& program) const noexcept override {
+    return why_not(program) == wire::WhyStream::None;
+  }
+  // Why launch() would not do the program; None: it would. It must be built, have a node for what
+  // is to be moved, and be captured with the same words.
+  [[nodiscard]] wire::WhyStream why_not(const KernelProgram& program) const noexcept;
+  // A graph that was captured for other words: soon for those of this program, if it has not been
+  // too often. No run of it is under way but the one that asks. Any thread.
+  void capture_again(const KernelProgram& program);
   // The moves of a program and a signal are in it.
   [[nodiscard]] bool whole() const noexcept { return whole_; }
   // Patches and launches.
   Result<GraphRun> launch(const KernelProgram& program, CUstream stream);
 
-  // Whether a graph can hold the program.
-  static bool can_hold(const KernelProgram& program) noexcept;
+  // Why no graph can hold the program; None: one can.
+  static wire::WhyStream why_none_holds(const KernelProgram& program) noexcept;
 
  private:
   friend class CudaGraphBuilder;
@@ -68,10 +83,14 @@ class CudaGraph final : public PreparedProgram {
     std::uint32_t at = 0;
     std::uint32_t bytes = 0;
     std::uint32_t launch = 0;
+    bool captured = false;  // Can't be patched.
   };
 
   // Builder thread.
   void build();
+  void build_here();
+  Result<void> capture(std::size_t launch, CUgraph graph, std::vector<CUgraphNode>& ends);
+  void drop();
   CUresult build_iterations(std::vector<CUgraphNode>& ends);
   CUresult build_loop(std::vector<CUgraphNode>& ends);
   CUresult add_begin(std::vector<CUgraphNode>& ends);
@@ -79,6 +98,7 @@ class CudaGraph final : public PreparedProgram {
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS begin_params();
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS end_params();
   CUresult patch_moves(const KernelProgram& program);
+  [[nodiscard]] bool may_overlap(std::size_t launch) const noexcept;
   CUresult add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends);
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS node_params(std::size_t launch);
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS loop_params();
@@ -97,6 +117,9 @@ class CudaGraph final : public PreparedProgram {
   std::vector<std::vector<void*>> params_;  // Per launch, into words_.
 
   std::atomic<State> state_{State::Waiting};  // Partner: the builder's store.
+  bool captures_ = false;                     // Some launch is captured.
+  std::uint32_t captured_ = 0;                // How often it was.
+  std::string capture_failure_;               // Why it could not be captured, for the log.
   CUgraph graph_ = nullptr;
   CUgraphExec exec_ = nullptr;
   std::vector<std::vector<CUgraphNode>> nodes_;  // Per launch, one an unrolled iteration.
@@ -138,7 +161,9 @@ class CudaGraphBuilder {
   CudaGraphBuilder(const CudaGraphBuilder&) = delete;
   CudaGraphBuilder& operator=(const CudaGraphBuilder&) = delete;
 
-  // Null: no graph can hold it. It is built soon.
+  // It is built once more, soon. Any thread.
+  void again(CudaGraph& graph);
+  // Null: no graph can hold it. It is built soon; at once failed, if there is no memory for it.
   std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program);
   // It will not be built, or has been.
   void forget(CudaGraph& graph);
@@ -147,6 +172,7 @@ class CudaGraphBuilder {
 
  private:
   void run();
+  bool allocate(CudaGraph& graph);
 
   CudaDevice& device_;
   CUstream stream_ = nullptr;

@@ -23,8 +23,7 @@ std::string named(const KernelLaunch& launch) {
 
 }  // namespace
 
-unsigned launch_attributes(const KernelLaunch& launch,
-                           std::array<CUlaunchAttribute, 2>& attributes) {
+unsigned launch_attributes(const KernelLaunch& launch, std::span<CUlaunchAttribute> attributes) {
   unsigned count = 0;
   const std::uint32_t* cluster = launch.shape.cluster;
   if (cluster[0] != 1 || cluster[1] != 1 || cluster[2] != 1) {
@@ -41,7 +40,7 @@ unsigned launch_attributes(const KernelLaunch& launch,
 }
 
 CUresult launch_kernel(const CudaDriver& driver, const KernelLaunch& launch, CUstream stream) {
-  std::array<CUlaunchAttribute, 2> attributes{};
+  std::array<CUlaunchAttribute, 3> attributes{};
   CUlaunchConfig config{};
   const kaas_launch& shape = launch.shape;
   config.gridDimX = shape.grid[0];
@@ -54,8 +53,33 @@ CUresult launch_kernel(const CudaDriver& driver, const KernelLaunch& launch, CUs
   config.hStream = stream;
   config.attrs = attributes.data();
   config.numAttrs = launch_attributes(launch, attributes);
+  // The kernel before it in the stream is not always one that it comes behind. But a programmatic
+  // one that does not wait is against the rules, so what has ended had all before it ended, too.
+  if (launch.programmatic && !launch.after.empty()) {
+    attributes[config.numAttrs].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    attributes[config.numAttrs].value.programmaticStreamSerializationAllowed = 1;
+    ++config.numAttrs;
+  }
   return driver.LaunchKernelEx(&config, static_cast<CUfunction>(launch.function.native),
                                const_cast<void**>(launch.params), nullptr);
+}
+
+Result<void> call_opaque(const KernelLaunch& launch, void* const* params, CUstream stream) {
+  char error[kHookErrorBytes] = "";
+  int outcome = 0;
+  try {
+    outcome = launch.function.entry->opaque(&launch.shape, params, stream, launch.shape.context,
+                                            error, sizeof error);
+  } catch (const std::exception& failure) {
+    return Status{StatusCode::KernelFault,
+                  named(launch) + " threw an exception: " + failure.what()};
+  } catch (...) {
+    return Status{StatusCode::KernelFault, named(launch) + " threw an exception"};
+  }
+  if (outcome == 0) return {};
+  error[sizeof error - 1] = '\0';
+  return Status{StatusCode::KernelFault,
+                named(launch) + " failed (" + std::to_string(outcome) + "): " + error};
 }
 
 // --- Opening -------------------------------------------------------------------------------------
@@ -178,6 +202,15 @@ Result<void> CudaStream::record_event(ImportedEvent& event) {
 
 // --- Programs ------------------------------------------------------------------------------------
 
+namespace {
+
+wire::WhyStream why_no_graph(const KernelProgram& program) {
+  const wire::WhyStream why = CudaGraph::why_none_holds(program);
+  return why == wire::WhyStream::None ? wire::WhyStream::FirstUse : why;
+}
+
+}  // namespace
+
 Result<void> CudaStream::launch(const KernelProgram& program) {
   device_.enter();
   counts_ = {};
@@ -187,7 +220,10 @@ Result<void> CudaStream::launch(const KernelProgram& program) {
                ? named(program.launches.front())
                : "one of " + std::to_string(program.launches.size()) + " kernels";
   auto* graph = static_cast<CudaGraph*>(program.prepared);
-  if (graph != nullptr && graph->usable(program)) return launch_graph(*graph, program);
+  counts_.why = graph != nullptr ? graph->why_not(program) : why_no_graph(program);
+  if (counts_.why == wire::WhyStream::None) return launch_graph(*graph, program);
+  if (counts_.why == wire::WhyStream::Addresses) graph->capture_again(program);
+  counts_.way = wire::RunWay::Stream;
   if (!program.before.empty()) KAAS_RETURN_IF_ERROR(launch_moves(program.before, false));
   KAAS_RETURN_IF_ERROR(program.until == 0 ? launch_each(program, program.n_iter)
                                           : launch_until(program));
@@ -199,7 +235,7 @@ Result<void> CudaStream::launch_graph(CudaGraph& graph, const KernelProgram& pro
     KAAS_RETURN_IF_ERROR(launch_moves(program.before, false));
   }
   KAAS_ASSIGN_OR_RETURN(const GraphRun run, graph.launch(program, stream_));
-  counts_.prepared = true;
+  counts_.way = wire::RunWay::Graph;
   counts_.iterations = run.iterations;
   counts_.launches = run.iterations * program.launches.size();
   iterations_ = run.counted;
@@ -286,22 +322,10 @@ Result<void> CudaStream::launch_until(const KernelProgram& program) {
 
 Result<void> CudaStream::launch_opaque(const KernelLaunch& launch, const KernelProgram& program) {
   const RunTagScope tag(program.tag, program.tag_end);
-  char error[kHookErrorBytes] = "";
-  int outcome = 0;
-  try {
-    outcome = launch.function.entry->opaque(&launch.shape, launch.params, stream_,
-                                            launch.shape.context, error, sizeof error);
-  } catch (const std::exception& failure) {
-    return Status{StatusCode::KernelFault,
-                  named(launch) + " threw an exception: " + failure.what()};
-  } catch (...) {
-    return Status{StatusCode::KernelFault, named(launch) + " threw an exception"};
-  }
+  const auto call = device_.library_call();
+  auto outcome = call_opaque(launch, launch.params, stream_);
   device_.enter_again();
-  if (outcome == 0) return {};
-  error[sizeof error - 1] = '\0';
-  return Status{StatusCode::KernelFault,
-                named(launch) + " failed (" + std::to_string(outcome) + "): " + error};
+  return outcome;
 }
 
 // The original form launches on the legacy stream, which must wait for ours and ours for it.
@@ -315,6 +339,7 @@ Result<void> CudaStream::launch_original(const KernelLaunch& launch, const Kerne
   }
   KAAS_RETURN_IF_ERROR(step(driver_.EventRecord(order_, stream_)));
   KAAS_RETURN_IF_ERROR(step(driver_.StreamWaitEvent(CU_STREAM_LEGACY, order_, 0)));
+  const auto call = device_.library_call();
   {
     const RunTagScope tag(program.tag, program.tag_end);
     try {

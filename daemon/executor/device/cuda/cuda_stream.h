@@ -8,6 +8,7 @@
 
 #include <array>
 #include <memory>
+#include <span>
 
 #include "daemon/executor/device/cuda/cuda_device.h"
 
@@ -88,8 +89,11 @@ class CudaStream final : public DeviceStream {
 // Enqueues one kernel that has a native function.
 CUresult launch_kernel(const CudaDriver& driver, const KernelLaunch& launch, CUstream stream);
 
-// The driver's form of a launch's attributes; returns how many.
-unsigned launch_attributes(const KernelLaunch& launch,
-                           std::array<CUlaunchAttribute, 2>& attributes);
+// Has an opaque kernel enqueue its work. Its code may leave another context current.
+Result<void> call_opaque(const KernelLaunch& launch, void* const* params, CUstream stream);
+
+// The driver's form of a launch's attributes, but for `programmatic`, which streams and graphs say
+// in different ways; there is room for two. Returns how many.
+unsigned launch_attributes(const KernelLaunch& launch, std::span<CUlaunchAttribute> attributes);
 
 }  // namespace kaas
