@@ -84,6 +84,46 @@ TEST_F(ExportTest, AnswerNamesTheMemoryAndTheDescriptorIsThere) {
   EXPECT_EQ(executor.device().exports(), 1u);
 }
 
+class ResidentExportTest : public ExportTest {
+ protected:
+  static WorldOptions keeping_outputs() {
+    WorldOptions wanted = options();
+    wanted.executor.device.keeps_outputs = true;
+    return wanted;
+  }
+  ResidentExportTest() : ExportTest(keeping_outputs()) {}
+  std::uint64_t keep(const std::string& key) {
+    BufferSpec out = store_buffer(key, kBytes);
+    out.resident = true;
+    return submit(fill_request(out, 8));
+  }
+};
+
+TEST_F(ResidentExportTest, WhatIsOnADeviceOnlyIsFetchedFirst) {
+  SimExecutor& executor = start();
+  const auto kept = keep("there");
+  settle();
+  ASSERT_EQ(code(kept), StatusCode::Ok);
+  ASSERT_EQ(executor.loop().cache().figures().residents, 1u);
+  const SeenAnswer answer = exported("there");
+  ASSERT_EQ(answer.code, StatusCode::Ok) << answer.message;
+  EXPECT_EQ(read(memory_of(answer), 16), Words(16, 8));
+}
+
+TEST_F(ResidentExportTest, WhatIsLostBeforeItWasFetchedIsSaidToBe) {
+  SimExecutor& executor = start();
+  keep("there");
+  settle();
+  ASSERT_EQ(executor.loop().cache().figures().residents, 1u);
+  const auto id = ask("there");
+  world.step();
+  world.end_executor(executor.number(), "it was killed");
+  start();
+  settle();
+  expect_refused(answer(id), StatusCode::DataLost, "it was killed");
+  EXPECT_TRUE(dispatcher().exports().empty());
+}
+
 TEST_F(ExportTest, WhatTheClientWritesChangesNoObject) {
   start();
   const SeenAnswer answer = exported("x");
