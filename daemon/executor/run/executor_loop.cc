@@ -30,7 +30,8 @@ ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
       reports_(parts.report, parts.work.header),
       segments_(parts.segments, parts.device, parts.pinner),
       cache_(parts.device, parts.memory_limit_bytes),
-      runner_(RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end}),
+      runner_(RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end,
+                          parts.now}),
       lanes_(runner_, segments_, reports_, *parts.work.header) {
   cache_.set_reclaim([this] {
     bool released = false;

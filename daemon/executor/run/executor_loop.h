@@ -51,7 +51,7 @@ struct ExecutorParts {
   std::uint64_t memory_limit_bytes = 0;
   std::function<void()> wake_kaasd;           // Called when reports are there and kaasd sleeps.
   RunTagEnd tag_end = nullptr;                // See run_tag.h.
-  std::uint64_t (*now)() noexcept = &now_ns;  // Ends a batch; the simulation has its own clock.
+  std::uint64_t (*now)() noexcept = &now_ns;  // Batches, moments; a simulation has its own.
 };
 
 class ExecutorLoop {
