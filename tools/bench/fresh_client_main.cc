@@ -4,14 +4,15 @@
 //                                              main() to the result, and the time of the result on
 //                                              CLOCK_MONOTONIC
 //   kaas-bench-client --worker SOCKET SPIN_US  a worker, see worker.h
-//   kaas-bench-client --peer SOCKET SPIN_US [PRIORITY]
-//                                              a peer, see peer.h
+//   kaas-bench-client --peer SOCKET SPIN_US [any|lane|kaasd [PRIORITY]]
+//                                              a peer, see peer.h and client_worker.h
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "schema/ipc/clock.h"
@@ -36,7 +37,19 @@ bool parse(std::string_view text, Number& number) {
 
 constexpr int kPriorityMax = 100;
 
-// `words`: SOCKET SPIN_US [PRIORITY].
+bool parse_way(const std::string& word, kaas::ClientWorkerOptions::Way& way) {
+  using Way = kaas::ClientWorkerOptions::Way;
+  constexpr std::pair<const char*, Way> kWays[] = {
+      {"any", Way::Any}, {"lane", Way::Lane}, {"kaasd", Way::Kaasd}};
+  for (const auto& [name, known] : kWays) {
+    if (word != name) continue;
+    way = known;
+    return true;
+  }
+  return false;
+}
+
+// `words`: SOCKET SPIN_US [WAY [PRIORITY]].
 int run_worker(const std::vector<std::string>& words, bool is_peer) {
   kaas::ClientWorkerOptions options;
   options.socket = words[0];
@@ -44,9 +57,11 @@ int run_worker(const std::vector<std::string>& words, bool is_peer) {
   std::string wrong;
   if (!parse(words[1], options.spin_us)) {
     wrong = "SPIN_US is '" + words[1] + "', allowed: an integer from 0 on";
-  } else if (words.size() > 2 &&
-             (!parse(words[2], options.priority) || std::abs(options.priority) > kPriorityMax)) {
-    wrong = "PRIORITY is '" + words[2] + "', allowed: an integer from -100 to 100";
+  } else if (words.size() > 2 && !parse_way(words[2], options.way)) {
+    wrong = "WAY is '" + words[2] + "', allowed: any, lane, kaasd";
+  } else if (words.size() > 3 &&
+             (!parse(words[3], options.priority) || std::abs(options.priority) > kPriorityMax)) {
+    wrong = "PRIORITY is '" + words[3] + "', allowed: an integer from -100 to 100";
   }
   if (wrong.empty()) return kaas::run_client_worker(options);
   return is_peer ? kaas::refuse_peer(wrong) : kaas::refuse_worker(wrong);
@@ -57,11 +72,12 @@ int run_worker(const std::vector<std::string>& words, bool is_peer) {
 int main(int argc, char** argv) {
   const std::uint64_t begin_ns = kaas::now_ns();
   const bool is_peer = argc > 1 && std::strcmp(argv[1], "--peer") == 0;
-  if (argc == 4 && std::strcmp(argv[1], "--worker") == 0)
+  if (argc == 4 && std::strcmp(argv[1], "--worker") == 0) {
     return run_worker({argv[2], argv[3]}, false);
-  if (is_peer && (argc == 4 || argc == 5)) return run_worker({argv + 2, argv + argc}, true);
+  }
+  if (is_peer && argc >= 4 && argc <= 6) return run_worker({argv + 2, argv + argc}, true);
   if (argc != 2) {
-    return fail("usage: kaas-bench-client [--worker | --peer] SOCKET [SPIN_US [PRIORITY]]");
+    return fail("usage: kaas-bench-client [--worker | --peer] SOCKET [SPIN_US [WAY [PRIORITY]]]");
   }
   kaas::ClientOptions options;
   options.socket = argv[1];

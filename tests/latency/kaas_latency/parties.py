@@ -28,7 +28,6 @@ class Party(NamedTuple):
     waits: str = "spins"
     devices: tuple[str, ...] = ("host", "cuda")
     neighbour: str = ""            # Which party its saturating neighbour is; empty: as itself.
-    absent: str = ""               # Why it can't be had yet.
 
 
 def served(name: str, what: str, program: str, waits: str) -> Party:
@@ -40,23 +39,22 @@ def served(name: str, what: str, program: str, waits: str) -> Party:
 
 
 CLIENT = "{programs}/kaas-bench-client"
+OURS = (CLIENT, "--peer", "{socket}", str(SPIN_US))
 DIRECT = "{programs}/kaas-bench-direct"
 PYTHON_PEER = (sys.executable, "{scripts}/python_peer.py")
 CUDA = ("cuda",)
 HOST = ("host",)
 
 PARTIES = {party.name: party for party in (
-    Party("kaas", "a client of kaasd", (CLIENT, "--peer", "{socket}", str(SPIN_US)),
+    Party("kaas", "a client: bound plans, on a lane where kaasd grants one", (*OURS, "any"),
           first=(CLIENT, "{socket}")),
-    Party("kaas-asleep", "a client of kaasd whose waits sleep at once",
+    Party("kaas-lane", "a client on a granted lane, or not at all", (*OURS, "lane")),
+    Party("kaas-kaasd", "a client that asks for no lane: all through kaasd", (*OURS, "kaasd")),
+    Party("kaas-asleep", "a client whose waits sleep at once",
           (CLIENT, "--peer", "{socket}", "0"), waits="sleeps"),
-    Party("kaas-urgent", "a client of kaasd, priority 50",
-          (CLIENT, "--peer", "{socket}", str(SPIN_US), "50"),
+    Party("kaas-urgent", "a client, priority 50", (*OURS, "any", "50"),
           neighbour="kaas-neighbour"),
-    Party("kaas-neighbour", "a client of kaasd, priority -50",
-          (CLIENT, "--peer", "{socket}", str(SPIN_US), "-50")),
-    Party("kaas-lane", "a client of kaasd on a granted lane", (),
-          absent="kaas-bench-client can't ask for a lane"),
+    Party("kaas-neighbour", "a client, priority -50", (*OURS, "any", "-50")),
     Party("own-stream", "own context, a launch for each kernel, cudaStreamSynchronize",
           (DIRECT, "--peer", "stream"), first=(DIRECT, "first"), devices=CUDA),
     Party("own-stream-blocking", "the same, the context's waits sleep",
@@ -91,8 +89,6 @@ def command(words: tuple[str, ...], tools: Tools) -> list[str]:
 
 def why_absent(party: Party, tools: Tools) -> str:
     """Empty: it can be started, as far as one sees."""
-    if party.absent:
-        return party.absent
     if tools.device not in party.devices:
         return f"not on the device {tools.device}"
     program = command(party.client, tools)[0]

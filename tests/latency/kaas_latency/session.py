@@ -71,7 +71,8 @@ class Session:
 
     def party_names(self, measure: Measure) -> list[str]:
         chosen = [name for name in measure.parties[1:]
-                  if self.options.parties is None or name in self.options.parties]
+                  if self.options.parties is None or name in self.options.parties
+                  or name.startswith("kaas")]
         extra = list(self.options.extra) if measure.kind == "requests" else []
         return [measure.parties[0], *chosen, *extra]
 
