@@ -13,6 +13,14 @@ EXAMPLE = os.path.join(harness.FOLDER, "peers", "example_peer.py")
 READY = "print('{\"ready\": \"test\"}', flush=True)\n"
 
 
+class ReadmeTest(unittest.TestCase):
+    def test_the_peer_in_the_manual_is_the_example(self):
+        with open(os.path.join(harness.FOLDER, "README.md"), encoding="utf-8") as file:
+            snippet = file.read().split("```python\n")[1].split("```")[0]
+        with open(EXAMPLE, encoding="utf-8") as file:
+            self.assertIn(snippet, file.read())
+
+
 class ParseTest(unittest.TestCase):
     def refused(self, line, *parts, requests=10):
         with self.assertRaises(PeerFault) as caught:
