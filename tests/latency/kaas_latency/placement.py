@@ -18,20 +18,24 @@ class Placement(NamedTuple):
     server: int | None      # The executor; of peers, their server.
     clients: tuple[int, ...]
     rest: frozenset[int]
-    why: str = ""           # Not pinned: why.
+    note: str = ""          # Not pinned: why. Pinned: what else to know.
 
     def text(self) -> str:
         if self.kaasd is None:
-            return f"not pinned: {self.why}"
+            return f"not pinned: {self.note}"
         clients = f"{self.clients[0]} to {self.clients[-1]}" if len(self.clients) > 1 else str(
             self.clients[0])
         return (f"kaasd on core {self.kaasd}, executor or server on {self.server}, clients on "
-                f"{clients} in turn, other threads on the {len(self.rest)} left")
+                f"{clients} in turn, other threads on cores {text_of(self.rest)}{self.note}")
 
     def client(self, number: int) -> int | None:
         """Where the client of this number belongs, in turn where they are more than cores; None:
         anywhere."""
         return None if self.kaasd is None else self.clients[number % len(self.clients)]
+
+
+def text_of(cores: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(cores)))
 
 
 def siblings_of(core: int) -> frozenset[int]:
@@ -55,10 +59,15 @@ def parse_list(text: str) -> frozenset[int]:
 
 def choose(cores: Sequence[int], pinned: bool = True, siblings=siblings_of) -> Placement:
     """Distinct physical cores first, one logical core of each; the last is left to the rest."""
-    if not pinned or len(cores) < CORES_MIN:
-        why = "as asked" if not pinned else (
-            f"{len(cores)} cores are fewer than {CORES_MIN}; processes share cores")
-        return Placement(None, None, (), frozenset(cores), why)
+    if not pinned or len(cores) == 1:
+        note = "as asked" if not pinned else "there is one core"
+        return Placement(None, None, (), frozenset(cores), note)
+    if len(cores) < CORES_MIN:
+        # The two ends of a lane, and peers and their servers, have a core each; kaasd shares the
+        # clients', as it sleeps while a lane is used.
+        server, client = sorted(cores)[:2]
+        return Placement(client, server, (client,), frozenset(cores),
+                         f"; {len(cores)} cores are fewer than {CORES_MIN}: processes share cores")
     first, second, seen = [], [], set()
     for core in sorted(cores):
         (second if core in seen else first).append(core)

@@ -44,9 +44,15 @@ class PlacementTest(unittest.TestCase):
 
     def test_few_cores_are_shared_and_it_says_so(self):
         where = placement.choose([0, 1])
-        self.assertIsNone(where.client(0))
+        self.assertNotEqual(where.client(0), where.server)
+        self.assertEqual(where.kaasd, where.client(5))
         self.assertIn("2 cores", where.text())
         self.assertIn("share", where.text())
+
+    def test_one_core_is_not_dealt_out(self):
+        where = placement.choose([3])
+        self.assertIsNone(where.client(0))
+        self.assertIn("one core", where.text())
 
     def test_unpinned_is_said_to_be_asked_for(self):
         self.assertIn("as asked", placement.choose(range(16), pinned=False).text())
