@@ -87,6 +87,8 @@ class RequestCrowd:
             placement.pin(self.server.pid, self.where.server, self.where.rest)
         for number, client in enumerate(self.clients):
             placement.pin(client.pid, self.where.client(number), self.where.rest)
+        if self.neighbour:
+            placement.pin(self.neighbour.pid, self.where.client(len(self.clients)), self.where.rest)
 
     def turn(self) -> Turn:
         if self.server:
@@ -164,6 +166,7 @@ class FirstCrowd:
             raise PeerFault("a new process to its first result is not offered")
         self.words = command(party.first, tools)
         self.processes = FIRST_PROCESSES if party.name.startswith("kaas") else 1
+        self.one()  # Files are read from disk, and kaasd loads what the function needs.
 
     def turn(self) -> Turn:
         times_ns = [self.one() for _ in range(self.processes)]

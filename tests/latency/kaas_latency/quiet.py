@@ -19,6 +19,7 @@ CALIBRATION_ITERATIONS = 1500  # About a millisecond.
 THROTTLED = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "too hot",
              0x40: "too hot (hardware)", 0x80: "power brake"}
 NVML_CLOCK_SM = 1
+NVML_CALLS = ("nvmlDeviceGetCurrentClocksThrottleReasons", "nvmlDeviceGetClockInfo")
 
 
 def steal_ticks(stat: str, cores: set[int]) -> int:
@@ -59,6 +60,8 @@ class GpuClocks:
         self.nvml, self.handle = None, ctypes.c_void_p()
         try:
             nvml = ctypes.CDLL("libnvidia-ml.so.1")
+            for name in NVML_CALLS:  # A driver that lacks one is not half used.
+                getattr(nvml, name)
             if (nvml.nvmlInit_v2() == 0 and
                     nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(self.handle)) == 0):
                 self.nvml = nvml
