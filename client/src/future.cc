@@ -72,6 +72,19 @@ Stages stages_of(const wire::Stages& from) {
           from.run_ns(),    from.store_ns(), from.execute_ns(), from.settle_ns()};
 }
 
+Moments moments_of(const wire::Moments& from) {
+  return {from.taken_ns(),
+          from.decoded_ns(),
+          from.planned_ns(),
+          from.sent_ns(),
+          from.executor_taken_ns(),
+          from.executor_started_ns(),
+          from.executor_launched_ns(),
+          from.executor_ended_ns(),
+          from.reported_ns(),
+          from.settled_ns()};
+}
+
 Counters counters_of(const wire::Counters& from) {
   return {from.device_hits(),
           from.device_misses(),
@@ -147,6 +160,7 @@ Result<Reply> value_of(Pending& pending, const Reply*) {
     filled.device = view(profile->device());
     filled.way = way_of(profile->way());
     filled.why_stream = name_of_why(profile->why_stream());
+    if (profile->moments() != nullptr) filled.moments = moments_of(*profile->moments());
   }
   return reply;
 }

@@ -15,6 +15,26 @@ bool is_known_way(const wire::RunDone& report) {
   return report.way() <= wire::RunWay::MAX && report.why_stream() <= wire::WhyStream::MAX;
 }
 
+wire::Stages stages_of(const Run& run, const wire::RunDone& report, std::uint64_t now_ns) {
+  const wire::RunTimes times = report.times() == nullptr ? wire::RunTimes() : *report.times();
+  return {run.decoded_ns - run.accepted_ns,
+          run.planned_ns - run.decoded_ns,
+          run.sent_ns - run.planned_ns,
+          times.load_ns(),
+          times.run_ns(),
+          times.store_ns(),
+          run.reported_ns - run.sent_ns,
+          now_ns - run.reported_ns};
+}
+
+wire::Moments moments_of(const Run& run, const wire::RunDone& report, std::uint64_t now_ns) {
+  const wire::RunMoments there =
+      report.moments() == nullptr ? wire::RunMoments() : *report.moments();
+  return {
+      run.accepted_ns,    run.decoded_ns,      run.planned_ns,   run.sent_ns,     there.taken_ns(),
+      there.started_ns(), there.launched_ns(), there.ended_ns(), run.reported_ns, now_ns};
+}
+
 }  // namespace
 
 std::size_t Dispatcher::take_reports(ExecutorState& executor) {
@@ -324,13 +344,13 @@ void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone
   const std::vector<AnswerOutput> outputs = outputs_of(run, executor);
   spec.outputs = outputs;
   wire::Stages stages;
+  wire::Moments moments;
   if (run.options.profile && report != nullptr) {
     const std::uint64_t now = host_.now_ns();
-    const wire::RunTimes times = report->times() == nullptr ? wire::RunTimes() : *report->times();
-    stages = wire::Stages(run.decoded_ns - run.accepted_ns, run.planned_ns - run.decoded_ns,
-                          run.sent_ns - run.planned_ns, times.load_ns(), times.run_ns(),
-                          times.store_ns(), run.reported_ns - run.sent_ns, now - run.reported_ns);
+    stages = stages_of(run, *report, now);
+    moments = moments_of(run, *report, now);
     spec.stages = &stages;
+    spec.moments = &moments;
     spec.counters = report->counters();
     spec.device = executor->link->identity().device;
     spec.way = report->way();

@@ -45,7 +45,7 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
   if (answer.stages != nullptr) {
     const auto device = encode_text(builder, answer.device);
     profile = wire::CreateProfile(builder, answer.stages, answer.counters, device, answer.way,
-                                  answer.why_stream);
+                                  answer.why_stream, answer.moments);
   }
   Offset<wire::LaneGrant> lane = 0;
   if (answer.lane != nullptr) {

@@ -48,6 +48,7 @@ struct AnswerSpec {
   std::span<const AnswerOutput> outputs = {};
   const wire::Stages* stages = nullptr;
   const wire::Counters* counters = nullptr;
+  const wire::Moments* moments = nullptr;
   std::string_view device = {};
   const LaneGrantSpec* lane = nullptr;
   wire::RunWay way = wire::RunWay::Unknown;

@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "schema/ipc/clock.h"
 #include "schema/ipc/result.h"
+#include "tools/bench/peer.h"
 #include "tools/bench/worker.h"
 
 namespace kaas {
@@ -18,6 +21,7 @@ namespace {
 
 constexpr std::uint64_t kSmallBytes = kSmallFloats * sizeof(float);
 constexpr std::size_t kPattern = 1024;
+constexpr std::uint64_t kLaneNs = 1'000'000'000;
 
 std::span<float> floats_of(const Buffer& buffer) {
   return {reinterpret_cast<float*>(buffer.data()), buffer.size() / sizeof(float)};
@@ -31,9 +35,10 @@ float input_value(float seed, std::size_t index) {
 // A workload that is ready to run: its plan, and the memory that takes turns.
 struct Job {
   Workload workload;
-  std::vector<Buffer> inputs;  // None: busy.
-  std::vector<Buffer> outputs;
-  std::vector<BoundPlan> plans;  // One a pair.
+  std::vector<Buffer> inputs;    // None: busy, null.
+  std::vector<Buffer> outputs;   // None: null.
+  std::vector<Plan> plan;        // One, if its runs have options: not bound, to its first pair.
+  std::vector<BoundPlan> plans;  // Else: one a pair.
   std::size_t runs = 0;          // Since open().
   float seed = 0;
 };
@@ -46,6 +51,7 @@ std::uint64_t input_bytes(const Workload& workload) {
     case Workload::Kind::Input:
       return workload.amount;
     case Workload::Kind::Busy:
+    case Workload::Kind::Null:
       break;
   }
   return 0;
@@ -59,9 +65,11 @@ std::uint64_t output_bytes(const Workload& workload) {
     case Workload::Kind::Input:
       return kSmallBytes;
     case Workload::Kind::Busy:
+      return workload.blocks * sizeof(std::uint64_t);
+    case Workload::Kind::Null:
       break;
   }
-  return sizeof(std::uint64_t);
+  return 0;
 }
 
 void add_increment(RequestBuilder& builder, const char* in, const char* out) {
@@ -88,7 +96,7 @@ Result<Request> request_of(const Job& job) {
   const Workload& workload = job.workload;
   RequestBuilder builder;
   if (!job.inputs.empty()) builder.buffer("in", input_bytes(workload)).in(job.inputs[0]);
-  builder.buffer("out", output_bytes(workload)).in(job.outputs[0]);
+  if (!job.outputs.empty()) builder.buffer("out", output_bytes(workload)).in(job.outputs[0]);
   switch (workload.kind) {
     case Workload::Kind::Chain:
       for (std::uint64_t i = 0; i < workload.amount; ++i) {
@@ -106,10 +114,13 @@ Result<Request> request_of(const Job& job) {
       break;
     case Workload::Kind::Busy:
       builder.kernel(kBenchLibrary, "busy")
-          .grid(1)
+          .grid(static_cast<std::uint32_t>(workload.blocks))
           .block(kBusyBlock)
           .literal(workload.amount)
           .out("out");
+      break;
+    case Workload::Kind::Null:
+      builder.kernel(kBenchLibrary, "nothing");
       break;
   }
   return builder.build();
@@ -126,6 +137,7 @@ float expected_value(const Job& job, std::size_t index) {
     case Workload::Kind::Input:
       return in * kFactor + 1;
     case Workload::Kind::Busy:
+    case Workload::Kind::Null:
       break;
   }
   return 0;
@@ -150,7 +162,10 @@ std::string check_output(const Job& job, const Buffer& output) {
 
 class ClientWorker final : public Worker {
  public:
-  explicit ClientWorker(Client client) : client_(std::move(client)) {}
+  ClientWorker(Client client, const ClientWorkerOptions& how)
+      : client_(std::move(client)), needs_lane_(how.way == ClientWorkerOptions::Way::Lane) {
+    options_.priority = how.priority;
+  }
 
   std::string open(const Workload& workload, float seed) override {
     const std::string name = to_word(workload);
@@ -163,6 +178,7 @@ class ClientWorker final : public Worker {
     job_ = &known->second;
     job_->runs = 0;
     job_->seed = seed;
+    under_way_.clear();
     for (const Buffer& input : job_->inputs) {
       const std::span<float> values = floats_of(input);
       for (std::size_t i = 0; i < values.size(); ++i) values[i] = input_value(seed, i);
@@ -172,9 +188,19 @@ class ClientWorker final : public Worker {
   }
 
   std::string run() override {
-    Job& job = *job_;
-    const std::size_t turn = job.runs++;
-    const Result<Reply> reply = job.plans[turn % job.plans.size()].run();
+    const Result<Reply> reply = job_->plan.empty() ? next_plan().run() : run_with_options();
+    return reply ? std::string() : to_string(reply.error());
+  }
+
+  std::string submit() override {
+    under_way_.push_back(job_->plan.empty() ? next_plan().submit()
+                                            : job_->plan.front().submit({}, options_));
+    return {};
+  }
+
+  std::string take_oldest() override {
+    const Result<Reply> reply = under_way_.front().get();
+    under_way_.pop_front();
     return reply ? std::string() : to_string(reply.error());
   }
 
@@ -189,6 +215,25 @@ class ClientWorker final : public Worker {
   std::string memory(std::uint64_t&) override { return "a client of kaasd has no device"; }
 
  private:
+  const BoundPlan& next_plan() { return job_->plans[job_->runs++ % job_->plans.size()]; }
+
+  Result<Reply> run_with_options() {
+    ++job_->runs;
+    return job_->plan.front().run({}, options_);
+  }
+
+  // Until each plan has been granted a lane. Unavailable: not within a second.
+  static Result<void> await_lanes(const Job& job) {
+    const std::uint64_t give_up_ns = now_ns() + kLaneNs;
+    for (const BoundPlan& plan : job.plans) {
+      while (!plan.has_lane()) {
+        if (now_ns() > give_up_ns) return Status{StatusCode::Unavailable, "no lane was granted"};
+        KAAS_RETURN_IF_ERROR(plan.run());
+      }
+    }
+    return {};
+  }
+
   Result<Job> make(const Workload& workload) {
     Job job;
     job.workload = workload;
@@ -197,35 +242,51 @@ class ClientWorker final : public Worker {
         KAAS_ASSIGN_OR_RETURN(Buffer input, client_.allocate(bytes));
         job.inputs.push_back(std::move(input));
       }
-      KAAS_ASSIGN_OR_RETURN(Buffer output, client_.allocate(output_bytes(workload)));
-      job.outputs.push_back(std::move(output));
+      if (const std::uint64_t bytes = output_bytes(workload); bytes != 0) {
+        KAAS_ASSIGN_OR_RETURN(Buffer output, client_.allocate(bytes));
+        job.outputs.push_back(std::move(output));
+      }
     }
     KAAS_ASSIGN_OR_RETURN(const Request request, request_of(job));
-    KAAS_ASSIGN_OR_RETURN(const Plan plan, client_.prepare(request));
-    for (std::size_t i = 0; i < job.outputs.size(); ++i) {
+    KAAS_ASSIGN_OR_RETURN(Plan plan, client_.prepare(request));
+    if (options_.priority != 0) {
+      job.plan.push_back(std::move(plan));
+      return job;
+    }
+    for (std::uint64_t i = 0; i < workload.buffers; ++i) {
       Bindings pair;
       if (!job.inputs.empty()) pair.in("in", job.inputs[i]);
-      job.plans.push_back(plan.bind(pair.in("out", job.outputs[i])));
+      if (!job.outputs.empty()) pair.in("out", job.outputs[i]);
+      job.plans.push_back(plan.bind(pair));
     }
+    if (needs_lane_) KAAS_RETURN_IF_ERROR(await_lanes(job));
     return job;
   }
 
   Client client_;
+  RunOptions options_;
+  const bool needs_lane_;
   std::map<std::string, Job> jobs_;
   Job* job_ = nullptr;
+  std::deque<Future<Reply>> under_way_;
 };
 
 }  // namespace
 
-int run_client_worker(const std::string& socket, unsigned spin_us) {
+int run_client_worker(const ClientWorkerOptions& how) {
   ClientOptions options;
-  options.socket = socket;
+  options.socket = how.socket;
   options.name = "kaas-bench-client";
-  options.spin = std::chrono::microseconds(spin_us);
+  options.spin = std::chrono::microseconds(how.spin_us);
+  options.lanes = how.way != ClientWorkerOptions::Way::Kaasd;
   auto client = Client::connect(options);
-  if (!client) return refuse_worker(to_string(client.error()));
-  ClientWorker worker(std::move(*client));
-  return serve_worker(worker, "a client of " + socket);
+  if (!client) {
+    const std::string why = to_string(client.error());
+    return how.is_peer ? refuse_peer(why) : refuse_worker(why);
+  }
+  ClientWorker worker(std::move(*client), how);
+  const std::string description = "a client of " + how.socket;
+  return how.is_peer ? serve_peer(worker, description) : serve_worker(worker, description);
 }
 
 }  // namespace kaas

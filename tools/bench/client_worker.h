@@ -1,5 +1,5 @@
-// kaas-bench-client as a worker (worker.h): runs workloads through kaasd, with inputs and outputs
-// in the session's shared memory and plans that are prepared once.
+// kaas-bench-client as a worker (worker.h) or as a peer (peer.h): runs its requests through kaasd,
+// without a CUDA context.
 // Threads: one.
 #pragma once
 
@@ -7,8 +7,20 @@
 
 namespace kaas {
 
-// Connects to the kaasd at `socket` and serves standard input. A wait polls for `spin_us` before it
-// sleeps. Returns main's status.
-int run_client_worker(const std::string& socket, unsigned spin_us);
+struct ClientWorkerOptions {
+  enum class Way {
+    Any,   // As a program would: bound plans, which go by a lane if they are granted one.
+    Lane,  // The same; without a lane it can't work.
+    Kaasd  // The same, and lanes are not asked for.
+  };
+  Way way = Way::Any;
+  std::string socket;
+  unsigned spin_us = 0;  // How long waits poll before they sleep.
+  int priority = 0;      // Of its requests. Not 0: plans are not bound, as runs have options.
+  bool is_peer = false;  // What it speaks: peer.h instead of worker.h.
+};
+
+// Connects to the kaasd at the socket and serves standard input. Returns main's status.
+int run_client_worker(const ClientWorkerOptions& options);
 
 }  // namespace kaas

@@ -4,17 +4,22 @@
 //                                              main() to the result, and the time of the result on
 //                                              CLOCK_MONOTONIC
 //   kaas-bench-client --worker SOCKET SPIN_US  a worker, see worker.h
+//   kaas-bench-client --peer SOCKET SPIN_US [any|lane|kaasd [PRIORITY]]
+//                                              a peer, see peer.h and client_worker.h
 #include <charconv>
-#include <cinttypes>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "schema/ipc/clock.h"
 #include "tools/bench/client_worker.h"
 #include "tools/bench/fresh_client.h"
+#include "tools/bench/peer.h"
+#include "tools/bench/worker.h"
 
 namespace {
 
@@ -23,21 +28,57 @@ int fail(const std::string& why) {
   return 1;
 }
 
-int run_worker(const char* socket, std::string_view spin) {
-  unsigned spin_us = 0;
-  const auto [end, error] = std::from_chars(spin.data(), spin.data() + spin.size(), spin_us);
-  if (error != std::errc() || end != spin.data() + spin.size()) {
-    return fail("error SPIN_US is '" + std::string(spin) + "', allowed: an integer from 0 on");
+// A whole text as a number.
+template <class Number>
+bool parse(std::string_view text, Number& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+constexpr int kPriorityMax = 100;
+
+bool parse_way(const std::string& word, kaas::ClientWorkerOptions::Way& way) {
+  using Way = kaas::ClientWorkerOptions::Way;
+  constexpr std::pair<const char*, Way> kWays[] = {
+      {"any", Way::Any}, {"lane", Way::Lane}, {"kaasd", Way::Kaasd}};
+  for (const auto& [name, known] : kWays) {
+    if (word != name) continue;
+    way = known;
+    return true;
   }
-  return kaas::run_client_worker(socket, spin_us);
+  return false;
+}
+
+// `words`: SOCKET SPIN_US [WAY [PRIORITY]].
+int run_worker(const std::vector<std::string>& words, bool is_peer) {
+  kaas::ClientWorkerOptions options;
+  options.socket = words[0];
+  options.is_peer = is_peer;
+  std::string wrong;
+  if (!parse(words[1], options.spin_us)) {
+    wrong = "SPIN_US is '" + words[1] + "', allowed: an integer from 0 on";
+  } else if (words.size() > 2 && !parse_way(words[2], options.way)) {
+    wrong = "WAY is '" + words[2] + "', allowed: any, lane, kaasd";
+  } else if (words.size() > 3 &&
+             (!parse(words[3], options.priority) || std::abs(options.priority) > kPriorityMax)) {
+    wrong = "PRIORITY is '" + words[3] + "', allowed: an integer from -100 to 100";
+  }
+  if (wrong.empty()) return kaas::run_client_worker(options);
+  return is_peer ? kaas::refuse_peer(wrong) : kaas::refuse_worker(wrong);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::uint64_t begin_ns = kaas::now_ns();
-  if (argc == 4 && std::strcmp(argv[1], "--worker") == 0) return run_worker(argv[2], argv[3]);
-  if (argc != 2) return fail("usage: kaas-bench-client [--worker] SOCKET [SPIN_US]");
+  const bool is_peer = argc > 1 && std::strcmp(argv[1], "--peer") == 0;
+  if (argc == 4 && std::strcmp(argv[1], "--worker") == 0) {
+    return run_worker({argv[2], argv[3]}, false);
+  }
+  if (is_peer && argc >= 4 && argc <= 6) return run_worker({argv + 2, argv + argc}, true);
+  if (argc != 2) {
+    return fail("usage: kaas-bench-client [--worker | --peer] SOCKET [SPIN_US [WAY [PRIORITY]]]");
+  }
   kaas::ClientOptions options;
   options.socket = argv[1];
   auto client = kaas::Client::connect(options);
@@ -60,6 +101,6 @@ int main(int argc, char** argv) {
   for (std::size_t i = 0; i < output.size(); ++i) {
     if (output[i] != 2 * input[i]) return fail("y[" + std::to_string(i) + "] is wrong");
   }
-  std::printf("%" PRIu64 " %" PRIu64 "\n", end_ns - begin_ns, end_ns);
+  kaas::print_first_result(begin_ns, end_ns);
   return 0;
 }

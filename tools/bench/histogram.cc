@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
+
+#include "tools/bench/statistics.h"
 
 namespace kaas {
 namespace {
@@ -69,8 +70,7 @@ double LatencyHistogram::mean_ns() const noexcept {
 
 std::uint64_t LatencyHistogram::percentile_ns(double percent) const noexcept {
   if (count_ == 0) return 0;
-  const double wanted =
-      std::ceil(std::clamp(percent, 0.0, 100.0) / 100.0 * static_cast<double>(count_));
+  const double wanted = percentile_rank(percent, count_);
   const auto rank = std::clamp<std::uint64_t>(static_cast<std::uint64_t>(wanted), 1, count_);
   if (rank == count_) return max_ns_;
   std::uint64_t seen = 0;
@@ -81,13 +81,20 @@ std::uint64_t LatencyHistogram::percentile_ns(double percent) const noexcept {
   return max_ns_;
 }
 
+std::vector<std::pair<std::uint64_t, std::uint64_t>> LatencyHistogram::counts() const {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> points;
+  for (std::size_t i = 0; i < kBuckets; ++i) {
+    if (buckets_[i] != 0) points.emplace_back(reported_ns(i), buckets_[i]);
+  }
+  return points;
+}
+
 std::vector<std::pair<std::uint64_t, double>> LatencyHistogram::cumulative() const {
   std::vector<std::pair<std::uint64_t, double>> points;
   std::uint64_t seen = 0;
-  for (std::size_t i = 0; i < kBuckets; ++i) {
-    if (buckets_[i] == 0) continue;
-    seen += buckets_[i];
-    points.emplace_back(reported_ns(i), static_cast<double>(seen) / static_cast<double>(count_));
+  for (const auto& [latency_ns, count] : counts()) {
+    seen += count;
+    points.emplace_back(latency_ns, static_cast<double>(seen) / static_cast<double>(count_));
   }
   return points;
 }

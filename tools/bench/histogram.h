@@ -31,6 +31,8 @@ class LatencyHistogram {
   // The smallest latency that at least `percent` of 0 to 100 of the values do not exceed; 0 when
   // there are none.
   [[nodiscard]] std::uint64_t percentile_ns(double percent) const noexcept;
+  // (latency in ns, how many values), ascending, one for each bucket used.
+  [[nodiscard]] std::vector<std::pair<std::uint64_t, std::uint64_t>> counts() const;
   // For plots: (latency in ns, fraction of values up to it), ascending, one for each bucket used.
   [[nodiscard]] std::vector<std::pair<std::uint64_t, double>> cumulative() const;
 

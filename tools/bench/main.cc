@@ -4,11 +4,15 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <iostream>
 #include <string>
 #include <vector>
 
 #include "tools/bench/gpu.h"
+#include "tools/bench/mps.h"
+#include "tools/bench/plot_file.h"
 #include "tools/bench/run_command.h"
+#include "tools/bench/stages.h"
 #include "tools/bench/suite.h"
 
 namespace {
@@ -95,6 +99,30 @@ int run_target(const kaas::RunCommand& command, const std::string& json, const s
   return 0;
 }
 
+int run_stages(const kaas::StagesOptions& options, const std::string& json) {
+  const auto report = kaas::run_stages(options);
+  if (!report) return fail(report.error());
+  std::printf("%s", to_string(*report).c_str());
+  if (json.empty()) return 0;
+  const auto written = kaas::write_text_file(json, stages_json(*report).dump(2) + "\n");
+  return written ? 0 : fail(written.error());
+}
+
+// Until standard input ends.
+int run_mps() {
+  const auto mps = kaas::Mps::start();
+  if (!mps) {
+    fail(mps.error());
+    return kExitFailed;
+  }
+  for (const std::string& variable : mps->environment()) std::printf("%s\n", variable.c_str());
+  std::printf("\n");
+  std::fflush(stdout);
+  for (std::string line; std::getline(std::cin, line);) {
+  }
+  return 0;
+}
+
 void add_output(CLI::App& command, Output& output) {
   command.add_option("--json", output.json, "Write the report to this file");
   command.add_flag("--check", output.check, "Exit with 1 unless all rows are met");
@@ -170,6 +198,26 @@ void add_run(CLI::App& app, kaas::RunCommand& command, std::string& json, std::s
   run->add_option("--plot", plot, "Write a picture to this SVG file");
 }
 
+void add_stages(CLI::App& app, kaas::StagesOptions& options, std::string& json) {
+  CLI::App* stages = app.add_subcommand("stages", "Show where the time of a request goes");
+  stages->add_option("--socket", options.socket, "Of kaasd; else where clients look");
+  stages->add_option("--kernels", options.kernels, "Small kernels a request; 0: a null request")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  stages->add_option("--requests", options.requests, "How many, stamped and not, in turns")
+      ->check(CLI::Range(1, 10'000'000))
+      ->capture_default_str();
+  stages->add_option("--spin-us", options.spin_us, "How long the client polls before it sleeps")
+      ->capture_default_str();
+  stages->add_option("--json", json, "Write the report to this file");
+}
+
+void add_plot(CLI::App& app, std::string& from, std::string& to) {
+  CLI::App* plot = app.add_subcommand("plot", "Draw charts that a JSON file describes as SVG");
+  plot->add_option("description", from, "The JSON file")->required();
+  plot->add_option("svg", to, "The SVG file to write")->required();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -178,12 +226,17 @@ int main(int argc, char** argv) {
   kaas::SuiteOptions suite;
   kaas::GpuOptions gpu;
   kaas::RunCommand command;
+  kaas::StagesOptions stages;
   std::vector<std::string> merge;
   Output output;
   std::string plot;
+  std::string description;
   add_suite(app, suite, output);
   add_gpu(app, gpu, merge, output);
   add_run(app, command, output.json, plot);
+  add_stages(app, stages, output.json);
+  add_plot(app, description, plot);
+  app.add_subcommand("mps", "Run CUDA MPS until the input ends; print the environment to use it");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -191,5 +244,11 @@ int main(int argc, char** argv) {
   }
   if (app.got_subcommand("suite")) return run_suite(suite, output);
   if (app.got_subcommand("gpu")) return run_gpu(gpu, merge, output);
+  if (app.got_subcommand("stages")) return run_stages(stages, output.json);
+  if (app.got_subcommand("mps")) return run_mps();
+  if (app.got_subcommand("plot")) {
+    const auto drawn = kaas::plot_file(description, plot);
+    return drawn ? 0 : fail(drawn.error());
+  }
   return run_target(command, output.json, plot);
 }

@@ -36,10 +36,15 @@ Estimate estimate(std::span<const double> rounds) {
   return result;
 }
 
+double percentile_rank(double percent, std::uint64_t count) {
+  constexpr double kHair = 1e-12;
+  const double wanted = std::clamp(percent, 0.0, 100.0) * static_cast<double>(count) / 100;
+  return std::ceil(wanted * (1 - kHair));
+}
+
 double percentile(std::vector<double>& values, double percent) {
   std::sort(values.begin(), values.end());
-  const double wanted =
-      std::ceil(std::clamp(percent, 0.0, 100.0) / 100.0 * static_cast<double>(values.size()));
+  const double wanted = percentile_rank(percent, values.size());
   const auto rank = std::max<std::size_t>(static_cast<std::size_t>(wanted), 1);
   return values[std::min(rank, values.size()) - 1];
 }

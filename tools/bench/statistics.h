@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,10 @@ struct Estimate {
 };
 
 [[nodiscard]] Estimate estimate(std::span<const double> rounds);
+
+// Which of `count` ascending values, from 1 on, `percent` of 0 to 100 of them do not exceed. Not
+// clamped at 1. What is whole stays so: 99.9 % of 1000 is 999, whatever floating point makes of it.
+[[nodiscard]] double percentile_rank(double percent, std::uint64_t count);
 
 // Nearest-rank percentile of `values`, which it sorts. `values` is not empty.
 [[nodiscard]] double percentile(std::vector<double>& values, double percent);

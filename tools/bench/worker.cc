@@ -26,7 +26,8 @@ struct KindName {
 constexpr KindName kKinds[] = {{Workload::Kind::Chain, "chain", kWorkloadKernelsMax},
                                {Workload::Kind::Payload, "payload", kWorkloadBytesMax},
                                {Workload::Kind::Input, "input", kWorkloadBytesMax},
-                               {Workload::Kind::Busy, "busy", kWorkloadNsMax}};
+                               {Workload::Kind::Busy, "busy", kWorkloadNsMax},
+                               {Workload::Kind::Null, "null", 1}};
 
 bool parse_number(const std::string& text, std::uint64_t limit, std::uint64_t& number) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -54,7 +55,8 @@ std::string parse_measure(std::istringstream& words, Command& command) {
   words >> workload >> unit >> amount;
   if (!parse_workload(workload, command.workload)) {
     return "workload is '" + workload +
-           "', allowed: chain:KERNELS:BUFFERS, payload:BYTES, input:BYTES, busy:NS";
+           "', allowed: chain:KERNELS:BUFFERS, payload:BYTES, input:BYTES, busy:NS[:BLOCKS], "
+           "null:1";
   }
   command.by_time = unit == "time";
   if (unit != "count" && unit != "time") {
@@ -124,6 +126,7 @@ std::string to_word(const Workload& workload) {
     if (known.kind != workload.kind) continue;
     std::string word = std::string(known.name) + ":" + std::to_string(workload.amount);
     if (workload.kind == Workload::Kind::Chain) word += ":" + std::to_string(workload.buffers);
+    if (workload.blocks > 1) word += ":" + std::to_string(workload.blocks);
     return word;
   }
   return {};
@@ -137,10 +140,15 @@ bool parse_workload(const std::string& word, Workload& workload) {
     std::string amount = word.substr(colon + 1);
     workload = {};
     workload.kind = known.kind;
+    const std::size_t second = amount.find(':');
     if (known.kind == Workload::Kind::Chain) {
-      const std::size_t second = amount.find(':');
       if (second == std::string::npos ||
           !parse_number(amount.substr(second + 1), kWorkloadBuffersMax, workload.buffers)) {
+        return false;
+      }
+      amount.resize(second);
+    } else if (known.kind == Workload::Kind::Busy && second != std::string::npos) {
+      if (!parse_number(amount.substr(second + 1), kWorkloadBlocksMax, workload.blocks)) {
         return false;
       }
       amount.resize(second);

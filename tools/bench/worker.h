@@ -15,7 +15,10 @@
 //                   turns
 //   payload:BYTES   BYTES from host memory to the device, one kernel, as many back
 //   input:BYTES     BYTES from host memory to the device
-//   busy:NS         one kernel that takes so long
+//   busy:NS         one kernel that takes so long; busy:NS:BLOCKS: each of so many blocks
+//   null:1          one kernel that does nothing
+//
+// peer.h has the protocol of other measurements, which the same workers serve.
 //
 // Threads: one. C++17, because CUDA sources include it.
 #pragma once
@@ -26,10 +29,11 @@
 namespace kaas {
 
 struct Workload {
-  enum class Kind { Chain, Payload, Input, Busy };
+  enum class Kind { Chain, Payload, Input, Busy, Null };
   Kind kind = Kind::Chain;
   std::uint64_t amount = 1;   // K, BYTES or NS.
   std::uint64_t buffers = 1;  // B.
+  std::uint64_t blocks = 1;   // BLOCKS.
 };
 [[nodiscard]] std::string to_word(const Workload& workload);
 // Whether `word` is a workload; then it is in `workload`.
@@ -40,6 +44,7 @@ constexpr std::uint64_t kWorkloadKernelsMax = 1024;
 constexpr std::uint64_t kWorkloadBuffersMax = 64;
 constexpr std::uint64_t kWorkloadBytesMax = std::uint64_t{1} << 30;
 constexpr std::uint64_t kWorkloadNsMax = 1'000'000'000;
+constexpr std::uint64_t kWorkloadBlocksMax = 65'536;
 
 // The library of kernels that workers run, built from tools/bench/kernels, and launches of it.
 constexpr const char* kBenchLibrary = "bench";
@@ -68,9 +73,25 @@ class Worker {
   virtual std::string open(const Workload& workload, float seed) = 0;
   // One round, from the start to the result.
   virtual std::string run() = 0;
+  // A round in two halves, for several under way at a time: sends one; waits for the oldest. Not
+  // every worker can.
+  virtual std::string submit() { return "it keeps one request under way at a time"; }
+  virtual std::string take_oldest() { return submit(); }
   // Whether the results of the last rounds are right.
   virtual std::string check() = 0;
   virtual std::string memory(std::uint64_t& used_bytes) = 0;
+};
+
+// A worker whose payload lies in memory of this process: what a program serves others with.
+struct HostBytes {
+  void* data;
+  std::uint64_t bytes;
+};
+class LocalWorker : public Worker {
+ public:
+  // Of an open payload: what the next round reads, and what the last one wrote. Else empty.
+  virtual HostBytes input() = 0;
+  virtual HostBytes output() = 0;
 };
 
 // Says that it is ready, and serves standard input to its end. Returns main's status.

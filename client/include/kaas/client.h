@@ -112,6 +112,21 @@ enum class RunWay : std::uint8_t {
 // "host", "stream", "graph"; "unknown" also for what this library does not know.
 KAAS_API const char* name_of(RunWay way) noexcept;
 
+// When a request passed each point: one clock for all processes, that of CLOCK_MONOTONIC. With the
+// caller's own times of sending and receiving, the whole way without a gap. 0: it did not pass it.
+struct Moments {
+  std::uint64_t taken_ns = 0;              // kaasd has copied the message out of the ring.
+  std::uint64_t decoded_ns = 0;            // Verified, checked, found.
+  std::uint64_t planned_ns = 0;            // Bound to bytes, ordered.
+  std::uint64_t sent_ns = 0;               // About to be handed to the executor.
+  std::uint64_t executor_taken_ns = 0;     // Read there.
+  std::uint64_t executor_started_ns = 0;   // Memory is found; about to be given to the device.
+  std::uint64_t executor_launched_ns = 0;  // Given to the device; on the host, run by it.
+  std::uint64_t executor_ended_ns = 0;     // Found done; about to be reported.
+  std::uint64_t reported_ns = 0;           // kaasd has read the report.
+  std::uint64_t settled_ns = 0;            // Published; about to be answered.
+};
+
 struct Profile {
   Stages stages;
   Counters counters;
@@ -120,6 +135,7 @@ struct Profile {
   // Why by stream and not as a graph, in a word or two: "first use", "building", "opaque",
   // "stateful", "original", "variable", "moves", "addresses", "failed". Else empty.
   std::string why_stream;
+  Moments moments;
 };
 
 // A request that has succeeded.

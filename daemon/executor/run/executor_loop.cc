@@ -30,7 +30,8 @@ ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
       reports_(parts.report, parts.work.header),
       cache_(parts.device, parts.memory_limit_bytes),
       segments_(parts.segments, parts.device, parts.pinner),
-      runner_(RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end}),
+      runner_(RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end,
+                          parts.now}),
       lanes_(runner_, segments_, reports_, *parts.work.header),
       exporter_(
           ExporterParts{parts.device, cache_, segments_, reports_, parts.exports, parts.wake}) {

@@ -54,7 +54,7 @@ struct ExecutorParts {
   std::function<void()> wake_kaasd;           // Called when reports are there and kaasd sleeps.
   std::function<void()> wake;                 // See ExporterParts.
   RunTagEnd tag_end = nullptr;                // See run_tag.h.
-  std::uint64_t (*now)() noexcept = &now_ns;  // Ends a batch; the simulation has its own clock.
+  std::uint64_t (*now)() noexcept = &now_ns;  // Batches, moments; a simulation has its own.
 };
 
 class ExecutorLoop {

@@ -86,6 +86,12 @@ void ExecutorReports::run_done(const RunReport& report, const Status* outcome) {
     done.add_way(report.way);
     done.add_why_stream(report.why_stream);
   }
+  wire::RunMoments moments;
+  if (report.moments != nullptr) {
+    moments = wire::RunMoments(report.moments->taken_ns, report.moments->started_ns,
+                               report.moments->launched_ns, report.moments->ended_ns);
+    done.add_moments(&moments);
+  }
   send(wire::Report::RunDone, done.Finish());
 }
 

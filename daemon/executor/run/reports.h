@@ -33,12 +33,22 @@ struct PlanReport {
   bool stateful = false;
 };
 
+// When a profiled run passed each point, on CLOCK_MONOTONIC; Moments in the schema say which.
+struct RunMoments {
+  std::uint64_t taken_ns = 0;
+  std::uint64_t started_ns = 0;
+  std::uint64_t launched_ns = 0;
+  std::uint64_t ended_ns = 0;
+};
+
 struct RunReport {
   std::uint64_t run = 0;
   std::uint64_t load_ns = 0;
   std::uint64_t run_ns = 0;
   std::uint64_t store_ns = 0;
-  const ExecutorCounters* counters = nullptr;  // Null: not asked for, nor the way.
+  // Null: not asked for, nor the way.
+  const ExecutorCounters* counters = nullptr;
+  const RunMoments* moments = nullptr;
   wire::RunWay way = wire::RunWay::Unknown;
   wire::WhyStream why_stream = wire::WhyStream::None;
 };

@@ -104,6 +104,7 @@ bool RunBody::reads_while_enqueued() const noexcept {
 
 Result<void> enqueue(RunTask& task) {
   DeviceStream& stream = *task.body.stream;
+  task.stamp(&RunMoments::started_ns);
   stream.time(task.profile);
   stream.mark(StreamMark::Begin);
   KAAS_RETURN_IF_ERROR(await_events(task.body, stream));
@@ -120,7 +121,9 @@ Result<void> enqueue(RunTask& task) {
     stream.mark(StreamMark::Stored);
   }
   for (ImportedEvent* event : task.body.records) KAAS_RETURN_IF_ERROR(stream.record_event(*event));
-  return stream.end();
+  const Result<void> ended = stream.end();
+  task.stamp(&RunMoments::launched_ns);
+  return ended;
 }
 
 Result<void> collect(RunTask& task) {

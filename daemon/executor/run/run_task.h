@@ -22,7 +22,9 @@
 #include "daemon/executor/device/device.h"
 #include "daemon/executor/run/counters.h"
 #include "daemon/executor/run/plan.h"
+#include "daemon/executor/run/reports.h"
 #include "daemon/executor/run/segments.h"
+#include "schema/ipc/clock.h"
 
 namespace kaas {
 
@@ -145,6 +147,12 @@ struct RunTask : RunTerms {
   std::uint64_t load_ns = 0;
   std::uint64_t run_ns = 0;
   std::uint64_t store_ns = 0;
+  RunMoments moments;
+  std::uint64_t (*clock)() noexcept = &now_ns;  // Of its moments.
+  // It has come so far. Costs nothing unless the run is profiled.
+  void stamp(std::uint64_t RunMoments::*moment) noexcept {
+    if (profile) moments.*moment = clock();
+  }
 
   // Handing the task to another thread and back. Partners: each other, in the runner.
   std::atomic<bool> handed{false};

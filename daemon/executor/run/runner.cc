@@ -71,6 +71,7 @@ ExecutorRunner::~ExecutorRunner() {
 
 void ExecutorRunner::submit(const wire::Run& message, const Result<PlanRef>& plan) {
   RunTask& task = new_task(message.run());
+  if (message.profile()) task.moments.taken_ns = parts_.now();
   if (!plan) {
     copy_locations(message.stores(), task.stores);
     task.failure = plan.error();
@@ -134,6 +135,7 @@ RunTask& ExecutorRunner::new_task(std::uint64_t run) {
   idle_tasks_.pop_back();
   task.run = run;
   task.sink = nullptr;
+  task.clock = parts_.now;
   return task;
 }
 
@@ -531,7 +533,11 @@ void ExecutorRunner::report(RunTask& task) {
   report.load_ns = task.load_ns;
   report.run_ns = task.run_ns;
   report.store_ns = task.store_ns;
-  if (task.profile) report.counters = &task.counters;
+  if (task.profile) {
+    task.stamp(&RunMoments::ended_ns);
+    report.counters = &task.counters;
+    report.moments = &task.moments;
+  }
   report.way = task.way_taken;
   report.why_stream = task.why_stream;
   parts_.reports.run_done(report, task.failure ? &*task.failure : nullptr);
@@ -563,6 +569,7 @@ void ExecutorRunner::recycle(RunTask& task) {
   task.counters = {};
   task.way_taken = wire::RunWay::Unknown;
   task.why_stream = wire::WhyStream::None;
+  task.moments = {};
   task.load_ns = task.run_ns = task.store_ns = 0;
   task.handed.store(false, std::memory_order_relaxed);
   idle_tasks_.push_back(&task);

@@ -41,6 +41,7 @@ struct RunnerParts {
   ExecutorReports& reports;
   ExecutorWorkers* workers = nullptr;  // Null: everything is executed by the main thread.
   RunTagEnd tag_end = nullptr;
+  std::uint64_t (*now)() noexcept = &now_ns;  // Of profiled runs' moments.
 };
 
 class ExecutorRunner {

@@ -147,6 +147,14 @@ class StageTest(unittest.TestCase):
             self.assertIn(self.path("lib/libtbb.so.12"), text)
             self.assertNotIn(BUILD + "/", text)
 
+    def test_the_latency_harness_measures_from_the_tree(self):
+        out = os.path.join(self.folder, "latency")
+        output_of("python3", self.path("tests/latency/run"), "--quick", "--budget", "5", "--rows",
+                  "host-first", "--out", out, "--name", "staged")
+        with open(os.path.join(out, "staged.json"), encoding="utf-8") as file:
+            (measure,) = json.load(file)["measures"]
+        self.assertGreaterEqual(len(measure["parties"]["kaas"]["rounds"]), 1)
+
     def test_staged_tests_run_in_the_tree(self):
         listed = self.run_tests("--list")
         self.assertEqual(listed.stdout.split(), [TEST, "unit"], listed.stderr)

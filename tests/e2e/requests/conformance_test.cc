@@ -126,6 +126,33 @@ TEST_F(Conformance, ProfileSaysWhichWayARunTook) {
   EXPECT_EQ(last.why_stream, "");
 }
 
+TEST_F(Conformance, AProfileTellsWhenARequestPassedEachPoint) {
+  Client client = connect();
+  RequestBuilder builder;
+  builder.kernel("std", "noop");
+  RunOptions options;
+  options.profile = true;
+  const std::uint64_t before_ns = now_ns();
+  const auto reply = client.run(built(builder), options);
+  const std::uint64_t after_ns = now_ns();
+  ASSERT_OK(reply);
+  ASSERT_TRUE(reply->profile.has_value());
+  const Moments& at = reply->profile->moments;
+  const std::vector<std::uint64_t> way = {before_ns,
+                                          at.taken_ns,
+                                          at.decoded_ns,
+                                          at.planned_ns,
+                                          at.sent_ns,
+                                          at.executor_taken_ns,
+                                          at.executor_started_ns,
+                                          at.executor_launched_ns,
+                                          at.executor_ended_ns,
+                                          at.reported_ns,
+                                          at.settled_ns,
+                                          after_ns};
+  for (std::size_t i = 1; i < way.size(); ++i) EXPECT_LE(way[i - 1], way[i]) << "point " << i;
+}
+
 TEST_F(Conformance, UntilEndsIterationsEarly) {
   Client client = connect();
   constexpr std::uint64_t kN = 8;

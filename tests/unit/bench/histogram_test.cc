@@ -38,9 +38,10 @@ TEST(LatencyHistogram, PercentilesAreWithinTheDocumentedError) {
     histogram.add(values.back());
   }
   std::sort(values.begin(), values.end());
-  for (const double percent : {1.0, 25.0, 50.0, 90.0, 99.0, 99.9, 99.99}) {
-    const auto rank =
-        static_cast<std::size_t>(std::ceil(percent / 100 * static_cast<double>(values.size())));
+  // In whole hundredths: 99.9 / 100 is a hair more than it should be.
+  for (const std::size_t hundredths : {100u, 2500u, 5000u, 9000u, 9900u, 9990u, 9999u}) {
+    const double percent = static_cast<double>(hundredths) / 100;
+    const std::size_t rank = (hundredths * values.size() + 9'999) / 10'000;
     const double truth = static_cast<double>(values[rank - 1]);
     const double found = static_cast<double>(histogram.percentile_ns(percent));
     EXPECT_LE(std::abs(found - truth), truth * 0.004 + 0.5) << percent;
@@ -82,6 +83,21 @@ TEST(LatencyHistogram, CumulativeRisesToOne) {
     EXPECT_GT(points[i].second, points[i - 1].second);
   }
   EXPECT_DOUBLE_EQ(points.back().second, 1.0);
+}
+
+TEST(LatencyHistogram, CountsAreThoseOfTheBuckets) {
+  LatencyHistogram histogram;
+  for (const std::uint64_t value : {7u, 7u, 9u}) histogram.add(value);
+  const std::vector<std::pair<std::uint64_t, std::uint64_t>> expected{{7, 2}, {9, 1}};
+  EXPECT_EQ(histogram.counts(), expected);
+}
+
+TEST(LatencyHistogram, AShareThatIsWholeIsNotRoundedUp) {
+  LatencyHistogram histogram;
+  for (int i = 0; i < 999; ++i) histogram.add(1);
+  histogram.add(100);
+  EXPECT_EQ(histogram.percentile_ns(99.9), 1u);
+  EXPECT_EQ(histogram.percentile_ns(99.91), 100u);
 }
 
 TEST(LatencyHistogram, ClearForgets) {

@@ -60,6 +60,12 @@ TEST(Percentile, IsTheNearestRank) {
   EXPECT_DOUBLE_EQ(percentile(values, 0), 10);
 }
 
+TEST(Percentile, AShareThatIsWholeIsNotRoundedUp) {
+  std::vector<double> values(1000, 1.0);
+  values.back() = 100;
+  EXPECT_EQ(percentile(values, 99.9), 1.0);
+}
+
 TEST(Ratios, AreOfEachPair) {
   const std::vector<double> a{2, 9};
   const std::vector<double> b{1, 3};

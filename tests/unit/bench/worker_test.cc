@@ -6,8 +6,8 @@ namespace kaas {
 namespace {
 
 TEST(Workload, WordsAreReadAsTheyAreWritten) {
-  for (const char* word :
-       {"chain:1:1", "chain:128:10", "payload:4096", "input:16777216", "busy:100000"}) {
+  for (const char* word : {"chain:1:1", "chain:128:10", "payload:4096", "input:16777216",
+                           "busy:100000", "busy:5:64", "null:1"}) {
     Workload workload;
     ASSERT_TRUE(parse_workload(word, workload)) << word;
     EXPECT_EQ(to_word(workload), word);
@@ -43,6 +43,12 @@ TEST(Workload, WhatIsNotOneIsRefused) {
                            "input:4096x",
                            "busy:0",
                            "busy:1000000001",
+                           "busy:5:0",
+                           "busy:5:65537",
+                           "busy:5:6:7",
+                           "null",
+                           "null:2",
+                           "null:1:1",
                            "busy:99999999999999999999",
                            "idle:1",
                            "busybusy:1"}) {

@@ -1,4 +1,4 @@
-// CUDA handles of kaas-bench-direct, and its errors as texts.
+// CUDA handles of programs with a context of their own, and its errors as texts.
 // Owns:    each what its name says.
 // Threads: one.
 #pragma once
@@ -27,11 +27,23 @@ struct FreePinned {
 struct DestroyStream {
   void operator()(cudaStream_t stream) const noexcept { cudaStreamDestroy(stream); }
 };
+struct DestroyEvent {
+  void operator()(cudaEvent_t event) const noexcept { cudaEventDestroy(event); }
+};
+struct DestroyGraph {
+  void operator()(cudaGraph_t graph) const noexcept { cudaGraphDestroy(graph); }
+};
+struct DestroyGraphExec {
+  void operator()(cudaGraphExec_t graph) const noexcept { cudaGraphExecDestroy(graph); }
+};
 template <class T>
 using DeviceArray = std::unique_ptr<T[], FreeDevice>;
 template <class T>
 using PinnedArray = std::unique_ptr<T[], FreePinned>;
 using OwnedStream = std::unique_ptr<CUstream_st, DestroyStream>;
+using OwnedEvent = std::unique_ptr<CUevent_st, DestroyEvent>;
+using OwnedGraph = std::unique_ptr<CUgraph_st, DestroyGraph>;
+using OwnedGraphExec = std::unique_ptr<CUgraphExec_st, DestroyGraphExec>;
 
 template <class T>
 std::string allocate(DeviceArray<T>& array, std::uint64_t count) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <utility>
 #include <vector>
@@ -29,6 +30,7 @@ struct Job {
   PinnedArray<float> host_input;
   PinnedArray<float> host_output;
   DeviceArray<uint64_t> taken_ns;
+  OwnedGraphExec graph;  // Of a round, where rounds are graphs.
   std::size_t runs = 0;  // Since open().
   float seed = 0;
 };
@@ -38,7 +40,10 @@ bool has_payload(const Job& job) {
 }
 
 std::string allocate_job(Job& job) {
-  if (job.workload.kind == Workload::Kind::Busy) return allocate(job.taken_ns, 1);
+  if (job.workload.kind == Workload::Kind::Null) return {};
+  if (job.workload.kind == Workload::Kind::Busy) {
+    return allocate(job.taken_ns, job.workload.blocks);
+  }
   if (has_payload(job)) job.floats = job.workload.amount / sizeof(float);
   std::string error;
   for (std::uint64_t i = 0; i < job.workload.buffers && error.empty(); ++i) {
@@ -50,16 +55,18 @@ std::string allocate_job(Job& job) {
   return error;
 }
 
-class DirectWorker final : public Worker {
+class DirectWorker final : public LocalWorker {
  public:
-  explicit DirectWorker(OwnedStream stream) : stream_(std::move(stream)) {}
+  DirectWorker(OwnedStream stream, bool graphs) : stream_(std::move(stream)), graphs_(graphs) {}
 
   std::string open(const Workload& workload, float seed) override {
     const auto [known, is_new] = jobs_.try_emplace(to_word(workload));
     job_ = &known->second;
     if (is_new) {
       job_->workload = workload;
-      if (std::string error = allocate_job(*job_); !error.empty()) {
+      std::string error = allocate_job(*job_);
+      if (error.empty() && graphs_) error = record(*job_);
+      if (!error.empty()) {
         jobs_.erase(known);
         return error;
       }
@@ -70,23 +77,40 @@ class DirectWorker final : public Worker {
   }
 
   std::string run() override {
-    Job& job = *job_;
-    const std::size_t turn = job.runs++ % job.workload.buffers;
-    switch (job.workload.kind) {
-      case Workload::Kind::Chain:
-        return run_chain(job, turn);
-      case Workload::Kind::Payload:
-        return run_payload(job);
-      case Workload::Kind::Input:
-        return run_input(job);
-      case Workload::Kind::Busy:
-        return run_busy(job);
+    cudaError_t status = start_round();
+    if (status == cudaSuccess && !graphs_) status = cudaStreamSynchronize(stream_.get());
+    if (status == cudaSuccess && graphs_) {
+      while ((status = cudaStreamQuery(stream_.get())) == cudaErrorNotReady) {
+      }
     }
-    return "no such workload";
+    return status == cudaSuccess ? std::string() : cuda_text("a round", status);
+  }
+
+  // Rounds on one stream end in order; an event says that one has.
+  std::string submit() override {
+    cudaError_t status = cudaSuccess;
+    if (idle_events_.empty()) {
+      cudaEvent_t event = nullptr;
+      status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+      idle_events_.emplace_back(event);
+    }
+    if (status == cudaSuccess) status = start_round();
+    if (status == cudaSuccess) status = cudaEventRecord(idle_events_.back().get(), stream_.get());
+    under_way_.push_back(std::move(idle_events_.back()));
+    idle_events_.pop_back();
+    return status == cudaSuccess ? std::string() : cuda_text("a round", status);
+  }
+
+  std::string take_oldest() override {
+    const cudaError_t status = cudaEventSynchronize(under_way_.front().get());
+    idle_events_.push_back(std::move(under_way_.front()));
+    under_way_.pop_front();
+    return status == cudaSuccess ? std::string() : cuda_text("a round", status);
   }
 
   std::string check() override {
     Job& job = *job_;
+    if (job.workload.kind == Workload::Kind::Null) return {};
     if (job.workload.kind == Workload::Kind::Busy) return check_busy(job);
     const std::size_t used = std::min<std::size_t>(job.runs, job.workload.buffers);
     for (std::size_t i = 0; i < used; ++i) {
@@ -104,9 +128,18 @@ class DirectWorker final : public Worker {
     return error;
   }
 
+  HostBytes input() override {
+    if (!has_payload(*job_)) return {nullptr, 0};
+    return {job_->host_input.get(), job_->floats * sizeof(float)};
+  }
+  HostBytes output() override {
+    if (!has_payload(*job_)) return {nullptr, 0};
+    return {job_->host_output.get(), job_->floats * sizeof(float)};
+  }
+
  private:
   std::string fill(Job& job) {
-    if (job.workload.kind == Workload::Kind::Busy) return {};
+    if (job.inputs.empty()) return {};
     for (std::uint64_t i = 0; i < job.floats; ++i) job.host_input[i] = input_value(job.seed, i);
     std::memset(job.host_output.get(), 0, job.floats * sizeof(float));
     for (std::size_t i = 0; i < job.inputs.size(); ++i) {
@@ -129,12 +162,47 @@ class DirectWorker final : public Worker {
                             0, stream_.get());
   }
 
-  std::string synchronise(cudaError_t status) {
-    if (status == cudaSuccess) status = cudaStreamSynchronize(stream_.get());
-    return status == cudaSuccess ? std::string() : cuda_text("a round", status);
+  // What a round is, as a graph.
+  std::string record(Job& job) {
+    if (job.workload.buffers > 1) return "buffers that take turns are not offered with graphs";
+    cudaGraph_t recorded = nullptr;
+    cudaGraphExec_t made = nullptr;
+    cudaError_t status = cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal);
+    if (status == cudaSuccess) {
+      const cudaError_t enqueued = enqueue(job, 0);
+      status = cudaStreamEndCapture(stream_.get(), &recorded);
+      if (enqueued != cudaSuccess) status = enqueued;
+    }
+    const OwnedGraph graph(recorded);
+    if (status == cudaSuccess) status = cudaGraphInstantiate(&made, graph.get(), 0);
+    job.graph.reset(made);
+    return cuda_text("recording a graph", status);
   }
 
-  std::string run_chain(Job& job, std::size_t turn) {
+  cudaError_t start_round() {
+    Job& job = *job_;
+    const std::size_t turn = job.runs++ % job.workload.buffers;
+    return job.graph ? cudaGraphLaunch(job.graph.get(), stream_.get()) : enqueue(job, turn);
+  }
+
+  cudaError_t enqueue(Job& job, std::size_t turn) {
+    switch (job.workload.kind) {
+      case Workload::Kind::Chain:
+        return enqueue_chain(job, turn);
+      case Workload::Kind::Payload:
+        return enqueue_payload(job);
+      case Workload::Kind::Input:
+        return cudaMemcpyAsync(job.inputs[0].get(), job.host_input.get(), job.workload.amount,
+                               cudaMemcpyHostToDevice, stream_.get());
+      case Workload::Kind::Busy:
+        return enqueue_busy(job);
+      case Workload::Kind::Null:
+        return launch<&nothing>(1, 1, nullptr);
+    }
+    return cudaErrorInvalidValue;
+  }
+
+  cudaError_t enqueue_chain(Job& job, std::size_t turn) {
     uint64_t count = kSmallFloats;
     const float* in = job.inputs[turn].get();
     float* out = job.outputs[turn].get();
@@ -145,10 +213,10 @@ class DirectWorker final : public Worker {
     for (std::uint64_t i = 1; i < job.workload.amount && status == cudaSuccess; ++i) {
       status = launch<&increment>(1, kSmallBlock, later);
     }
-    return synchronise(status);
+    return status;
   }
 
-  std::string run_payload(Job& job) {
+  cudaError_t enqueue_payload(Job& job) {
     const std::size_t bytes = job.workload.amount;
     const float* in = job.inputs[0].get();
     float* out = job.outputs[0].get();
@@ -160,23 +228,16 @@ class DirectWorker final : public Worker {
     if (status == cudaSuccess) {
       status = launch<&multiply>(payload_grid(job.floats), kPayloadBlock, arguments);
     }
-    if (status == cudaSuccess) {
-      status =
-          cudaMemcpyAsync(job.host_output.get(), out, bytes, cudaMemcpyDeviceToHost, stream_.get());
-    }
-    return synchronise(status);
+    if (status != cudaSuccess) return status;
+    return cudaMemcpyAsync(job.host_output.get(), out, bytes, cudaMemcpyDeviceToHost,
+                           stream_.get());
   }
 
-  std::string run_input(Job& job) {
-    return synchronise(cudaMemcpyAsync(job.inputs[0].get(), job.host_input.get(),
-                                       job.workload.amount, cudaMemcpyHostToDevice, stream_.get()));
-  }
-
-  std::string run_busy(Job& job) {
+  cudaError_t enqueue_busy(Job& job) {
     uint64_t duration_ns = job.workload.amount;
     uint64_t* taken_ns = job.taken_ns.get();
     void* arguments[] = {&duration_ns, &taken_ns};
-    return synchronise(launch<&busy>(1, kBusyBlock, arguments));
+    return launch<&busy>(static_cast<std::uint32_t>(job.workload.blocks), kBusyBlock, arguments);
   }
 
   std::string check_busy(Job& job) {
@@ -215,8 +276,11 @@ class DirectWorker final : public Worker {
   }
 
   OwnedStream stream_;
-  std::map<std::string, Job> jobs_;
+  const bool graphs_;
+  std::map<std::string, Job> jobs_;  // Its graphs end before the stream.
   Job* job_ = nullptr;
+  std::deque<OwnedEvent> under_way_;
+  std::vector<OwnedEvent> idle_events_;
 };
 
 std::string describe_device(std::string& description) {
@@ -232,11 +296,13 @@ std::string describe_device(std::string& description) {
 
 }  // namespace
 
-int run_direct_worker() {
+std::unique_ptr<LocalWorker> make_direct_worker(const DirectOptions& options,
+                                                std::string& description, std::string& error) {
   cudaStream_t stream = nullptr;
-  std::string description;
-  // Waits look all the time, as clients of kaasd do in these measurements.
-  std::string error = cuda_text("cudaSetDeviceFlags", cudaSetDeviceFlags(cudaDeviceScheduleSpin));
+  // Waits look all the time, as clients of kaasd do in most measurements, or sleep.
+  error = cuda_text("cudaSetDeviceFlags",
+                    cudaSetDeviceFlags(options.blocking ? cudaDeviceScheduleBlockingSync
+                                                        : cudaDeviceScheduleSpin));
   if (error.empty()) error = cuda_text("cudaSetDevice", cudaSetDevice(0));
   if (error.empty()) {
     error =
@@ -244,9 +310,8 @@ int run_direct_worker() {
   }
   OwnedStream owned(stream);
   if (error.empty()) error = describe_device(description);
-  if (!error.empty()) return refuse_worker(error);
-  DirectWorker worker(std::move(owned));
-  return serve_worker(worker, description);
+  if (!error.empty()) return nullptr;
+  return std::make_unique<DirectWorker>(std::move(owned), options.graph);
 }
 
 }  // namespace kaas

@@ -1,11 +1,12 @@
 // kaas-bench-direct: what kaas-bench gpu measures KaaS against. A program with a CUDA context of
 // its own that runs the same kernels.
-//   kaas-bench-direct        a worker, see tools/bench/worker.h
+//   kaas-bench-direct                            a worker, see tools/bench/worker.h
+//   kaas-bench-direct --peer stream|graph [blocking]  a peer, see tools/bench/peer.h; how it
+//                            launches, and whether the context's waits sleep
 //   kaas-bench-direct first  what a new client does (kaas-bench-client), without KaaS: 1024 floats
 //                            to the device, one kernel, and back; checks them and prints two
 //                            numbers: nanoseconds from main() to the result, and the time of the
 //                            result on CLOCK_MONOTONIC
-#include <cinttypes>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -15,6 +16,7 @@
 #include "tools/bench/direct/cuda_handles.h"
 #include "tools/bench/direct/direct_worker.h"
 #include "tools/bench/kernels/bench_kernels.h"
+#include "tools/bench/peer.h"
 #include "tools/bench/worker.h"
 
 namespace {
@@ -60,16 +62,37 @@ int run_first(std::uint64_t begin_ns) {
     std::printf("y[%zu] is wrong\n", i);
     return 1;
   }
-  std::printf("%" PRIu64 " %" PRIu64 "\n", end_ns - begin_ns, end_ns);
+  kaas::print_first_result(begin_ns, end_ns);
   return 0;
+}
+
+int run_worker(const kaas::DirectOptions& options, bool is_peer) {
+  std::string description;
+  std::string error;
+  const auto worker = kaas::make_direct_worker(options, description, error);
+  if (worker == nullptr) return is_peer ? kaas::refuse_peer(error) : kaas::refuse_worker(error);
+  return is_peer ? kaas::serve_peer(*worker, description)
+                 : kaas::serve_worker(*worker, description);
+}
+
+// `words` follow --peer.
+int run_peer(const std::vector<std::string>& words) {
+  kaas::DirectOptions options;
+  options.graph = !words.empty() && words[0] == "graph";
+  options.blocking = words.size() == 2 && words[1] == "blocking";
+  const bool known = !words.empty() && (words[0] == "graph" || words[0] == "stream") &&
+                     words.size() == (options.blocking ? 2U : 1U);
+  return known ? run_worker(options, true)
+               : kaas::refuse_peer("after --peer, allowed: stream or graph, then blocking");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::uint64_t begin_ns = kaas::now_ns();
-  if (argc == 1) return kaas::run_direct_worker();
+  if (argc == 1) return run_worker({}, false);
+  if (std::strcmp(argv[1], "--peer") == 0) return run_peer({argv + 2, argv + argc});
   if (argc == 2 && std::strcmp(argv[1], "first") == 0) return run_first(begin_ns);
-  std::printf("usage: kaas-bench-direct [first]\n");
+  std::printf("usage: kaas-bench-direct [first | --peer stream|graph [blocking]]\n");
   return 2;
 }

@@ -7,5 +7,6 @@ namespace kaas {
 KAAS_KERNEL(increment);
 KAAS_KERNEL(multiply);
 KAAS_KERNEL(busy);
+KAAS_KERNEL(nothing);
 
 }  // namespace kaas

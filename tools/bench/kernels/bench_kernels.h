@@ -1,5 +1,5 @@
-// The kernels that kaas-bench gpu measures with: run by kaasd from the library `bench`, and
-// launched by kaas-bench-direct, which is built from this same source.
+// The kernels that kaas-bench gpu and tests/latency measure with: run by kaasd from the library
+// `bench`, and launched by kaas-bench-direct, which is built from this same source.
 #pragma once
 
 #include <kaas/kernel.h>
@@ -20,6 +20,9 @@ KAAS_FUNCTION void multiply(Block& block, uint64_t count, float factor, const fl
                             float* out) {
   block.for_each_element(count, [&](uint64_t i) { out[i] = in[i] * factor; });
 }
+
+// The kernel of null requests.
+KAAS_FUNCTION void nothing(Block&) {}
 
 // Nanoseconds of a clock that never goes back.
 KAAS_FUNCTION uint64_t kernel_clock_ns() {
