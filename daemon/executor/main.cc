@@ -92,6 +92,7 @@ int run(const Flags& flags) {
   kaas::FileLibraryOpener libraries(device, ::geteuid());
   kaas::SocketSegmentSource segments(channel->socket.get());
   kaas::ExecutorWorkers workers(std::max(threads, kWorkersMin), [&] { sleep->wake(); });
+  kaas::CodeLoader loader(libraries, device, [&] { sleep->wake(); });
   std::optional<kaas::SegmentPinner> pinner;
   if (device.limits().reaches_host) pinner.emplace(device);
 
@@ -102,6 +103,7 @@ int run(const Flags& flags) {
       .libraries = libraries,
       .segments = segments,
       .workers = &workers,
+      .loader = &loader,
       .pinner = pinner ? &*pinner : nullptr,
       .memory_limit_bytes = limit_bytes,
       .wake_kaasd = [&] { channel->doorbell.ring(); },
@@ -114,7 +116,8 @@ int run(const Flags& flags) {
   const bool gone = ending.end == kaas::ExecutorEnd::KaasdGone;
   if (!gone) std::fprintf(stderr, "kaas-executor: %s\n", ending.reason.c_str());
   const int status = gone ? EXIT_SUCCESS : kExitFailed;
-  // A kernel that still runs may do so for ever, and nobody waits for it any more.
+  // A kernel that still runs, or a library that is being loaded, may do so for ever, and nobody waits
+  // for it any more.
   if (ending.executing || device.lost()) std::_Exit(status);
   return status;
 }

@@ -1,5 +1,6 @@
 // A library whose code is in this process: its kernels, its hooks, how to find a kernel by name.
-// Threads: main thread; entries are shared for reading with the threads that run kernels.
+// Threads: one at a time, whose context is the device's; entries are shared for reading with the
+//          threads that run kernels.
 #pragma once
 
 #include <kaas/kernel_abi.h>
@@ -96,7 +97,7 @@ class OpenedLibrary {
   std::map<std::string, Kernel, std::less<>> kernels_;
 };
 
-// Where libraries come from.
+// Where libraries come from. Threads: any, several at a time.
 class LibraryOpener {
  public:
   virtual ~LibraryOpener() = default;

@@ -105,6 +105,10 @@ void ExecutorRunner::go_on(RunTask& task) {
     start_ready();
     return;
   }
+  if (task.plan->loading) {
+    task.plan->waiting.push_back(&task);
+    ++task.waits;
+  }
   // A run that needs memory does not overtake those that wait for some.
   const bool queues = !ready_.empty() && !task.plan->allocations.empty();
   Start outcome = Start::MustWait;
@@ -115,6 +119,14 @@ void ExecutorRunner::go_on(RunTask& task) {
   }
   active_.emplace(task.run, &task);
   if (outcome == Start::MustWait && task.waits == 0) ready_.push_back(&task);
+}
+
+void ExecutorRunner::plan_loaded(ExecutorPlan& plan, const Status* failure) {
+  for (RunTask* task : std::exchange(plan.waiting, {})) {
+    if (failure != nullptr && !task->failure) task->failure = *failure;
+    if (--task->waits == 0) ready_.push_back(task);
+  }
+  start_ready();
 }
 
 RunTask& ExecutorRunner::new_task(std::uint64_t run) {

@@ -83,6 +83,7 @@ void LoopHarness::make_loop(const HarnessOptions& options, Device& device,
                       .libraries = libraries,
                       .segments = source,
                       .workers = options.workers,
+                      .loader = options.loader,
                       .memory_limit_bytes = options.memory_bytes,
                       .wake_kaasd = [this] { ++wakes; },
                       .tag_end = nullptr};

@@ -155,6 +155,7 @@ struct HarnessOptions {
   bool reaches_host = false;
   RingGeometry geometry{64, 1u << 16};
   ExecutorWorkers* workers = nullptr;
+  CodeLoader* loader = nullptr;
 };
 
 class LoopHarness {
