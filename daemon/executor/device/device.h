@@ -282,14 +282,15 @@ class Device {
   // opened the device; again after such code, which may have changed what it finds. Any thread.
   virtual void enter_thread() noexcept {}
   // Loads code of the device's own; compiles it first if it is source, which takes seconds. Any
-  // thread. `code` is borrowed for the call. A device without such code refuses all. Fails: InvalidArgument (not
-  // for this device; does not compile, with the compiler's words), Unavailable (no compiler).
+  // thread. `code` is borrowed for the call. A device without such code refuses all. Fails:
+  // InvalidArgument (not for this device; does not compile, with the compiler's words), Unavailable
+  // (no compiler).
   virtual Result<std::shared_ptr<DeviceModule>> load_module(const ModuleCode& code) {
     return Status{StatusCode::InvalidArgument,
                   code.what + " is CUDA code; this device is " + limits().name};
   }
-  // InvalidArgument when the kernel was not built for this device. Any thread, one at a time for the
-  // kernels of one library.
+  // InvalidArgument when the kernel was not built for this device. Any thread, one at a time for
+  // the kernels of one library.
   virtual Result<DeviceFunction> load(const KernelEntry& entry) = 0;
   // For a program that will be run again, with other values in the same words: launches, their
   // params and words are borrowed until what this returns is destroyed. It may become useful later

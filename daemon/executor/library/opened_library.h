@@ -104,12 +104,12 @@ class LibraryOpener {
   virtual Result<std::shared_ptr<OpenedLibrary>> open(const SeenFile& file) = 0;
 };
 
-// From files on disk, as this process's user or root wrote them: shared objects, and code that the
+// From files on disk, as the trusted owner or root wrote them: shared objects, and code that the
 // device itself understands.
 class FileLibraryOpener final : public LibraryOpener {
  public:
   // `device` must outlive this.
-  FileLibraryOpener(Device& device, uid_t domain_uid) : device_(device), domain_uid_(domain_uid) {}
+  FileLibraryOpener(Device& device, const LibraryTrust& trust) : device_(device), trust_(trust) {}
   Result<std::shared_ptr<OpenedLibrary>> open(const SeenFile& file) override;
 
  private:
@@ -117,7 +117,7 @@ class FileLibraryOpener final : public LibraryOpener {
                                                      LibraryForm form, const std::string& path);
 
   Device& device_;
-  uid_t domain_uid_;
+  LibraryTrust trust_;
 };
 
 }  // namespace kaas

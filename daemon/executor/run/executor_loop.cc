@@ -35,9 +35,10 @@ void ExecutorLoop::add_segment(std::uint32_t segment, std::shared_ptr<ExecutorSe
   segments_.add({segment, std::move(attached)});
 }
 
-void ExecutorLoop::report_ready() {
+void ExecutorLoop::report_ready(const std::string& confinement) {
   const DeviceLimits& limits = parts_.device.limits();
-  reports_.ready(limits.model.empty() ? limits.name : limits.model, parts_.memory_limit_bytes);
+  reports_.ready(limits.model.empty() ? limits.name : limits.model, parts_.memory_limit_bytes,
+                 confinement);
 }
 
 StepOutcome ExecutorLoop::step() {

@@ -62,8 +62,8 @@ class ExecutorLoop {
 
   // A segment that is there from the start, such as the outbox.
   void add_segment(std::uint32_t segment, std::shared_ptr<ExecutorSegment> attached);
-  // Tells kaasd that work can be sent.
-  void report_ready();
+  // Tells kaasd that work can be sent, and how this process is confined, see confinement.h.
+  void report_ready(const std::string& confinement = "off");
 
   // Takes a batch of work, executes what is short, hands on what is not, publishes reports with
   // one fence. Blocks for as long as short runs take.

@@ -44,9 +44,11 @@ std::size_t ExecutorReports::flush() {
   return waiting_.size();
 }
 
-void ExecutorReports::ready(const std::string& device, std::uint64_t device_bytes) {
+void ExecutorReports::ready(const std::string& device, std::uint64_t device_bytes,
+                            const std::string& confinement) {
   const auto name = builder_.CreateString(device);
-  send(wire::Report::Ready, wire::CreateReady(builder_, name, device_bytes));
+  const auto confined = builder_.CreateString(confinement);
+  send(wire::Report::Ready, wire::CreateReady(builder_, name, device_bytes, confined));
 }
 
 void ExecutorReports::library_loaded(const LibraryReport& report, const Status* outcome) {

@@ -1,9 +1,9 @@
 // Runs: from a verified message to exactly one report.
 //
 // A run waits for its plan, for those it names in `after` and for those that produce versions it
-// reads. It then takes its memory, all or nothing, and is executed: here and at once if runs of its plan are known
-// to be short, else by a worker. A run that finds no memory while others hold some waits for them;
-// alone, it fails.
+// reads. It then takes its memory, all or nothing, and is executed: here and at once if runs of its
+// plan are known to be short, else by a worker. A run that finds no memory while others hold some
+// waits for them; alone, it fails.
 //
 // What a run stored stays on the device until kaasd is known to have read the run's report and all
 // work sent before that is taken in: until then kaasd may send runs that count on its being there.
