@@ -207,6 +207,7 @@ void ExecutorCode::complete(const wire::LoadPlan& message, PendingPlan& pending)
   const auto listed = plans_.find(plan.id);
   const bool is_listed =
       listed != plans_.end() && listed->second.has_value() && *listed->second == pending.plan;
+  if (failure != nullptr) plan.failure = *failure;
   if (failure != nullptr && is_listed) listed->second = *failure;
   parts_.runner.plan_loaded(plan, failure);
 }

@@ -163,6 +163,7 @@ class ExecutorPlan
   bool many_launches = false;       // Launching one by one holds up whoever does it.
   Placement placement;
   bool loading = false;           // Only its first half is there.
+  std::optional<Status> failure;  // Why the second one will never be.
   std::vector<RunTask*> waiting;  // Runs that wait for the second; the runner's.
 
   // A frame that no run uses; the one that was given back last. Give it back with give_back().

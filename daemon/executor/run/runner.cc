@@ -100,6 +100,7 @@ std::uint64_t ExecutorRunner::submit(const RunTerms& terms, const PlanRef& plan,
 
 // A task that was taken in, or refused, starts, waits or ends.
 void ExecutorRunner::go_on(RunTask& task) {
+  if (!task.failure && task.plan->failure) task.failure = task.plan->failure;
   if (task.failure) {
     finish(task);
     start_ready();

@@ -1,5 +1,5 @@
-// Code of the device's own through a whole kaasd: files that clients name, and what they hear when a
-// file, a kernel or a launch is wrong.
+// Code of the device's own through a whole kaasd: files that clients name, and what they hear when
+// a file, a kernel or a launch is wrong.
 #include <numeric>
 
 #include "tests/gpu/modules/module_files.h"

@@ -7,6 +7,7 @@
 #include <set>
 #include <thread>
 
+#include "schema/ipc/lane.h"
 #include "tests/unit/executor/loop_harness.h"
 
 namespace kaas {
@@ -269,6 +270,64 @@ TEST_F(LoadingTest, CancelledRunEndsWhenItsPlanIsThere) {
   EXPECT_EQ(reports[1].code, StatusCode::Ok);
   EXPECT_EQ(reports[2].type, wire::Report::RunDone);
   EXPECT_EQ(reports[2].code, StatusCode::Cancelled);
+}
+
+// A lane keeps plans that kaasd has dropped.
+TEST_F(LoadingTest, LaneHearsOfAPlanThatNeverLoads) {
+  RingMemory in(kLaneGeometry);
+  RingMemory out(kLaneGeometry);
+  const auto attach = [&](std::uint32_t id, const RingMemory& memory) {
+    SegmentTerms terms;
+    terms.segment = id;
+    terms.writable = true;
+    Result<std::shared_ptr<ExecutorSegment>> segment(ExecutorSegment::around(
+        terms,
+        {reinterpret_cast<std::byte*>(memory.view().header), kLaneGeometry.segment_bytes()}));
+    harness_->source.queue.push_back({id, std::move(segment)});
+  };
+  attach(30, in);
+  attach(31, out);
+  harness_->segment(20, {7, 0});
+  harness_->load_library(2, "/slow");
+  harness_->load_plan(plan_of(2, 2));
+  harness_->send(wire::Work::StartLane, [](FlatBufferBuilder& b) {
+    return wire::CreateStartLane(b, 1, kLaneGeometry.slot_count, kLaneGeometry.heap_bytes, 30, 31);
+  });
+  harness_->send(wire::Work::AddLaneCall, [](FlatBufferBuilder& b) {
+    const std::vector<wire::Location> from = {at(20, 0)};
+    const std::vector<wire::Location> to = {at(20, 4)};
+    const auto loads = b.CreateVectorOfStructs(from);
+    const auto stores = b.CreateVectorOfStructs(to);
+    return wire::CreateAddLaneCall(b, 1, 1, wire::CreateRun(b, 0, 2, 7, loads, stores));
+  });
+  EXPECT_EQ(await_reports(1)[0].type, wire::Report::LaneCallAdded);
+  RingWriter client(in.view(), out.view().header);
+  RingReader answers(out.view(), in.view().header);
+  const auto invoke = [&](std::uint64_t id) {
+    LaneInvoke message{};
+    message.id = id;
+    message.call = 1;
+    ASSERT_TRUE(client.try_write(std::as_bytes(std::span(&message, 1))));
+  };
+  invoke(11);
+  while (harness_->loop->step() == StepOutcome::Progress) {
+  }
+  EXPECT_FALSE(answers.waiting());
+  libraries_.let("/slow", {StatusCode::InvalidArgument, "it does not compile"});
+  await_reports(2);
+  invoke(12);
+  while (harness_->loop->step() == StepOutcome::Progress) {
+  }
+  MessageBuffer buffer(kLaneGeometry.message_bytes_max());
+  for (const std::uint64_t id : {11u, 12u}) {
+    std::span<const std::byte> message;
+    ASSERT_EQ(answers.read(buffer, message), ReadOutcome::Message);
+    LaneAnswer answer{};
+    ASSERT_TRUE(read_lane_message(message, answer));
+    EXPECT_EQ(answer.id, id);
+    EXPECT_EQ(static_cast<StatusCode>(answer.code), StatusCode::InvalidArgument);
+    answers.advance();
+  }
 }
 
 TEST_F(LoadingTest, ExecutorEndsWhileSomethingIsLoading) {
