@@ -1,14 +1,17 @@
 #include "daemon/config.h"
 
+#include <pwd.h>
 #include <toml++/toml.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "schema/ipc/socket.h"
@@ -38,6 +41,16 @@ Reader number(Field field, std::int64_t min, std::int64_t max) {
     }
     using Value = std::remove_reference_t<decltype(config.*field)>;
     config.*field = static_cast<Value>(*value);
+    return std::nullopt;
+  };
+}
+
+template <class Field>
+Reader boolean(Field field) {
+  return [field](const toml::node& node, Config& config) -> std::optional<std::string> {
+    const auto value = node.value_exact<bool>();
+    if (!value) return "true or false";
+    config.*field = *value;
     return std::nullopt;
   };
 }
@@ -108,6 +121,8 @@ const std::map<std::string, Reader>& readers() {
       {"executor.device_bytes", number(&Config::device_bytes, 0, kBytesMax)},
       {"executor.program", text(&Config::executor_program)},
       {"executor.prefix", text(&Config::executor_prefix)},
+      {"executor.user", text(&Config::executor_user)},
+      {"executor.confine", boolean(&Config::executor_confine)},
       {"executor.running_limit_ms", number(&Config::running_limit_ms, 0, 86'400'000)},
       {"library.path", read_paths},
       {"log.file", text(&Config::log_file)},
@@ -187,7 +202,40 @@ void apply_environment(Config& config) {
   if (devices != nullptr && *devices != '\0') config.device = devices;
 }
 
+namespace {
+
+Result<void> check_executor_user(const Config& config) {
+  if (config.executor_user.empty()) return {};
+  KAAS_ASSIGN_OR_RETURN(const uid_t uid, uid_of(config.executor_user));
+  const std::string what = "executor.user is '" + config.executor_user + "'";
+  if (::geteuid() != 0) {
+    return Status{StatusCode::InvalidArgument,
+                  what +
+                      ", but only root can give executors another user's rights, and kaasd runs "
+                      "as uid " +
+                      std::to_string(::geteuid()) + "; allowed: none"};
+  }
+  if (uid != 0) return {};
+  return Status{StatusCode::InvalidArgument, what + "; allowed: a user other than root"};
+}
+
+Result<void> check_domains(const Config& config) {
+  std::set<std::uint32_t> seen;
+  for (const auto& domain : config.joined_domains) {
+    for (const std::uint32_t uid : domain) {
+      if (seen.insert(uid).second) continue;
+      return Status{StatusCode::InvalidArgument, "domain.joined names uid " + std::to_string(uid) +
+                                                     " twice; allowed: each uid once"};
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<void> complete_config(Config& config) {
+  KAAS_RETURN_IF_ERROR(check_executor_user(config));
+  KAAS_RETURN_IF_ERROR(check_domains(config));
   if (config.idle_release_s > kIdleReleaseSecondsMax) {
     return over_limit(StatusCode::InvalidArgument, "idle_release", config.idle_release_s,
                       kIdleReleaseSecondsMax);
@@ -223,6 +271,8 @@ std::string config_json(const Config& config) {
                                {"device_bytes", config.device_bytes},
                                {"executor_program", config.executor_program},
                                {"executor_prefix", config.executor_prefix},
+                               {"executor_user", config.executor_user},
+                               {"executor_confine", config.executor_confine},
                                {"running_limit_ms", config.running_limit_ms},
                                {"idle_release_s", config.idle_release_s},
                                {"export_bytes", config.export_bytes},
@@ -239,6 +289,25 @@ std::uint32_t domain_of(const Config& config, std::uint32_t uid) {
     if (std::find(domain.begin(), domain.end(), uid) != domain.end()) return domain.front();
   }
   return uid;
+}
+
+std::vector<std::uint32_t> joined_uids(const Config& config) {
+  std::vector<std::uint32_t> uids;
+  for (const auto& domain : config.joined_domains) {
+    if (domain.size() > 1) uids.insert(uids.end(), domain.begin(), domain.end());
+  }
+  return uids;
+}
+
+Result<uid_t> uid_of(const std::string& user) {
+  if (const passwd* found = ::getpwnam(user.c_str())) return found->pw_uid;
+  uid_t uid = 0;
+  const char* end = user.data() + user.size();
+  const auto parsed = std::from_chars(user.data(), end, uid);
+  const bool is_number = parsed.ec == std::errc() && parsed.ptr == end && uid != UINT32_MAX;
+  if (is_number && !user.empty()) return uid;
+  return Status{StatusCode::InvalidArgument,
+                "there is no user '" + user + "'; allowed: a user's name or uid"};
 }
 
 Result<std::vector<std::string>> split_words(const std::string& text) {

@@ -23,11 +23,13 @@ struct Config {
   std::uint64_t store_bytes = 0;                   // store.bytes; 0: from the machine's memory.
   std::uint64_t arena_bytes = kArenaBytesDefault;  // arena.bytes
   std::uint32_t arenas_ready = 2;                  // arena.ready
-  std::uint64_t device_bytes = 0;      // executor.device_bytes; 0: the executor's default.
-  std::string executor_program;        // executor.program; default: beside kaasd.
-  std::string executor_prefix;         // executor.prefix
-  std::uint64_t running_limit_ms = 0;  // executor.running_limit_ms *; 0: none.
-  std::uint64_t idle_release_s = 0;    // idle_release; 0: never.
+  std::uint64_t device_bytes = 0;         // executor.device_bytes; 0: the executor's default.
+  std::string executor_program;           // executor.program; default: beside kaasd.
+  std::string executor_prefix;            // executor.prefix
+  std::string executor_user;              // executor.user; empty: each domain's.
+  bool executor_confine = true;           // executor.confine
+  std::uint64_t running_limit_ms = 0;     // executor.running_limit_ms *; 0: none.
+  std::uint64_t idle_release_s = 0;       // idle_release; 0: never.
   std::uint64_t export_bytes = kExportBytesDefault;  // export.bytes
   std::vector<std::string> library_path;  // library.path *; default: ../lib/kaas/kernels.
   std::string policy = "fifo";            // policy
@@ -47,8 +49,9 @@ void apply_environment(Config& config);
 // "0660" to Config::socket_mode.
 Result<void> parse_socket_mode(const std::string& text, Config& config);
 
-// Fills in what depends on where kaasd is installed, and checks the whole. It listens where clients
-// look first: $KAAS_SOCKET, else $XDG_RUNTIME_DIR/kaas/kaasd.sock, else /run/kaas/kaasd.sock.
+// Fills in what depends on where kaasd is installed, and checks the whole: executor.user exists and
+// is given by root only; no uid is joined twice. It listens where clients look first: $KAAS_SOCKET,
+// else $XDG_RUNTIME_DIR/kaas/kaasd.sock, else /run/kaas/kaasd.sock.
 Result<void> complete_config(Config& config);
 
 // As shown by `kaasctl status`.
@@ -56,6 +59,10 @@ std::string config_json(const Config& config);
 
 // The trust domain of a uid: the first uid of the list it is joined in, else itself.
 std::uint32_t domain_of(const Config& config, std::uint32_t uid);
+// All uids that share a domain with another one.
+std::vector<std::uint32_t> joined_uids(const Config& config);
+// A user's uid by name or number; InvalidArgument if there is no such user.
+Result<uid_t> uid_of(const std::string& user);
 
 // Words of a command line as a shell splits them: spaces, quotes, backslashes.
 Result<std::vector<std::string>> split_words(const std::string& text);

@@ -90,6 +90,7 @@ DispatcherOptions dispatcher_options(const Config& config, const DeviceChoice& c
   options.devices = choice.devices;
   options.libraries.device = choice.kind;
   options.libraries.search_path = config.library_path;
+  options.libraries.joined = joined_uids(config);
   return options;
 }
 
@@ -98,7 +99,30 @@ Result<ExecutorCommand> executor_command(const Config& config, std::uint64_t epo
   KAAS_ASSIGN_OR_RETURN(command.prefix, split_words(config.executor_prefix));
   command.program = config.executor_program;
   command.epoch = epoch;
+  // A debugger, profiler or sanitizer needs what confinement takes away.
+  command.is_confined = config.executor_confine && command.prefix.empty();
+  if (!config.executor_user.empty()) {
+    KAAS_ASSIGN_OR_RETURN(command.user, uid_of(config.executor_user));
+  }
   return command;
+}
+
+// What an administrator should know of how executors are kept apart.
+void log_confinement(const Config& config, LogBook& log) {
+  if (!config.executor_confine) {
+    log.write(spdlog::level::warn, "executors are not confined: executor.confine is false");
+  } else if (!config.executor_prefix.empty()) {
+    log.write(spdlog::level::warn,
+              "executors are not confined: executor.prefix is '" + config.executor_prefix + "'");
+  }
+  if (::geteuid() != 0 || !config.executor_user.empty()) return;
+  for (const auto& domain : config.joined_domains) {
+    if (domain.size() < 2) continue;
+    log.write(spdlog::level::warn, "executors of the joined domain " +
+                                       std::to_string(domain.front()) +
+                                       " run with that uid's rights, whose processes can end "
+                                       "them; executor.user gives them a user of their own");
+  }
 }
 
 // What all executors on the host may allocate when nobody says: half of the memory that there is.
@@ -162,6 +186,7 @@ Result<void> serve(Config config, const std::string& config_path) {
   KAAS_ASSIGN_OR_RETURN(const Descriptor signals, take_signals());
   const std::uint64_t epoch = new_epoch();
   KAAS_ASSIGN_OR_RETURN(ExecutorCommand command, executor_command(config, epoch));
+  log_confinement(config, *log);
   KAAS_ASSIGN_OR_RETURN(const DeviceChoice choice, find_devices(config, *log));
   KAAS_ASSIGN_OR_RETURN(const auto events, EventLoop::create());
   if (!config.spin_us) config.spin_us = measure_wake_ns() / 1'000;  // The status shows it.
@@ -190,7 +215,8 @@ Result<void> serve(Config config, const std::string& config_path) {
                           std::move(policy));
     told.store(&dispatcher);
     dispatcher.set_waker([&loop = *loop] { loop.wake(); });
-    Supervisor supervisor(std::move(command), choice.devices, *events, dispatcher, *log);
+    Supervisor supervisor(std::move(command), choice.devices, joined_uids(config), *events,
+                          dispatcher, *log);
     Control control({*events, dispatcher, budget, *log, supervisor, epoch, kVersion, config_path},
                     config, std::move(listener));
     thread.supervisor = &supervisor;
@@ -232,6 +258,10 @@ class Flags {
     add("--executor", &Config::executor_program, "The executor's program");
     add("--executor-prefix", &Config::executor_prefix,
         "Command that executors are started under, e.g. 'valgrind -q'");
+    add("--executor-user", &Config::executor_user,
+        "User whose rights executors get, when kaasd is root; default: each domain's");
+    add("--executor-confine", &Config::executor_confine,
+        "true or false: keep executors from harming other processes of their user (true)");
     add("--running-limit-ms", &Config::running_limit_ms, "Longest time a request may run; 0: none");
     add("--idle-release", &Config::idle_release_s,
         "Seconds without work after which an executor gives its device back; 0: never");

@@ -48,13 +48,14 @@ json executors_json(Dispatcher& dispatcher, const DaemonFacts& facts, const Call
   dispatcher.count_lanes();
   for (const auto& [id, executor] : dispatcher.executors()) {
     const ExecutorIdentity& identity = executor->link->identity();
-    if (!caller.may_see(identity.domain)) continue;
+    if (!caller.may_see_domain(identity.domain)) continue;
     const auto known = facts.executors.find({identity.domain, identity.place});
     executors.push_back({{"executor", id},
                          {"device", identity.device},
                          {"domain", identity.domain},
                          {"pid", identity.pid},
                          {"state", executor->link->ready() ? "ready" : "starting"},
+                         {"confinement", executor->confinement},
                          {"in_flight", executor->in_flight.size()},
                          {"finished", executor->finished},
                          {"resident_objects", executor->residents.size()},
@@ -85,7 +86,7 @@ DeviceView view_device(Dispatcher& dispatcher, std::uint32_t place, const Daemon
   view.name = dispatcher.devices()[place - 1].spec.name;
   for (const auto& [id, executor] : dispatcher.executors()) {
     const ExecutorIdentity& identity = executor->link->identity();
-    if (identity.place != place || !caller.may_see(identity.domain)) continue;
+    if (identity.place != place || !caller.may_see_domain(identity.domain)) continue;
     ++view.executors;
     if (!executor->device_name.empty()) view.name = executor->device_name;
     (executor->link->ready() ? view.is_ready : view.is_starting) = true;
@@ -97,10 +98,10 @@ DeviceView view_device(Dispatcher& dispatcher, std::uint32_t place, const Daemon
     if (caller.may_see(session->uid)) view.exported_bytes += export_usage(*session, place).bytes;
   }
   for (const auto& [domain, places] : dispatcher.domains()) {
-    if (caller.may_see(domain) && places[place - 1].wanted) view.is_starting = true;
+    if (caller.may_see_domain(domain) && places[place - 1].wanted) view.is_starting = true;
   }
   for (const auto& [key, executor] : facts.executors) {
-    if (key.second == place && caller.may_see(key.first) && !executor.failure.empty()) {
+    if (key.second == place && caller.may_see_domain(key.first) && !executor.failure.empty()) {
       view.failure = executor.failure;
     }
   }

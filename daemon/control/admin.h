@@ -15,9 +15,13 @@ namespace kaas {
 // and touch what is of their own uid.
 struct Caller {
   std::uint32_t uid = 0;
+  std::uint32_t domain = 0;
   bool is_operator = false;
   [[nodiscard]] bool may_see(std::uint32_t other) const noexcept {
     return is_operator || other == uid;
+  }
+  [[nodiscard]] bool may_see_domain(std::uint32_t other) const noexcept {
+    return is_operator || other == domain;
   }
 };
 

@@ -54,7 +54,7 @@ std::string printable_name(std::string_view name) {
 
 Caller Control::caller_of(const Connection& connection) const {
   const auto uid = static_cast<std::uint32_t>(connection.peer.uid);
-  return {uid, uid == 0 || uid == ::geteuid()};
+  return {uid, domain_of(config_, uid), uid == 0 || uid == ::geteuid()};
 }
 
 DaemonFacts Control::facts() const {

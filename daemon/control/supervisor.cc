@@ -71,6 +71,7 @@ void Supervisor::start(Key key) {
   const DeviceSpec& device = devices_[key.second - 1];
   ExecutorCommand command = command_;
   command.uid = key.first;
+  command.is_joined = std::find(joined_.begin(), joined_.end(), key.first) != joined_.end();
   command.device = device.argument;
   command.memory_limit_bytes = device.memory_limit_bytes;
   auto process = start_executor(command);

@@ -21,10 +21,13 @@ namespace kaas {
 class Supervisor {
  public:
   // `command` is the model for all executors; device, uid and epoch are filled in.
-  Supervisor(ExecutorCommand command, std::vector<DeviceSpec> devices, EventLoop& events,
-             Dispatcher& dispatcher, LogBook& log)
+  // `joined` has the uids that share a domain with another one.
+  Supervisor(ExecutorCommand command, std::vector<DeviceSpec> devices,
+             std::vector<std::uint32_t> joined, EventLoop& events, Dispatcher& dispatcher,
+             LogBook& log)
       : command_(std::move(command)),
         devices_(std::move(devices)),
+        joined_(std::move(joined)),
         events_(events),
         dispatcher_(dispatcher),
         log_(log) {}
@@ -85,6 +88,7 @@ class Supervisor {
 
   ExecutorCommand command_;
   std::vector<DeviceSpec> devices_;
+  std::vector<std::uint32_t> joined_;
   EventLoop& events_;
   Dispatcher& dispatcher_;
   LogBook& log_;

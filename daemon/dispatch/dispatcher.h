@@ -170,6 +170,7 @@ class Dispatcher {
     std::uint64_t used_bytes = 0;
     std::uint64_t limit_bytes = 0;
     std::string device_name;  // As the executor says; only its own domain may believe it.
+    std::string confinement;  // The same, from before it ran anybody's code.
     std::uint64_t device_bytes = 0;
     std::uint64_t finished = 0;
     std::uint64_t idle_since_ns = 0;           // When it had its last work, or was ready.

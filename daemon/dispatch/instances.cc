@@ -59,7 +59,13 @@ std::shared_ptr<PlanInstance> Instances::derive(const PlanInstance& instance,
 Result<std::shared_ptr<const LibraryVersion>> Instances::library(const std::string& name,
                                                                  std::uint32_t uid) {
   LibraryRules rules = rules_;
-  if (rules.owners.empty()) rules.owners = {uid};
+  rules.operators_only =
+      std::find(rules.joined.begin(), rules.joined.end(), uid) != rules.joined.end();
+  if (rules.operators_only) {
+    rules.owners.clear();
+  } else if (rules.owners.empty()) {
+    rules.owners = {uid};
+  }
   KAAS_ASSIGN_OR_RETURN(const ResolvedLibrary file, resolve_library(name, rules));
   for (const auto& [id, library] : libraries_) {
     const LibraryVersion& known = *library.version;

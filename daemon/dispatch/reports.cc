@@ -110,6 +110,7 @@ void Dispatcher::executor_ready(ExecutorState& executor, const wire::Ready& repo
   executor.idle_since_ns = step_ns_;
   executor.link->mark_ready();
   executor.device_name = view(report.device()).substr(0, kNameBytesMax);
+  executor.confinement = view(report.confinement()).substr(0, kNameBytesMax);
   host_.executor_ready(identity.executor);
   pump_due_ = true;
 }

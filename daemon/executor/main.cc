@@ -14,6 +14,7 @@
 #include <string>
 #include <thread>
 
+#include "daemon/executor/confinement.h"
 #include "daemon/executor/device/open_device.h"
 #include "daemon/executor/library/opened_library.h"
 #include "daemon/executor/run/executor_loop.h"
@@ -35,19 +36,28 @@ struct Flags {
   std::string device = "host";
   int socket = -1;
   std::uint64_t memory_limit_bytes = 0;
+  uid_t library_owner = ::geteuid();
+  bool is_joined = false;
+  bool is_unconfined = false;
   bool lists_devices = false;
 };
 
-// Never outlives kaasd, gains no rights, and is the first to go when memory runs out.
-void confine_process() {
+// Never outlives kaasd, and is the first to go when memory runs out.
+void prepare_process() {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   std::signal(SIGPIPE, SIG_IGN);
   const kaas::Descriptor file(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
   const std::string text = kOomScoreAdjust;
   if (!file || ::write(file.get(), text.data(), text.size()) < 0) {
     std::perror("kaas-executor: oom_score_adj");
   }
+}
+
+// What lies in a cache of this user would be code that a client may have put there.
+void forget_compile_caches() {
+  ::setenv("CUDA_CACHE_DISABLE", "1", 1);
+  ::unsetenv("XDG_CACHE_HOME");
+  ::unsetenv("HOME");
 }
 
 // What a device may allocate when nobody says: half of the machine's memory on the host, most of
@@ -71,7 +81,7 @@ int fail(const std::string& why, int status = kExitFailed) {
   return status;
 }
 
-int run(const Flags& flags) {
+int run(const Flags& flags, const std::string& confinement) {
   kaas::Descriptor socket(flags.socket);
   ::fcntl(socket.get(), F_SETFD, FD_CLOEXEC);
   auto channel = kaas::ExecutorChannel::receive(std::move(socket));
@@ -89,10 +99,11 @@ int run(const Flags& flags) {
   kaas::Device& device = **opened;
   const bool is_host = device.limits().kind == KAAS_DEVICE_HOST;
   const std::uint64_t limit_bytes = memory_limit(flags, *channel, is_host ? nullptr : &device);
-  kaas::FileLibraryOpener libraries(device, ::geteuid());
+  kaas::FileLibraryOpener libraries(device, {flags.library_owner, flags.is_joined});
   kaas::SocketSegmentSource segments(channel->socket.get());
   kaas::SocketExportSink exports(channel->socket.get());
   kaas::ExecutorWorkers workers(std::max(threads, kWorkersMin), [&] { sleep->wake(); });
+  kaas::CodeLoader loader(libraries, device, [&] { sleep->wake(); });
   std::optional<kaas::SegmentPinner> pinner;
   if (device.limits().reaches_host) pinner.emplace(device);
 
@@ -104,6 +115,7 @@ int run(const Flags& flags) {
       .segments = segments,
       .exports = exports,
       .workers = &workers,
+      .loader = &loader,
       .pinner = pinner ? &*pinner : nullptr,
       .memory_limit_bytes = limit_bytes,
       .wake_kaasd = [&] { channel->doorbell.ring(); },
@@ -112,12 +124,13 @@ int run(const Flags& flags) {
   };
   kaas::ExecutorLoop loop(parts);
   loop.add_segment(kaas::kOutboxSegment, std::move(channel->outbox));
-  loop.report_ready();
+  loop.report_ready(confinement);
   const kaas::ExecutorEnding ending = kaas::run_executor(loop, *channel, segments, *sleep);
   const bool gone = ending.end == kaas::ExecutorEnd::KaasdGone;
   if (!gone) std::fprintf(stderr, "kaas-executor: %s\n", ending.reason.c_str());
   const int status = gone ? EXIT_SUCCESS : kExitFailed;
-  // A kernel that still runs may do so for ever, and nobody waits for it any more.
+  // A kernel that runs, or a library that is being loaded, may go on for ever, and nobody waits for
+  // it any more.
   if (ending.executing || device.lost()) std::_Exit(status);
   return status;
 }
@@ -139,6 +152,12 @@ int main(int argc, char** argv) {
   socket->check(CLI::NonNegativeNumber)->excludes(list);
   app.add_option("--memory-limit", flags.memory_limit_bytes,
                  "Bytes of device memory at most; 0: what kaasd says");
+  app.add_option("--library-owner", flags.library_owner,
+                 "Uid whose libraries are loaded, besides root's; default: its own");
+  app.add_flag("--joined", flags.is_joined,
+               "Users share this executor: libraries are loaded of nobody else");
+  app.add_flag("--unconfined", flags.is_unconfined,
+               "May be traced, and reach other processes of its user");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -153,7 +172,8 @@ int main(int argc, char** argv) {
     std::fputs("kaas-executor: --socket-fd is needed; kaasd gives it\n", stderr);
     return kExitWrongUsage;
   }
-  confine_process();
+  prepare_process();
+  if (flags.is_joined) forget_compile_caches();
   kaas::install_kernel_log();
-  return run(flags);
+  return run(flags, kaas::confine_executor(!flags.is_unconfined));
 }

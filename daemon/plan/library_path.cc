@@ -50,9 +50,31 @@ bool is_trusted(uid_t owner, const LibraryRules& rules) {
          std::find(rules.owners.begin(), rules.owners.end(), owner) != rules.owners.end();
 }
 
+std::string own_uid() {
+  return geteuid() == 0 ? "0" : "0, " + std::to_string(geteuid());
+}
+
+Result<void> check_operators(const std::string& path, const std::string& what,
+                             const struct stat& found) {
+  if (found.st_uid != 0 && found.st_uid != geteuid()) {
+    return denied(path, what + "belongs to uid " + std::to_string(found.st_uid) +
+                            "; users of a joined trust domain load libraries of its operator "
+                            "only, uid " +
+                            own_uid());
+  }
+  const bool is_sticky = S_ISDIR(found.st_mode) && (found.st_mode & S_ISVTX) != 0;
+  if ((found.st_mode & S_IWGRP) != 0 && !is_sticky) {
+    return denied(path, what +
+                            "can be written by its group; users of a joined trust domain load "
+                            "libraries that only the operator can write");
+  }
+  return {};
+}
+
 // Whoever can write the file, or replace it or a folder above it, chooses the code that runs.
 Result<void> check_writers(const std::string& path, const struct stat& file,
                            const LibraryRules& rules) {
+  if (rules.operators_only) KAAS_RETURN_IF_ERROR(check_operators(path, "", file));
   if (!rules.owners.empty() && !is_trusted(file.st_uid, rules)) {
     return denied(path, "belongs to uid " + std::to_string(file.st_uid) +
                             ", whose libraries may not be loaded here");
@@ -66,6 +88,10 @@ Result<void> check_writers(const std::string& path, const struct stat& file,
     if (stat(folder.c_str(), &status) != 0) {
       return denied(path, "is in " + quoted(folder, kPathBytesMax) +
                               ", which cannot be examined: " + reason(errno));
+    }
+    if (rules.operators_only) {
+      const std::string what = "is in " + quoted(folder, kPathBytesMax) + ", which ";
+      KAAS_RETURN_IF_ERROR(check_operators(path, what, status));
     }
     // In a sticky folder only the owner of an entry replaces it.
     const bool is_open = (status.st_mode & S_IWOTH) != 0 &&

@@ -33,6 +33,10 @@ struct LibraryRules {
   std::vector<std::string> search_path;  // Absolute folders, first hit counts.
   // Whose files may be loaded; empty: anybody's. uid 0 and this process's own uid always may.
   std::vector<uid_t> owners;
+  // Uids that share a trust domain with others: for them the operator's files only, which are those
+  // of uid 0 and of this process's own.
+  std::vector<uid_t> joined;
+  bool operators_only = false;  // This is for one of them.
 };
 
 // A name without '/' is looked for in each folder as NAME.so, on a CUDA device as NAME.cuda.so,
@@ -41,7 +45,8 @@ struct LibraryRules {
 // preferred to X.so beside it. Anything else with a '/' is refused.
 // Fails: InvalidArgument: the name's form. NotFound: lists where it looked. PermissionDenied: not a
 //        regular readable file, of another owner, or it or a folder above it can be written by
-//        everybody (a sticky folder such as /tmp may, if its entry's owner is trusted).
+//        everybody (a sticky folder such as /tmp may, if its entry's owner is trusted). With
+//        operators_only the same of the group, and of folders of another owner.
 Result<ResolvedLibrary> resolve_library(std::string_view name, const LibraryRules& rules);
 
 }  // namespace kaas

@@ -125,6 +125,19 @@ int become_executor(const ChildEnds& child, char* const* arguments, uid_t uid, g
   return errno;
 }
 
+// Whose libraries it loads, besides root's: the domain's, if they run with rights of the domain.
+std::vector<std::string> executor_words(const ExecutorCommand& command) {
+  std::vector<std::string> words = command.prefix;
+  const bool is_of_domain = ::geteuid() == 0 && !command.is_joined;
+  const uid_t library_owner = is_of_domain ? command.uid : ::geteuid();
+  words.insert(words.end(),
+               {command.program, "--device", command.device, "--socket-fd",
+                std::to_string(kChildSocket), "--library-owner", std::to_string(library_owner)});
+  if (command.is_joined) words.emplace_back("--joined");
+  if (!command.is_confined) words.emplace_back("--unconfined");
+  return words;
+}
+
 }  // namespace
 
 Result<ExecutorProcess> start_executor(const ExecutorCommand& command) {
@@ -134,16 +147,15 @@ Result<ExecutorProcess> start_executor(const ExecutorCommand& command) {
   KAAS_RETURN_IF_ERROR(make_sockets(process, child));
   KAAS_RETURN_IF_ERROR(send_hello(command, process, child));
 
-  std::vector<std::string> words = command.prefix;
-  words.insert(words.end(), {command.program, "--device", command.device, "--socket-fd",
-                             std::to_string(kChildSocket)});
+  std::vector<std::string> words = executor_words(command);
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
 
-  const bool drop_rights = ::geteuid() == 0 && command.uid != 0;
-  const passwd* user = drop_rights ? ::getpwuid(command.uid) : nullptr;
-  const gid_t gid = user == nullptr ? static_cast<gid_t>(command.uid) : user->pw_gid;
+  const uid_t uid = command.user.value_or(command.uid);
+  const bool drop_rights = ::geteuid() == 0 && uid != 0;
+  const passwd* user = drop_rights ? ::getpwuid(uid) : nullptr;
+  const gid_t gid = user == nullptr ? static_cast<gid_t>(uid) : user->pw_gid;
 
   // The child says through this pipe why it could not exec; exec closes it.
   int failure_pipe[2];
@@ -155,7 +167,7 @@ Result<ExecutorProcess> start_executor(const ExecutorCommand& command) {
   const pid_t pid = ::fork();
   if (pid < 0) return errno_status(StatusCode::ResourceExhausted, "fork");
   if (pid == 0) {
-    const int error = become_executor(child, arguments.data(), command.uid, gid, drop_rights);
+    const int error = become_executor(child, arguments.data(), uid, gid, drop_rights);
     [[maybe_unused]] const auto written = ::write(failure_write.get(), &error, sizeof error);
     ::_exit(127);
   }

@@ -27,13 +27,16 @@ std::string bytes(const Json& object, const char* field) {
 }
 
 std::string executor_table(const Json& status) {
-  Table table({">EXECUTOR", "DEVICE", ">DOMAIN", ">PID", "STATE", ">RUNNING", ">FINISHED",
-               ">RESTARTS", ">MEMORY", ">OF", ">HITS", ">MISSES", ">EVICTED", ">LAUNCHES"});
+  Table table({">EXECUTOR", "DEVICE", ">DOMAIN", ">PID", "STATE", "CONFINED", ">RUNNING",
+               ">FINISHED", ">RESTARTS", ">MEMORY", ">OF", ">HITS", ">MISSES", ">EVICTED",
+               ">LAUNCHES"});
   const Json& executors = list_at(status, "executors");
   for (const Json& executor : executors) {
     const Json& counters = object_at(executor, "counters");
+    const std::string confinement = text_at(executor, "confinement");
     table.add({count(executor, "executor"), text_at(executor, "device"), count(executor, "domain"),
-               count(executor, "pid"), text_at(executor, "state"), count(executor, "in_flight"),
+               count(executor, "pid"), text_at(executor, "state"),
+               confinement.substr(0, confinement.find(':')), count(executor, "in_flight"),
                count(executor, "finished"), count(executor, "restarts"),
                bytes(executor, "device_used_bytes"), bytes(executor, "device_limit_bytes"),
                count(counters, "device_hits"), count(counters, "device_misses"),

@@ -152,6 +152,26 @@ void check_devices(const Json& status, Checks& checks) {
   }
 }
 
+// What keeps executors from harming their neighbours, and from whom it does.
+void check_confinement(const Json& status, Checks& checks) {
+  const Json& config = object_at(status, "config");
+  for (const Json& executor : list_at(status, "executors")) {
+    if (text_at(executor, "state") != "ready") continue;
+    const std::string confinement = text_at(executor, "confinement");
+    const bool is_full = confinement == "full";
+    const bool is_chosen = confinement == "off";
+    checks.push_back(
+        {is_full ? Level::Ok : Level::Warn, "confinement",
+         "process " + std::to_string(natural_at(executor, "pid")) + ": " + confinement,
+         is_full ? ""
+         : is_chosen
+             ? "executor.prefix (" + text_at(config, "executor_prefix") +
+                   ") or executor.confine turns it off: kernels can end other processes "
+                   "of their user"
+             : "build with libseccomp (tools/setup), on a kernel with CONFIG_SECCOMP_FILTER"});
+  }
+}
+
 bool all_are_suspended(const Json& status) {
   const Json& devices = list_at(status, "devices");
   return std::all_of(devices.begin(), devices.end(),
@@ -261,6 +281,7 @@ void check_daemon(Client& client, Checks& checks) {
   check_health(client, *status, checks);
   check_store(*status, checks);
   check_devices(*status, checks);
+  check_confinement(*status, checks);
   check_libraries(*status, checks);
   // It would only wait.
   if (all_are_suspended(*status)) return;

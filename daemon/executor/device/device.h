@@ -9,8 +9,8 @@
 //          ── open_stream ───> DeviceStream      one per request that is running
 //
 // Threads: a Device is used by the executor's main thread only; so are the destructors of what it
-//          gave out. register_host() and its result may be used by any thread. A DeviceStream is
-//          used by one thread at a time, which may be another one.
+//          gave out. Exceptions are said where they are declared. A DeviceStream is used by one
+//          thread at a time, which may be another one.
 #pragma once
 
 #include <kaas/kernel_abi.h>
@@ -133,7 +133,8 @@ struct ModuleVariable {
 };
 
 // Code of the device's own that is loaded: kernels and variables by the names that its linker knows
-// (mangled, in C++). Must not outlive its device; destroyed when no run uses it. Main thread.
+// (mangled, in C++). Must not outlive its device; destroyed when no run uses it. One thread at a
+// time.
 class DeviceModule {
  public:
   virtual ~DeviceModule() = default;
@@ -294,14 +295,19 @@ class Device {
   // reaches_host. Takes about 0.1 ms a MiB. Any thread. Fails: ResourceExhausted (locked memory).
   virtual Result<HostRegistration> register_host(std::span<std::byte> memory, bool writable) = 0;
 
-  // Loads code of the device's own; compiles it first if it is source, which takes seconds. `code`
-  // is borrowed for the call. A device without such code refuses all. Fails: InvalidArgument (not
-  // for this device; does not compile, with the compiler's words), Unavailable (no compiler).
+  // Before code of a library, or load_module() and load(), on another thread than the one that
+  // opened the device; again after such code, which may have changed what it finds. Any thread.
+  virtual void enter_thread() noexcept {}
+  // Loads code of the device's own; compiles it first if it is source, which takes seconds. Any
+  // thread. `code` is borrowed for the call. A device without such code refuses all. Fails:
+  // InvalidArgument (not for this device; does not compile, with the compiler's words), Unavailable
+  // (no compiler).
   virtual Result<std::shared_ptr<DeviceModule>> load_module(const ModuleCode& code) {
     return Status{StatusCode::InvalidArgument,
                   code.what + " is CUDA code; this device is " + limits().name};
   }
-  // InvalidArgument when the kernel was not built for this device.
+  // InvalidArgument when the kernel was not built for this device. Any thread, one at a time for
+  // the kernels of one library.
   virtual Result<DeviceFunction> load(const KernelEntry& entry) = 0;
   // For a program that will be run again, with other values in the same words: launches, their
   // params and words are borrowed until what this returns is destroyed. It may become useful later

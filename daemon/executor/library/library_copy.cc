@@ -24,13 +24,17 @@ std::string mode_text(mode_t mode) {
 
 constexpr mode_t kOthersMayWrite = S_IWGRP | S_IWOTH;
 
-Result<void> check_owner_and_mode(const struct stat& found, uid_t domain_uid,
+Result<void> check_owner(const struct stat& found, const LibraryTrust& trust,
+                         const std::string& what) {
+  if (found.st_uid == 0 || found.st_uid == trust.owner) return {};
+  return Status{StatusCode::PermissionDenied,
+                what + " belongs to uid " + std::to_string(found.st_uid) + ", allowed: 0, " +
+                    std::to_string(trust.owner) + (trust.is_joined ? " (a joined domain)" : "")};
+}
+
+Result<void> check_owner_and_mode(const struct stat& found, const LibraryTrust& trust,
                                   const std::string& what) {
-  if (found.st_uid != 0 && found.st_uid != domain_uid) {
-    return Status{StatusCode::PermissionDenied, what + " belongs to uid " +
-                                                    std::to_string(found.st_uid) +
-                                                    ", allowed: 0, " + std::to_string(domain_uid)};
-  }
+  KAAS_RETURN_IF_ERROR(check_owner(found, trust, what));
   if ((found.st_mode & kOthersMayWrite) != 0) {
     return Status{StatusCode::PermissionDenied,
                   what + " has mode " + mode_text(found.st_mode) +
@@ -39,7 +43,7 @@ Result<void> check_owner_and_mode(const struct stat& found, uid_t domain_uid,
   return {};
 }
 
-Result<void> check_folders(const std::string& path, uid_t domain_uid) {
+Result<void> check_folders(const std::string& path, const LibraryTrust& trust) {
   std::string folder = path.substr(0, path.find_last_of('/'));
   for (bool nearest = true;; nearest = false) {
     const std::string name = folder.empty() ? "/" : folder;
@@ -48,8 +52,9 @@ Result<void> check_folders(const std::string& path, uid_t domain_uid) {
       return Status{StatusCode::NotFound, "folder '" + name + "': " + std::strerror(errno)};
     }
     const std::string what = "folder '" + name + "' of " + quoted(path);
+    if (trust.is_joined) KAAS_RETURN_IF_ERROR(check_owner(found, trust, what));
     if (nearest) {
-      KAAS_RETURN_IF_ERROR(check_owner_and_mode(found, domain_uid, what));
+      KAAS_RETURN_IF_ERROR(check_owner_and_mode(found, trust, what));
     } else if ((found.st_mode & kOthersMayWrite) != 0 && (found.st_mode & S_ISVTX) == 0) {
       // With the sticky bit nobody can exchange a folder in it that is not theirs.
       return Status{StatusCode::PermissionDenied,
@@ -87,7 +92,7 @@ Result<void> copy_bytes(int from, int to, std::uint64_t bytes, const std::string
   return {};
 }
 
-Result<Descriptor> open_checked(const SeenFile& seen, uid_t domain_uid) {
+Result<Descriptor> open_checked(const SeenFile& seen, const LibraryTrust& trust) {
   if (seen.path.empty() || seen.path.front() != '/') {
     return Status{StatusCode::InvalidArgument, quoted(seen.path) + " is not an absolute path"};
   }
@@ -102,8 +107,8 @@ Result<Descriptor> open_checked(const SeenFile& seen, uid_t domain_uid) {
   if (::fstat(file.get(), &found) != 0 || !S_ISREG(found.st_mode)) {
     return Status{StatusCode::InvalidArgument, quoted(seen.path) + " is not a regular file"};
   }
-  KAAS_RETURN_IF_ERROR(check_owner_and_mode(found, domain_uid, quoted(seen.path)));
-  KAAS_RETURN_IF_ERROR(check_folders(seen.path, domain_uid));
+  KAAS_RETURN_IF_ERROR(check_owner_and_mode(found, trust, quoted(seen.path)));
+  KAAS_RETURN_IF_ERROR(check_folders(seen.path, trust));
   KAAS_RETURN_IF_ERROR(check_seen(found, seen));
   if (found.st_size == 0) {
     return Status{StatusCode::InvalidArgument, quoted(seen.path) + " is empty"};
@@ -113,8 +118,8 @@ Result<Descriptor> open_checked(const SeenFile& seen, uid_t domain_uid) {
 
 }  // namespace
 
-Result<Descriptor> copy_library(const SeenFile& seen, uid_t domain_uid) {
-  KAAS_ASSIGN_OR_RETURN(const Descriptor file, open_checked(seen, domain_uid));
+Result<Descriptor> copy_library(const SeenFile& seen, const LibraryTrust& trust) {
+  KAAS_ASSIGN_OR_RETURN(const Descriptor file, open_checked(seen, trust));
   KAAS_ASSIGN_OR_RETURN(Descriptor copy, create_segment("kaas-library", seen.file_bytes));
   KAAS_RETURN_IF_ERROR(copy_bytes(file.get(), copy.get(), seen.file_bytes, seen.path));
   // Written meanwhile? Then the copy may be half of each version.

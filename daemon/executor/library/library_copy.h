@@ -21,14 +21,20 @@ struct SeenFile {
   std::uint64_t inode = 0;
 };
 
+// Whose files are loaded.
+struct LibraryTrust {
+  uid_t owner = 0;         // Besides root.
+  bool is_joined = false;  // Users share this executor: nobody else may have a hand in the file.
+};
+
 // Copies the file into a sealed memfd, which nobody can change any more. The name on disk may be
 // given to another file at once: the copy stays what it is.
-// The file and its folder must belong to root or `domain_uid`, and group and others must not be
-// able to write either; of the folders above, those that group or others may write must have the
-// sticky bit.
+// The file and its folder must belong to root or the trusted owner, and group and others must not
+// be able to write either; of the folders above, those that group or others may write must have the
+// sticky bit, and in a joined domain all must belong to those two.
 // Fails: NotFound (no such file), InvalidArgument (not a regular file, not a library),
 //        PermissionDenied (rights), Unavailable (not the file that kaasd saw: look again),
 //        ResourceExhausted (no memory for the copy).
-Result<Descriptor> copy_library(const SeenFile& seen, uid_t domain_uid);
+Result<Descriptor> copy_library(const SeenFile& seen, const LibraryTrust& trust);
 
 }  // namespace kaas

@@ -341,7 +341,7 @@ Result<KernelEntry> OpenedLibrary::variable_entry(const std::string& mangled) {
 
 Result<std::shared_ptr<OpenedLibrary>> FileLibraryOpener::open(const SeenFile& file) {
   const std::string what = "library '" + file.path + "'";
-  KAAS_ASSIGN_OR_RETURN(Descriptor copy, copy_library(file, domain_uid_));
+  KAAS_ASSIGN_OR_RETURN(Descriptor copy, copy_library(file, trust_));
   std::vector<std::string> functions;
   {
     KAAS_ASSIGN_OR_RETURN(

@@ -1,5 +1,6 @@
 // A library whose code is in this process: its kernels, its hooks, how to find a kernel by name.
-// Threads: main thread; entries are shared for reading with the threads that run kernels.
+// Threads: one at a time, whose context is the device's; entries are shared for reading with the
+//          threads that run kernels.
 #pragma once
 
 #include <kaas/kernel_abi.h>
@@ -96,19 +97,19 @@ class OpenedLibrary {
   std::map<std::string, Kernel, std::less<>> kernels_;
 };
 
-// Where libraries come from.
+// Where libraries come from. Threads: any, several at a time.
 class LibraryOpener {
  public:
   virtual ~LibraryOpener() = default;
   virtual Result<std::shared_ptr<OpenedLibrary>> open(const SeenFile& file) = 0;
 };
 
-// From files on disk, as this process's user or root wrote them: shared objects, and code that the
+// From files on disk, as the trusted owner or root wrote them: shared objects, and code that the
 // device itself understands.
 class FileLibraryOpener final : public LibraryOpener {
  public:
   // `device` must outlive this.
-  FileLibraryOpener(Device& device, uid_t domain_uid) : device_(device), domain_uid_(domain_uid) {}
+  FileLibraryOpener(Device& device, const LibraryTrust& trust) : device_(device), trust_(trust) {}
   Result<std::shared_ptr<OpenedLibrary>> open(const SeenFile& file) override;
 
  private:
@@ -116,7 +117,7 @@ class FileLibraryOpener final : public LibraryOpener {
                                                      LibraryForm form, const std::string& path);
 
   Device& device_;
-  uid_t domain_uid_;
+  LibraryTrust trust_;
 };
 
 }  // namespace kaas

@@ -1,6 +1,5 @@
 #include "daemon/executor/run/executor_loop.h"
 
-#include <new>
 #include <utility>
 
 #include "schema/limits.h"
@@ -16,11 +15,6 @@ constexpr std::size_t kClockEvery = 8;
 // Reports that wait for room in the ring; beyond it no work is taken until kaasd has read some.
 constexpr std::size_t kReportsWaitingMax = 1024;
 
-const Result<PlanRef>& unknown_plan() {
-  static const Result<PlanRef> kUnknown(Status{StatusCode::NotFound, "the plan is not loaded"});
-  return kUnknown;
-}
-
 }  // namespace
 
 ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
@@ -32,31 +26,28 @@ ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
       segments_(parts.segments, parts.device, parts.pinner),
       runner_(RunnerParts{parts.device, cache_, segments_, reports_, parts.workers, parts.tag_end,
                           parts.now}),
+      code_(CodeParts{parts.device, parts.libraries, reports_, runner_, parts.loader,
+                      parts.memory_limit_bytes}),
       lanes_(runner_, segments_, reports_, *parts.work.header),
       exporter_(
           ExporterParts{parts.device, cache_, segments_, reports_, parts.exports, parts.wake}) {
-  cache_.set_reclaim([this] {
-    bool released = false;
-    for (const auto& [id, plan] : plans_) {
-      if (plan.has_value()) released = (*plan)->release_blocks() || released;
-    }
-    return released;
-  });
+  cache_.set_reclaim([this] { return code_.release_blocks(); });
 }
 
 void ExecutorLoop::add_segment(std::uint32_t segment, std::shared_ptr<ExecutorSegment> attached) {
   segments_.add({segment, std::move(attached)});
 }
 
-void ExecutorLoop::report_ready() {
+void ExecutorLoop::report_ready(const std::string& confinement) {
   const DeviceLimits& limits = parts_.device.limits();
   reports_.ready(limits.model.empty() ? limits.name : limits.model, parts_.memory_limit_bytes,
-                 limits.keeps_outputs);
+                 limits.keeps_outputs, confinement);
 }
 
 StepOutcome ExecutorLoop::step() {
   if (!closed_reason_.empty()) return StepOutcome::Closed;
   bool progress = runner_.advance();
+  progress = code_.advance() || progress;
   progress = exporter_.advance() || progress;
   if (closes_as_lost()) return StepOutcome::Closed;
   if (reports_.waiting() != 0) reports_.flush();
@@ -91,7 +82,7 @@ bool ExecutorLoop::take_work() {
       break;
     }
     reader_.advance();
-    handle(*item);
+    handle(*item, message);
     if (!closed_reason_.empty()) break;
     if (taken % kClockEvery == 0) {
       // Short runs add up; what is done already must not wait for all of them.
@@ -107,19 +98,25 @@ bool ExecutorLoop::take_work() {
   return taken != 0;
 }
 
-void ExecutorLoop::handle(const wire::WorkItem& item) {
+void ExecutorLoop::handle(const wire::WorkItem& item, std::span<const std::byte> bytes) {
   switch (item.work_type()) {
-    case wire::Work::Run:
-      return run(*item.work_as_Run());
+    case wire::Work::Run: {
+      const auto& run = *item.work_as_Run();
+      return runner_.submit(run, code_.plan(run.plan()));
+    }
     case wire::Work::LoadLibrary:
-      return load_library(*item.work_as_LoadLibrary());
+      code_.load_library(*item.work_as_LoadLibrary());
+      closes_as_lost();
+      return;
     case wire::Work::LoadPlan:
-      return load_plan(*item.work_as_LoadPlan());
+      code_.load_plan(*item.work_as_LoadPlan(), bytes);
+      closes_as_lost();
+      return;
     case wire::Work::DropPlan:
-      plans_.erase(item.work_as_DropPlan()->plan());
+      code_.drop_plan(item.work_as_DropPlan()->plan());
       return;
     case wire::Work::DropLibrary:
-      libraries_.erase(item.work_as_DropLibrary()->library());
+      code_.drop_library(item.work_as_DropLibrary()->library());
       return;
     case wire::Work::DropVersions:
       return drop_versions(*item.work_as_DropVersions());
@@ -141,7 +138,7 @@ void ExecutorLoop::handle(const wire::WorkItem& item) {
       return lanes_.start(*item.work_as_StartLane());
     case wire::Work::AddLaneCall:
       return lanes_.add_call(*item.work_as_AddLaneCall(),
-                             plan_of(*item.work_as_AddLaneCall()->run()));
+                             code_.plan(item.work_as_AddLaneCall()->run()->plan()));
     case wire::Work::RemoveLaneCall:
       return lanes_.remove_call(*item.work_as_RemoveLaneCall());
     case wire::Work::EndLane:
@@ -158,59 +155,6 @@ void ExecutorLoop::handle(const wire::WorkItem& item) {
       break;
   }
   close("work item " + std::to_string(reader_.position()) + " is of an unknown type");
-}
-
-void ExecutorLoop::load_library(const wire::LoadLibrary& message) {
-  SeenFile file;
-  file.path = view(message.path());
-  file.file_bytes = message.file_bytes();
-  file.mtime_ns = message.mtime_ns();
-  file.inode = message.inode();
-  Result<std::shared_ptr<OpenedLibrary>> opened =
-      Status{StatusCode::ResourceExhausted, "no memory to load a library"};
-  try {
-    const auto call = parts_.device.library_call();  // For its open hook.
-    opened = parts_.libraries.open(file);
-  } catch (const std::bad_alloc&) {
-    // Refused with what `opened` says.
-  }
-  if (closes_as_lost()) return;
-  LibraryReport report;
-  report.library = message.library();
-  if (opened) {
-    report.name = (*opened)->name();
-    report.stateful = (*opened)->stateful();
-    report.kernels = (*opened)->kernel_names();
-  }
-  reports_.library_loaded(report, opened ? nullptr : &opened.error());
-  libraries_.insert_or_assign(message.library(), std::move(opened));
-}
-
-void ExecutorLoop::load_plan(const wire::LoadPlan& message) {
-  Result<PlanRef> plan = Status{StatusCode::ResourceExhausted, "no memory to load a plan"};
-  try {
-    plan = build_plan(message, libraries_, parts_.device, parts_.memory_limit_bytes);
-  } catch (const std::bad_alloc&) {
-    // Refused with what `plan` says.
-  }
-  if (closes_as_lost()) return;
-  PlanReport report;
-  report.plan = message.plan();
-  if (plan) {
-    report.working_set_bytes = (*plan)->working_set_bytes;
-    report.stateful = (*plan)->stateful;
-  }
-  reports_.plan_loaded(report, plan ? nullptr : &plan.error());
-  plans_.insert_or_assign(message.plan(), std::move(plan));
-}
-
-void ExecutorLoop::run(const wire::Run& message) {
-  runner_.submit(message, plan_of(message));
-}
-
-const Result<PlanRef>& ExecutorLoop::plan_of(const wire::Run& message) const {
-  const auto plan = plans_.find(message.plan());
-  return plan == plans_.end() ? unknown_plan() : plan->second;
 }
 
 void ExecutorLoop::drop_versions(const wire::DropVersions& message) {
@@ -238,7 +182,9 @@ bool ExecutorLoop::announce_sleep() {
   const bool ran = parts_.workers != nullptr && !parts_.workers->announce_sleep();
   const bool finished = ran || exporter_.has_finished();
   const bool lanes_wait = !lanes_.announce_sleep();
-  if (!work && !finished && !lanes_wait && !runner_.must_poll()) return true;
+  // A loader that finishes from here on wakes, whether anybody sleeps or not.
+  const bool loaded = code_.has_finished();
+  if (!work && !finished && !lanes_wait && !loaded && !runner_.must_poll()) return true;
   retract_sleep();
   return false;
 }

@@ -4,7 +4,7 @@
 //
 //   for (;;) {
 //     switch (loop.step()) { case Progress: continue; case Closed: stop; case Idle: break; }
-//     if (loop.announce_sleep()) { sleep until the doorbell, the socket or a worker }
+//     if (loop.announce_sleep()) { sleep until the doorbell, the socket, a worker or the loader }
 //     loop.retract_sleep();
 //   }
 //
@@ -16,14 +16,13 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <unordered_map>
 
 #include "daemon/executor/cache/device_cache.h"
 #include "daemon/executor/device/device.h"
 #include "daemon/executor/library/opened_library.h"
+#include "daemon/executor/run/executor_code.h"
 #include "daemon/executor/run/exporter.h"
 #include "daemon/executor/run/lanes.h"
-#include "daemon/executor/run/plan.h"
 #include "daemon/executor/run/reports.h"
 #include "daemon/executor/run/runner.h"
 #include "daemon/executor/run/segments.h"
@@ -49,6 +48,7 @@ struct ExecutorParts {
   SegmentSource& segments;
   ExportSink& exports;
   ExecutorWorkers* workers = nullptr;  // Null: everything is executed within step().
+  CodeLoader* loader = nullptr;        // Null: libraries are loaded within step().
   SegmentPinner* pinner = nullptr;     // Null: segments are used as they are mapped.
   std::uint64_t memory_limit_bytes = 0;
   std::function<void()> wake_kaasd;           // Called when reports are there and kaasd sleeps.
@@ -65,11 +65,11 @@ class ExecutorLoop {
 
   // A segment that is there from the start, such as the outbox.
   void add_segment(std::uint32_t segment, std::shared_ptr<ExecutorSegment> attached);
-  // Tells kaasd that work can be sent.
-  void report_ready();
+  // Tells kaasd that work can be sent, and how this process is confined, see confinement.h.
+  void report_ready(const std::string& confinement = "off");
 
   // Takes a batch of work, executes what is short, hands on what is not, publishes reports with
-  // one fence. Blocks for as long as short runs, loading a library or its hooks take.
+  // one fence. Blocks for as long as short runs take.
   StepOutcome step();
 
   // Before sleeping: raises the flags and looks once more. False: there is work, don't sleep.
@@ -81,9 +81,10 @@ class ExecutorLoop {
   }
 
   [[nodiscard]] const std::string& closed_reason() const noexcept { return closed_reason_; }
-  // Whether runs or exports are executing on other threads or a device.
-  [[nodiscard]] bool executing() const noexcept {
-    return runner_.executing() || exporter_.executing();
+  // Whether runs or exports are executing on other threads or a device, or libraries are being
+  // loaded.
+  [[nodiscard]] bool executing() const {
+    return runner_.executing() || exporter_.executing() || code_.is_loading();
   }
   [[nodiscard]] const DeviceCache& cache() const noexcept { return cache_; }
   [[nodiscard]] std::size_t unfinished_runs() const noexcept { return runner_.unfinished(); }
@@ -93,11 +94,7 @@ class ExecutorLoop {
 
  private:
   bool take_work();
-  void handle(const wire::WorkItem& item);
-  void load_library(const wire::LoadLibrary& message);
-  void load_plan(const wire::LoadPlan& message);
-  void run(const wire::Run& message);
-  [[nodiscard]] const Result<PlanRef>& plan_of(const wire::Run& message) const;
+  void handle(const wire::WorkItem& item, std::span<const std::byte> bytes);
   void drop_versions(const wire::DropVersions& message);
   bool closes_as_lost();
   void close(std::string reason);
@@ -108,9 +105,8 @@ class ExecutorLoop {
   ExecutorReports reports_;
   DeviceCache cache_;
   ExecutorSegments segments_;  // Exported memory in it is the cache's.
-  ExecutorLibraries libraries_;
-  std::unordered_map<std::uint32_t, Result<PlanRef>> plans_;
   ExecutorRunner runner_;
+  ExecutorCode code_;
   ExecutorLanes lanes_;
   Exporter exporter_;
   std::uint64_t published_ = 0;  // Reports after which kaasd was woken if it slept.

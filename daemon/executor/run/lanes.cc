@@ -77,7 +77,7 @@ Result<void> ExecutorLane::add_call(std::uint32_t number, RunTerms terms, PlanRe
     call->conflicts.push_back(other.get());
     other->conflicts.push_back(call.get());
   }
-  if (conflict(own, own) || call->plan->stateful) call->conflicts.push_back(call.get());
+  call->conflicts_with_itself = conflict(own, own);
   calls_.emplace(number, std::move(call));
   return {};
 }
@@ -146,6 +146,10 @@ bool ExecutorLane::submit_next(ExecutorRunner& runner, std::span<const std::byte
   for (const Call* other : call->conflicts) {
     if (other->last_run != 0) after_.push_back(other->last_run);
   }
+  // Whether a plan that is still loading keeps state is not known yet.
+  const bool keeps_order =
+      call->conflicts_with_itself || call->plan->stateful || call->plan->loading;
+  if (keeps_order && call->last_run != 0) after_.push_back(call->last_run);
   call->last_run = runner.submit(call->terms, call->plan, after_, *this, invoke.id);
   return true;
 }

@@ -49,8 +49,9 @@ class ExecutorLane final : public RunSink {
   struct Call {
     RunTerms terms;
     PlanRef plan;
-    std::vector<Call*> conflicts;  // Itself, if two runs of it touch the same bytes.
-    std::uint64_t last_run = 0;    // The latest that was submitted.
+    std::vector<Call*> conflicts;        // Others that touch the same bytes.
+    bool conflicts_with_itself = false;  // Two runs of it do.
+    std::uint64_t last_run = 0;          // The latest that was submitted.
   };
 
   void run_ended(const RunTask& task) override;

@@ -1,5 +1,6 @@
 // A loaded plan: kernels found, every index and range checked, parameters laid out; and the frames
-// in which runs of it put their addresses.
+// in which runs of it put their addresses. It comes in two halves: while its kernels are being
+// loaded, runs of it are accepted already, and wait.
 //
 // A frame is what one run at a time uses: a copy of the plan's parameter words, the pointers to
 // them, and the launches that borrow both. A run patches addresses and overridden literals into
@@ -29,12 +30,13 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "daemon/executor/cache/memory_pool.h"
 #include "daemon/executor/device/device.h"
+#include "daemon/executor/library/code_loader.h"
 #include "daemon/executor/library/opened_library.h"
 #include "schema/ipc/result.h"
 #include "schema/kaas_generated.h"
@@ -137,6 +139,8 @@ struct ParameterFrame {
   }
 };
 
+struct RunTask;
+
 class ExecutorPlan
     : public boost::intrusive_ref_counter<ExecutorPlan, boost::thread_unsafe_counter> {
  public:
@@ -159,6 +163,9 @@ class ExecutorPlan
   bool calls_libraries = false;     // Library code launches, and may hold up whoever calls it.
   bool many_launches = false;       // Launching one by one holds up whoever does it.
   Placement placement;
+  bool loading = false;           // Only its first half is there.
+  std::optional<Status> failure;  // Why the second one will never be.
+  std::vector<RunTask*> waiting;  // Runs that wait for the second; the runner's.
 
   // A frame that no run uses; the one that was given back last. Give it back with give_back().
   std::unique_ptr<ParameterFrame> take_frame();
@@ -184,15 +191,16 @@ class ExecutorPlan
 
 using PlanRef = boost::intrusive_ptr<ExecutorPlan>;
 
-// Libraries by kaasd's number, or why one could not be loaded.
-using ExecutorLibraries = std::unordered_map<std::uint32_t, Result<std::shared_ptr<OpenedLibrary>>>;
-
-// Checks a verified LoadPlan against the limits, the device and its libraries, and builds the plan.
-// `memory_limit_bytes` is what all runs together may allocate.
-// Fails: InvalidArgument, NotFound (library, kernel), OutOfMemory (working set), or what loading a
-//        library met.
-Result<PlanRef> build_plan(const wire::LoadPlan& message, const ExecutorLibraries& libraries,
-                           Device& device, std::uint64_t memory_limit_bytes);
+// The first half of a plan, which needs no kernels: its memory, loads and stores. Checks them, and
+// all numbers, against the limits. `memory_limit_bytes` is what all runs together may allocate.
+// Fails: InvalidArgument, OutOfMemory (working set).
+Result<PlanRef> begin_plan(const wire::LoadPlan& message, Device& device,
+                           std::uint64_t memory_limit_bytes);
+// The rest, from the same verified message: `kernels` has what was found for each kernel, in order.
+// A plan that fails here is of no use any more.
+// Fails: InvalidArgument, or what finding a kernel met.
+Result<void> complete_plan(const wire::LoadPlan& message, const PlanRef& plan,
+                           std::span<const Result<LoadedKernel>> kernels, Device& device);
 
 // Takes `bytes` that are on the device to the host, and does nothing else.
 PlanRef fetch_plan(std::uint64_t bytes);

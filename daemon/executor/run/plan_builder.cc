@@ -44,25 +44,30 @@ const char* access_name(wire::Access access) noexcept {
 
 class PlanBuilder {
  public:
-  PlanBuilder(const wire::LoadPlan& message, const ExecutorLibraries& libraries, Device& device)
-      : message_(message), libraries_(libraries), device_(device), plan_(new ExecutorPlan) {}
+  PlanBuilder(const wire::LoadPlan& message, Device& device, PlanRef plan)
+      : message_(message), device_(device), plan_(std::move(plan)) {}
 
-  Result<PlanRef> build(std::uint64_t memory_limit_bytes) {
+  Result<PlanRef> begin(std::uint64_t memory_limit_bytes) {
     plan_->id = message_.plan();
     KAAS_RETURN_IF_ERROR(check_counts());
     KAAS_RETURN_IF_ERROR(add_allocations(memory_limit_bytes));
     KAAS_RETURN_IF_ERROR(add_ranges(message_.loads(), plan_->loads, "load"));
     KAAS_RETURN_IF_ERROR(add_ranges(message_.stores(), plan_->stores, "store"));
     KAAS_RETURN_IF_ERROR(check_buffers());
-    for (const wire::PlanKernel* kernel : *message_.kernels()) {
-      KAAS_RETURN_IF_ERROR(add_kernel(*kernel));
+    return plan_;
+  }
+
+  Result<void> complete(std::span<const Result<LoadedKernel>> kernels) {
+    for (std::size_t i = 0; i < kernels.size(); ++i) {
+      const auto index = static_cast<flatbuffers::uoffset_t>(i);
+      KAAS_RETURN_IF_ERROR(add_kernel(*message_.kernels()->Get(index), kernels[i]));
     }
     KAAS_RETURN_IF_ERROR(set_repetition());
     find_cacheable_allocations();
     place_staging();
     plan_->starts_inline = is_tiny();
     note_slowness();
-    return plan_;
+    return {};
   }
 
  private:
@@ -124,12 +129,16 @@ class PlanBuilder {
     return {};
   }
 
-  Result<void> add_kernel(const wire::PlanKernel& message) {
+  Result<void> add_kernel(const wire::PlanKernel& message, const Result<LoadedKernel>& loaded) {
     const std::string name(view(message.kernel()));
-    bool first_use = false;
-    KAAS_ASSIGN_OR_RETURN(const auto library, library_of(message, name));
-    KAAS_ASSIGN_OR_RETURN(const KernelEntry* entry, library->find(name, first_use));
-    if (first_use) ++plan_->kernel_misses;
+    if (name.empty() || name.size() > kNameBytesMax) {
+      return invalid("length of a kernel's name is " + std::to_string(name.size()) +
+                     ", allowed 1 to " + std::to_string(kNameBytesMax));
+    }
+    if (!loaded) return loaded.error();
+    const std::shared_ptr<OpenedLibrary>& library = loaded->library;
+    const KernelEntry* entry = loaded->entry;
+    if (loaded->first_use) ++plan_->kernel_misses;
     const auto& kept = plan_->libraries;
     if (std::find(kept.begin(), kept.end(), library) == kept.end()) {
       plan_->libraries.push_back(library);
@@ -139,7 +148,8 @@ class PlanBuilder {
     const std::string what = "kernel '" + name + "'";
     KAAS_RETURN_IF_ERROR(check_variable(message, *entry, what));
     PlannedKernel kernel;
-    KAAS_ASSIGN_OR_RETURN(kernel.function, device_.load(*entry));
+    if (!loaded->function) return loaded->function.error();
+    kernel.function = *loaded->function;
     KAAS_RETURN_IF_ERROR(set_shape(message, *entry, what, kernel));
     KAAS_RETURN_IF_ERROR(set_after(message, what, kernel));
     if (entry->stateful || library->stateful()) keep_order_of(*library, kernel);
@@ -151,18 +161,6 @@ class PlanBuilder {
     note_accesses(message);
     plan_->kernels.push_back(std::move(kernel));
     return {};
-  }
-
-  Result<std::shared_ptr<OpenedLibrary>> library_of(const wire::PlanKernel& message,
-                                                    const std::string& name) {
-    if (name.empty() || name.size() > kNameBytesMax) {
-      return invalid("length of a kernel's name is " + std::to_string(name.size()) +
-                     ", allowed 1 to " + std::to_string(kNameBytesMax));
-    }
-    const auto found = libraries_.find(message.library());
-    if (found != libraries_.end()) return found->second;
-    return Status{StatusCode::NotFound, "kernel '" + name + "': library number " +
-                                            std::to_string(message.library()) + " is not loaded"};
   }
 
   // Extents of grid or block within the device's.
@@ -575,7 +573,6 @@ class PlanBuilder {
   }
 
   const wire::LoadPlan& message_;
-  const ExecutorLibraries& libraries_;
   Device& device_;
   PlanRef plan_;
   std::map<const OpenedLibrary*, std::uint16_t> last_stateful_;  // Its last kernel so far.
@@ -583,9 +580,14 @@ class PlanBuilder {
 
 }  // namespace
 
-Result<PlanRef> build_plan(const wire::LoadPlan& message, const ExecutorLibraries& libraries,
-                           Device& device, std::uint64_t memory_limit_bytes) {
-  return PlanBuilder(message, libraries, device).build(memory_limit_bytes);
+Result<PlanRef> begin_plan(const wire::LoadPlan& message, Device& device,
+                           std::uint64_t memory_limit_bytes) {
+  return PlanBuilder(message, device, new ExecutorPlan).begin(memory_limit_bytes);
+}
+
+Result<void> complete_plan(const wire::LoadPlan& message, const PlanRef& plan,
+                           std::span<const Result<LoadedKernel>> kernels, Device& device) {
+  return PlanBuilder(message, device, plan).complete(kernels);
 }
 
 }  // namespace kaas

@@ -45,9 +45,11 @@ std::size_t ExecutorReports::flush() {
 }
 
 void ExecutorReports::ready(const std::string& device, std::uint64_t device_bytes,
-                            bool keeps_outputs) {
+                            bool keeps_outputs, const std::string& confinement) {
   const auto name = builder_.CreateString(device);
-  send(wire::Report::Ready, wire::CreateReady(builder_, name, device_bytes, keeps_outputs));
+  const auto confined = builder_.CreateString(confinement);
+  send(wire::Report::Ready,
+       wire::CreateReady(builder_, name, device_bytes, keeps_outputs, confined));
 }
 
 void ExecutorReports::library_loaded(const LibraryReport& report, const Status* outcome) {

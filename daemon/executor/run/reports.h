@@ -64,7 +64,8 @@ class ExecutorReports {
   // `own` is the report segment, `peer` the header of the work segment.
   ExecutorReports(RingView own, const RingHeader* peer) : writer_(own, peer), builder_(1024) {}
 
-  void ready(const std::string& device, std::uint64_t device_bytes, bool keeps_outputs);
+  void ready(const std::string& device, std::uint64_t device_bytes, bool keeps_outputs,
+             const std::string& confinement);
   // `outcome` null: it is loaded. Texts are cut to kStatusMessageBytesMax.
   void library_loaded(const LibraryReport& report, const Status* outcome);
   void plan_loaded(const PlanReport& report, const Status* outcome);

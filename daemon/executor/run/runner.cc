@@ -109,10 +109,15 @@ std::uint64_t ExecutorRunner::submit(const RunTerms& terms, const PlanRef& plan,
 
 // A task that was taken in, or refused, starts, waits or ends.
 void ExecutorRunner::go_on(RunTask& task) {
+  if (!task.failure && task.plan->failure) task.failure = task.plan->failure;
   if (task.failure) {
     finish(task);
     start_ready();
     return;
+  }
+  if (task.plan->loading) {
+    task.plan->waiting.push_back(&task);
+    ++task.waits;
   }
   // A run that needs memory does not overtake those that wait for some. A fetch needs none.
   const bool queues = !ready_.empty() && !task.plan->allocations.empty() && task.fetches == 0;
@@ -124,6 +129,14 @@ void ExecutorRunner::go_on(RunTask& task) {
   }
   active_.emplace(task.run, &task);
   if (outcome == Start::MustWait && task.waits == 0) ready_.push_back(&task);
+}
+
+void ExecutorRunner::plan_loaded(ExecutorPlan& plan, const Status* failure) {
+  for (RunTask* task : std::exchange(plan.waiting, {})) {
+    if (failure != nullptr && !task->failure) task->failure = *failure;
+    if (--task->waits == 0) ready_.push_back(task);
+  }
+  start_ready();
 }
 
 RunTask& ExecutorRunner::new_task(std::uint64_t run) {

@@ -1,9 +1,10 @@
 // Runs: from a verified message to exactly one report.
 //
-// A run waits for those it names in `after` and for those that produce versions it reads. It then
-// takes its memory, all or nothing, and is executed: here and at once if runs of its plan are known
-// to be short, else by a worker. A run that finds no memory while others hold some waits for them;
-// alone, it has kaasd fetch resident versions, which hold memory too, and fails if there are none.
+// A run waits for its plan, for those it names in `after` and for those that produce versions it
+// reads. It then takes its memory, all or nothing, and is executed: here and at once if runs of its
+// plan are known to be short, else by a worker. A run that finds no memory while others hold some
+// waits for them; alone, it has kaasd fetch resident versions, which hold memory too, and fails if
+// there are none.
 //
 // What a run stored, or a fetch brought to the host, stays on the device until kaasd is known to
 // have read the report and all work sent before that is taken in: until then kaasd may send runs
@@ -65,8 +66,10 @@ class ExecutorRunner {
   ExecutorRunner& operator=(const ExecutorRunner&) = delete;
 
   // Takes a run of `plan`, or the reason why there is no such plan. Everything that is wrong with
-  // it ends in its report.
+  // it ends in its report. While the plan is loading, the run waits for plan_loaded().
   void submit(const wire::Run& message, const Result<PlanRef>& plan);
+  // The plan is complete, or never will be: `failure` is then that of all runs that waited.
+  void plan_loaded(ExecutorPlan& plan, const Status* failure);
 
   // Checks and copies what the message says besides its number and what it waits for.
   static Result<void> read_terms(const wire::Run& message, const ExecutorPlan& plan,

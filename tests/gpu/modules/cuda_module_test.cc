@@ -55,7 +55,7 @@ class ModuleTest : public testing::Test {
   }
 
   Result<std::shared_ptr<OpenedLibrary>> open(const std::string& name, const std::string& content) {
-    FileLibraryOpener opener(*device_, ::geteuid());
+    FileLibraryOpener opener(*device_, LibraryTrust{::geteuid()});
     return opener.open(folder_.put(name, content));
   }
   void expect_refused(const std::string& name, const std::string& content,

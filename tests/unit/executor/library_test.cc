@@ -77,7 +77,7 @@ class LibraryTest : public testing::Test {
   }
 
   HostDevice device_{1u << 20, 2};
-  FileLibraryOpener opener_{device_, ::geteuid()};
+  FileLibraryOpener opener_{device_, LibraryTrust{::geteuid()}};
   fs::path folder_;
 };
 
@@ -228,11 +228,28 @@ TEST_F(LibraryTest, FileOfAnotherUserIsRefused) {
   const fs::path path = put("fixture_good");
   ASSERT_EQ(::chown(path.c_str(), 12'345, 0), 0);
   expect_refused(path, StatusCode::PermissionDenied, "belongs to uid 12345, allowed: 0, 0");
-  FileLibraryOpener theirs(device_, 12'345);
+  FileLibraryOpener theirs(device_, LibraryTrust{12'345});
   ASSERT_EQ(::chown(folder_.c_str(), 12'345, 0), 0);
   EXPECT_TRUE(theirs.open(seen_file(path)).has_value());
   ASSERT_EQ(::chown(path.c_str(), 54'321, 0), 0);
   EXPECT_FALSE(theirs.open(seen_file(path)).has_value());
+}
+
+TEST_F(LibraryTest, JoinedDomainTrustsNoFolderOfOthers) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to give a folder away";
+  const fs::path inner = folder_ / "inner";
+  ASSERT_EQ(::mkdir(inner.c_str(), 0755), 0);
+  const fs::path path = put("fixture_good", "inner/lib.so");
+  ASSERT_EQ(::chown(folder_.c_str(), 12'345, 0), 0);
+  EXPECT_TRUE(open(path).has_value());
+  FileLibraryOpener joined(device_, {.owner = 0, .is_joined = true});
+  const auto refused = joined.open(seen_file(path));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("belongs to uid 12345, allowed: 0, 0 (a joined domain)"),
+            std::string::npos)
+      << refused.error().message;
+  ASSERT_EQ(::chown(folder_.c_str(), 0, 0), 0);
+  EXPECT_TRUE(joined.open(seen_file(path)).has_value());
 }
 
 TEST_F(LibraryTest, FileOtherThanTheOneSeenIsUnavailable) {

@@ -178,6 +178,7 @@ struct HarnessOptions {
   RingGeometry geometry{64, 1u << 16};
   ExecutorWorkers* workers = nullptr;
   std::function<void()> wake{};  // Exports are copied by a thread of their own if it is given.
+  CodeLoader* loader = nullptr;
 };
 
 class LoopHarness {

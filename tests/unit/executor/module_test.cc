@@ -368,9 +368,9 @@ TEST(ModuleLibrary, BufferOfAVariableHasItsSize) {
 TEST(StatefulLibrary, ItsKernelsRunInTheListsOrder) {
   FakeDevice device(FakeDevice::Options{});
   FakeLibraries opener(device);
-  ExecutorLibraries libraries;
-  libraries.emplace(1, opener.open({"/stateful/x", 0, 0, 0}));
-  libraries.emplace(2, opener.open({"/plain", 0, 0, 0}));
+  std::vector<std::shared_ptr<OpenedLibrary>> libraries = {*opener.open({"/stateful/x", 0, 0, 0}),
+                                                           *opener.open({"/plain", 0, 0, 0})};
+  std::vector<Result<LoadedKernel>> loaded;
   flatbuffers::FlatBufferBuilder builder;
   const wire::Dim3 one(1, 1, 1);
   std::vector<flatbuffers::Offset<wire::PlanKernel>> kernels;
@@ -385,6 +385,11 @@ TEST(StatefulLibrary, ItsKernelsRunInTheListsOrder) {
     kernel.add_block(&one);
     kernel.add_after(waits);
     kernels.push_back(kernel.Finish());
+    LoadedKernel found;
+    found.library = libraries[library - 1];
+    found.entry = *found.library->find("noop", found.first_use);
+    found.function = device.load(*found.entry);
+    loaded.emplace_back(found);
   };
   add(1, {});
   add(2, {});
@@ -397,9 +402,11 @@ TEST(StatefulLibrary, ItsKernelsRunInTheListsOrder) {
   message.add_kernels(vector);
   message.add_n_iter(1);
   builder.Finish(message.Finish());
-  const auto plan = build_plan(*flatbuffers::GetRoot<wire::LoadPlan>(builder.GetBufferPointer()),
-                               libraries, device, 1u << 20);
+  const auto& sent = *flatbuffers::GetRoot<wire::LoadPlan>(builder.GetBufferPointer());
+  const auto plan = begin_plan(sent, device, 1u << 20);
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  const auto completed = complete_plan(sent, *plan, loaded, device);
+  ASSERT_TRUE(completed.has_value()) << completed.error().message;
   using After = std::vector<std::uint16_t>;
   const After expected[] = {{}, {}, {0}, {0, 2}, {}};
   for (std::size_t i = 0; i < 5; ++i) {

@@ -171,5 +171,29 @@ TEST_F(LibraryPathTest, OnlyTrustedOwnersWhereThatIsTheRule) {
       << "in a folder of everybody, its owner chose it";
 }
 
+TEST_F(LibraryPathTest, UsersOfAJoinedDomainGetFilesThatOnlyTheOperatorWrites) {
+  const std::string path = make_file("a/std.so");
+  rules_.operators_only = true;
+  EXPECT_EQ(path_of("std"), path);
+  ASSERT_EQ(chmod(path.c_str(), 0664), 0);
+  EXPECT_NE(fault_of("std").message.find("can be written by its group"), std::string::npos);
+  ASSERT_EQ(chmod(path.c_str(), 0644), 0);
+  ASSERT_EQ(chmod(root_.c_str(), 0775), 0);
+  EXPECT_NE(
+      fault_of("std").message.find("is in '" + root_ + "', which can be written by its group"),
+      std::string::npos)
+      << fault_of("std").message;
+  ASSERT_EQ(chmod(root_.c_str(), 0755), 0);
+  if (geteuid() != 0) GTEST_SKIP() << "giving a file away needs root";
+  ASSERT_EQ(chown(root_.c_str(), 4321, 4321), 0);
+  EXPECT_EQ(fault_of("std").message,
+            "library '" + path + "' is in '" + root_ +
+                "', which belongs to uid 4321; users of a joined trust domain load libraries of "
+                "its operator only, uid 0");
+  ASSERT_EQ(chown(root_.c_str(), 0, 0), 0);
+  ASSERT_EQ(chown(path.c_str(), 4321, 4321), 0);
+  EXPECT_EQ(fault_of("std").code, StatusCode::PermissionDenied);
+}
+
 }  // namespace
 }  // namespace kaas

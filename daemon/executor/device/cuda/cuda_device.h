@@ -34,6 +34,7 @@ class CudaDevice final : public Device {
   [[nodiscard]] std::uint64_t allocated_bytes() const noexcept override { return allocated_; }
   Result<DeviceMemory> allocate_host(std::uint64_t bytes) override;
   Result<HostRegistration> register_host(std::span<std::byte> memory, bool writable) override;
+  void enter_thread() noexcept override { enter_again(); }
   Result<std::shared_ptr<DeviceModule>> load_module(const ModuleCode& code) override;
   Result<DeviceFunction> load(const KernelEntry& entry) override;
   std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) override;

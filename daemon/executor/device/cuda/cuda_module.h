@@ -1,5 +1,5 @@
 // A cubin, fatbin or PTX that the CUDA driver has loaded.
-// Threads: main thread, as device.h says.
+// Threads: one at a time, as device.h says.
 #pragma once
 
 #include <memory>
