@@ -400,6 +400,8 @@ bool FakeDevice::holds(DeviceAddress address, std::uint64_t bytes) const noexcep
 
 Result<void> FakeDevice::run(const KernelLaunch& launch) {
   ++launches_;
+  if (launches_until_loss_ != 0 && --launches_until_loss_ == 0) lost_ = true;
+  if (lost_) return Status{StatusCode::Unavailable, lost_reason()};
   if (launches_until_failure_ != 0 && --launches_until_failure_ == 0) {
     return Status{StatusCode::KernelFault, "the fake device was told to fail this launch"};
   }

@@ -41,6 +41,8 @@ class FakeDevice final : public Device {
   void fail_launch(std::uint64_t n) { launches_until_failure_ = n; }
   // What is being prepared is ready.
   void finish_preparing() noexcept { ++preparations_finished_; }
+  // The device is lost at that launch, for ever.
+  void lose_at_launch(std::uint64_t n) { launches_until_loss_ = n; }
 
   // Memory of another process, as it were: can be imported by a Legacy handle of 64 such bytes,
   // until it is withdrawn. Copies may use it; kernels too if it is direct.
@@ -75,6 +77,8 @@ class FakeDevice final : public Device {
   [[nodiscard]] const DeviceLimits& limits() const noexcept override { return limits_; }
   Result<DeviceMemory> allocate(std::uint64_t bytes) override;
   [[nodiscard]] std::uint64_t allocated_bytes() const noexcept override { return allocated_; }
+  [[nodiscard]] bool lost() const noexcept override { return lost_; }
+  [[nodiscard]] std::string lost_reason() const override { return "the test took it"; }
   Result<DeviceMemory> allocate_host(std::uint64_t bytes) override;
   Result<HostRegistration> register_host(std::span<std::byte> memory, bool writable) override;
   Result<DeviceFunction> load(const KernelEntry& entry) override;
@@ -113,6 +117,8 @@ class FakeDevice final : public Device {
   std::uint64_t allocations_until_failure_ = 0;
   std::uint64_t launches_until_failure_ = 0;
   std::uint64_t preparations_finished_ = 0;
+  std::uint64_t launches_until_loss_ = 0;
+  bool lost_ = false;
   std::map<std::byte, Offer> offered_;
   std::uint64_t imports_ = 0;
   std::set<std::byte> offered_events_;

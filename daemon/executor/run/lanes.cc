@@ -43,6 +43,53 @@ bool conflict(const std::vector<Access>& a, const std::vector<Access>& b) {
   });
 }
 
+std::string numbered(const char* what, std::uint64_t number) {
+  return std::string(what) + " " + std::to_string(number);
+}
+
+// Bytes that no run of another kind must have made: what a lane reads and writes is in segments.
+Result<void> check_places(const RunTerms& terms) {
+  for (std::size_t i = 0; i < terms.loads.size(); ++i) {
+    if (terms.loads[i].segment() != 0) continue;
+    return Status{StatusCode::InvalidArgument,
+                  numbered("load", i) + " names no segment; a lane's inputs lie in segments"};
+  }
+  for (std::size_t i = 0; i < terms.stores.size(); ++i) {
+    if (terms.stores[i].version() == 0 && terms.stores[i].segment() != 0) continue;
+    return Status{StatusCode::InvalidArgument,
+                  numbered("store", i) + " is a version's; a lane's outputs lie in segments"};
+  }
+  return {};
+}
+
+Result<void> check_segment(const ExecutorSegment& segment, bool written) {
+  const SegmentTerms& terms = segment.terms();
+  const std::string name = numbered("a lane's segment", terms.segment);
+  if (segment.mapped() == nullptr || terms.guarded) {
+    return Status{StatusCode::InvalidArgument, name + " is not mapped"};
+  }
+  if (written && !terms.writable) {
+    return Status{StatusCode::InvalidArgument, name + " is not writable"};
+  }
+  if (terms.bytes < kLaneGeometry.segment_bytes()) {
+    return Status{StatusCode::InvalidArgument, name + " has " + std::to_string(terms.bytes) +
+                                                   " bytes, wanted " +
+                                                   std::to_string(kLaneGeometry.segment_bytes())};
+  }
+  return {};
+}
+
+Result<void> check_geometry(const wire::StartLane& message) {
+  const auto check = [](const char* field, std::uint32_t found, std::uint32_t wanted) {
+    if (found == wanted) return Result<void>();
+    return Result<void>(Status{StatusCode::InvalidArgument,
+                               std::string(field) + " of a lane is " + std::to_string(found) +
+                                   ", wanted " + std::to_string(wanted)});
+  };
+  KAAS_RETURN_IF_ERROR(check("slot_count", message.slot_count(), kLaneGeometry.slot_count));
+  return check("heap_bytes", message.heap_bytes(), kLaneGeometry.heap_bytes);
+}
+
 }  // namespace
 
 // --- ExecutorLane --------------------------------------------------------------------------------
@@ -59,15 +106,15 @@ ExecutorLane::ExecutorLane(std::uint32_t lane, std::shared_ptr<ExecutorSegment> 
 }
 
 Result<void> ExecutorLane::add_call(std::uint32_t number, RunTerms terms, PlanRef plan) {
-  if (calls_.size() >= kLaneCallsMax || calls_.count(number) != 0) {
-    return Status{StatusCode::InvalidArgument,
-                  "call " + std::to_string(number) + " of lane " + std::to_string(lane_) +
-                      " is known already, or one more than " + std::to_string(kLaneCallsMax)};
+  if (calls_.count(number) != 0) {
+    return Status{StatusCode::InvalidArgument, numbered("call", number) + " of " +
+                                                   numbered("lane", lane_) + " is known already"};
   }
-  for (const wire::Location& store : terms.stores) {
-    if (store.version() == 0 && store.segment() != 0) continue;
-    return Status{StatusCode::InvalidArgument, "a lane's outputs lie in segments"};
+  if (calls_.size() >= kLaneCallsMax) {
+    return over_limit(StatusCode::InvalidArgument, "calls of a lane", calls_.size() + 1,
+                      kLaneCallsMax);
   }
+  KAAS_RETURN_IF_ERROR(check_places(terms));
   auto call = std::make_unique<Call>();
   call->terms = std::move(terms);
   call->plan = std::move(plan);
@@ -110,13 +157,20 @@ template <class MayTake>
 std::size_t ExecutorLane::take(ExecutorRunner& runner, MessageBuffer& buffer, std::size_t most,
                                MayTake may_take) {
   std::size_t taken = 0;
-  while (taken < most && !reason_ && has_credit()) {
+  while (taken < most && !reason_) {
+    const bool credit = has_credit();
+    if (!writer_.peer_is_sane()) {
+      end({StatusCode::ProtocolViolation,
+           "the count of read answers of " + numbered("lane", lane_) + " is impossible"});
+      break;
+    }
+    if (!credit) break;
     std::span<const std::byte> message;
     const ReadOutcome outcome = reader_.read(buffer, message);
     if (outcome == ReadOutcome::Empty) break;
-    if (outcome == ReadOutcome::Violation || !writer_.peer_is_sane()) {
+    if (outcome == ReadOutcome::Violation) {
       end({StatusCode::ProtocolViolation,
-           "a slot's words of lane " + std::to_string(lane_) + " break the protocol"});
+           "the words of a slot of " + numbered("lane", lane_) + " are impossible"});
       break;
     }
     // After the slot was read: see lane.h on revocation.
@@ -135,7 +189,7 @@ bool ExecutorLane::submit_next(ExecutorRunner& runner, std::span<const std::byte
   }
   if (call == nullptr) {
     end({StatusCode::ProtocolViolation,
-         "an invocation of lane " + std::to_string(lane_) + " names no call of it"});
+         "an invocation of " + numbered("lane", lane_) + " names no call of it"});
     return false;
   }
   // Visible before it can have an effect: what is not counted as taken may be sent elsewhere.
@@ -188,31 +242,31 @@ void ExecutorLane::flush() {
 
 bool ExecutorLane::announce_sleep() {
   kaas::announce_sleep(*out_view_.header);
-  return reason_.has_value() || !reader_.waiting() || !has_credit();
+  if (reason_) return true;  // The end of what is under way is told by others.
+  const bool credit = has_credit();
+  return writer_.peer_is_sane() && !(credit && reader_.waiting());
 }
 
 // --- ExecutorLanes -------------------------------------------------------------------------------
 
 void ExecutorLanes::start(const wire::StartLane& message) {
-  const auto in = segments_.find(message.in_segment());
-  const auto out = segments_.find(message.out_segment());
-  Status refused{StatusCode::InvalidArgument, ""};
-  if (message.slot_count() != kLaneGeometry.slot_count ||
-      message.heap_bytes() != kLaneGeometry.heap_bytes) {
-    refused.message = "a lane has " + std::to_string(kLaneGeometry.slot_count) + " slots";
-  } else if (!in || !out) {
-    refused = in ? out.error() : in.error();
-  } else if ((*in)->mapped() == nullptr || (*out)->mapped() == nullptr ||
-             !(*out)->terms().writable || (*in)->terms().bytes < kLaneGeometry.segment_bytes() ||
-             (*out)->terms().bytes < kLaneGeometry.segment_bytes()) {
-    refused.message = "a lane's segments are mapped, and the second one is writable";
-  } else if (lanes_.count(message.lane()) != 0) {
-    refused = {StatusCode::AlreadyExists, "the lane is known"};
-  } else {
-    lanes_.emplace(message.lane(), std::make_unique<ExecutorLane>(message.lane(), *in, *out));
-    return;
+  const auto started = try_start(message);
+  if (!started) reports_.lane_ended(message.lane(), started.error());
+}
+
+Result<void> ExecutorLanes::try_start(const wire::StartLane& message) {
+  KAAS_RETURN_IF_ERROR(check_geometry(message));
+  KAAS_ASSIGN_OR_RETURN(auto in, segments_.find(message.in_segment()));
+  KAAS_ASSIGN_OR_RETURN(auto out, segments_.find(message.out_segment()));
+  KAAS_RETURN_IF_ERROR(check_segment(*in, false));
+  KAAS_RETURN_IF_ERROR(check_segment(*out, true));
+  if (lanes_.count(message.lane()) != 0) {
+    return Status{StatusCode::AlreadyExists,
+                  numbered("lane", message.lane()) + " is known already"};
   }
-  reports_.lane_ended(message.lane(), refused);
+  lanes_.emplace(message.lane(),
+                 std::make_unique<ExecutorLane>(message.lane(), std::move(in), std::move(out)));
+  return {};
 }
 
 void ExecutorLanes::add_call(const wire::AddLaneCall& message, const Result<PlanRef>& plan) {
@@ -246,7 +300,7 @@ bool ExecutorLanes::step() {
   bool progress = false;
   // Partner: kaasd, which counts before it does what a lane must not overlook.
   const auto may_take = [this] {
-    return work_.lanes_ended.load(std::memory_order_acquire) == ends_seen_;
+    return work_.lanes_ended.load(std::memory_order_acquire) == ends_seen_ && !device_.lost();
   };
   for (auto lane = lanes_.begin(); lane != lanes_.end();) {
     progress = lane->second->take(runner_, buffer_, kBatchMax, may_take) != 0 || progress;

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +31,8 @@ class ExecutorLane final : public RunSink {
 
   // Replaces nothing: a number that is known is refused, as is one call too many.
   Result<void> add_call(std::uint32_t call, RunTerms terms, PlanRef plan);
+  // What is under way of it ends as any other. A client that breaks the rule that nothing is loses
+  // the order between that and what it sends next.
   void remove_call(std::uint32_t call);
 
   // Takes at most `most` invocations while `may_take()`. Returns how many.
@@ -78,17 +82,17 @@ class ExecutorLane final : public RunSink {
 class ExecutorLanes {
  public:
   // All must outlive this. `work` is the header of kaasd's segment.
-  ExecutorLanes(ExecutorRunner& runner, ExecutorSegments& segments, ExecutorReports& reports,
-                const RingHeader& work)
-      : runner_(runner), segments_(segments), reports_(reports), work_(work) {}
+  ExecutorLanes(const Device& device, ExecutorRunner& runner, ExecutorSegments& segments,
+                ExecutorReports& reports, const RingHeader& work)
+      : device_(device), runner_(runner), segments_(segments), reports_(reports), work_(work) {}
 
   void start(const wire::StartLane& message);
   void add_call(const wire::AddLaneCall& message, const Result<PlanRef>& plan);
   void remove_call(const wire::RemoveLaneCall& message);
   void end(const wire::EndLane& message);
 
-  // Takes a batch from each lane, and lets go of those that have ended. Returns whether anything
-  // was taken.
+  // Takes a batch from each lane, unless the device is lost, and lets go of those that have ended.
+  // Returns whether anything was taken.
   bool step();
   // As ExecutorLoop's. False: there is work.
   [[nodiscard]] bool announce_sleep();
@@ -96,6 +100,9 @@ class ExecutorLanes {
   [[nodiscard]] std::size_t size() const noexcept { return lanes_.size(); }
 
  private:
+  Result<void> try_start(const wire::StartLane& message);
+
+  const Device& device_;
   ExecutorRunner& runner_;
   ExecutorSegments& segments_;
   ExecutorReports& reports_;

@@ -75,6 +75,15 @@ SeenReport seen(const wire::ReportItem& item) {
     report.message = view(exported->message());
     report.allocation_bytes = exported->allocation_bytes();
     report.gpu_bytes = count(exported->gpu());
+  } else if (const auto* added = item.report_as_LaneCallAdded()) {
+    report.lane = added->lane();
+    report.id = added->call();
+    report.code = added->code();
+    report.message = view(added->message());
+  } else if (const auto* ended = item.report_as_LaneEnded()) {
+    report.lane = ended->lane();
+    report.code = ended->code();
+    report.message = view(ended->message());
   }
   return report;
 }
@@ -150,24 +159,25 @@ void LoopHarness::load_plan(const TestPlan& plan) {
   });
 }
 
+Offset<wire::Run> encode(FlatBufferBuilder& b, const TestRun& run) {
+  std::vector<Offset<wire::LiteralOverride>> overrides;
+  for (const TestOverride& literal : run.literals) {
+    const auto raw = literal.raw.empty() ? 0 : b.CreateVector(literal.raw);
+    overrides.push_back(
+        wire::CreateLiteralOverride(b, literal.kernel, literal.literal, literal.bits, raw));
+  }
+  const auto loads = b.CreateVectorOfStructs(run.loads);
+  const auto stores = b.CreateVectorOfStructs(run.stores);
+  const auto literals = b.CreateVector(overrides);
+  const auto after = b.CreateVector(run.after);
+  const auto waits = b.CreateVector(run.wait_events);
+  const auto records = b.CreateVector(run.record_events);
+  return wire::CreateRun(b, run.run, run.plan, run.tenant, loads, stores, literals, after,
+                         run.profile, run.request, run.session, waits, records, run.device_memory);
+}
+
 void LoopHarness::run(const TestRun& run) {
-  send(wire::Work::Run, [&](FlatBufferBuilder& b) {
-    std::vector<Offset<wire::LiteralOverride>> overrides;
-    for (const TestOverride& literal : run.literals) {
-      const auto raw = literal.raw.empty() ? 0 : b.CreateVector(literal.raw);
-      overrides.push_back(
-          wire::CreateLiteralOverride(b, literal.kernel, literal.literal, literal.bits, raw));
-    }
-    const auto loads = b.CreateVectorOfStructs(run.loads);
-    const auto stores = b.CreateVectorOfStructs(run.stores);
-    const auto literals = b.CreateVector(overrides);
-    const auto after = b.CreateVector(run.after);
-    const auto waits = b.CreateVector(run.wait_events);
-    const auto records = b.CreateVector(run.record_events);
-    return wire::CreateRun(b, run.run, run.plan, run.tenant, loads, stores, literals, after,
-                           run.profile, run.request, run.session, waits, records,
-                           run.device_memory);
-  });
+  send(wire::Work::Run, [&](FlatBufferBuilder& b) { return encode(b, run); });
 }
 
 void LoopHarness::drop_versions(const std::vector<std::uint64_t>& versions) {

@@ -69,7 +69,8 @@ class KeptExports final : public ExportSink {
 // A report in values of its own.
 struct SeenReport {
   wire::Report type = wire::Report::NONE;
-  std::uint64_t id = 0;  // Of the run, plan, library or export.
+  std::uint64_t id = 0;    // Of the run, plan, library, export or call.
+  std::uint32_t lane = 0;  // LaneCallAdded, LaneEnded.
   StatusCode code = StatusCode::Ok;
   std::string message;
   bool stateful = false;
@@ -169,6 +170,8 @@ inline TestPlan copy_plan(std::uint32_t id, std::uint64_t words) {
   plan.stores = {wire::PlanRange(0, words * 4, 1, false)};
   return plan;
 }
+
+flatbuffers::Offset<wire::Run> encode(flatbuffers::FlatBufferBuilder& builder, const TestRun& run);
 
 struct HarnessOptions {
   std::uint64_t memory_bytes = 1u << 20;
