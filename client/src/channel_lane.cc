@@ -251,8 +251,11 @@ void Channel::sleep_on_lane(Lock& lock, std::uint64_t slice_ns) {
   const bool goes_on = peer().closed.load(std::memory_order_acquire) == 0 &&
                        peer().lanes_ended.load(std::memory_order_acquire) < lane_->number();
   if (goes_on && !lane_->reader().waiting()) {
+    // Another thread may find the session dead meanwhile, and end the lane: the address is only
+    // passed on, and the kernel refuses one that is not mapped any more.
+    const std::atomic<std::uint32_t>& sleeps_on = lane_->peer().wake_word;
     lock.unlock();
-    futex_wait(lane_->peer().wake_word, word, slice_ns);
+    futex_wait(sleeps_on, word, slice_ns);
     lock.lock();
   }
   if (lane_ != nullptr) retract_sleep(lane_->own());

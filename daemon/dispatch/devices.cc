@@ -394,6 +394,14 @@ std::string Dispatcher::what_runs_on(const std::vector<std::uint32_t>& places) c
             (copies == 1 ? " export" : " exports");
   }
   if (residents != 0) text += ", and " + std::to_string(residents) + " objects are there only,";
+  const auto lanes = std::count_if(lanes_.begin(), lanes_.end(), [&](const auto& entry) {
+    const auto executor = executors_.find(entry.second->executor);
+    return executor != executors_.end() &&
+           std::count(places.begin(), places.end(), executor->second->link->identity().place) != 0;
+  });
+  if (lanes != 0) {
+    text += " and what went by " + std::to_string(lanes) + (lanes == 1 ? " lane" : " lanes");
+  }
   return text;
 }
 

@@ -125,7 +125,7 @@ class Dispatcher {
   // Takes the devices again. Fails: NotFound.
   Result<std::vector<std::uint32_t>> resume_devices(std::string_view name);
 
-  // Lanes that use the segment end; none is granted that does once it is not the session's.
+  // Lanes that use the segment end, and none is granted that was asked for before.
   void end_lanes_using(std::uint32_t segment);
   // Brings the accounts of sessions and executors up to date with what went by lanes.
   void count_lanes();
@@ -331,19 +331,20 @@ class Dispatcher {
   // lanes.cc: the short way past kaasd.
   Result<void> check_lane_call(const Run& run, const PlanTemplate& plan,
                                std::vector<LaneKey>& keys) const;
-  [[nodiscard]] bool is_current(const Session& session, const Run& run) const;
+  [[nodiscard]] bool is_current(const Run& run) const;
   Dispatched send_lane_call(ExecutorState& executor, Run& run);
   Result<Lane*> lane_for(ExecutorState& executor, Session& session, RingState& ring);
   Result<std::unique_ptr<Lane>> make_lane(const Session& session, const RingState& ring);
   bool lane_call_added(ExecutorState& executor, const wire::LaneCallAdded& report);
   Result<void> grant(Lane& lane, Run& run);
   void end_lane(Lane& lane, const Status& reason);
+  void end_if_unused(Lane& lane, const Status& reason);
   void end_lanes(const Status& reason, const std::function<bool(const Lane&)>& which);
   void end_lanes_of_executor(std::uint32_t executor, const Status& reason);
   void end_lanes_reading(std::uint32_t namespace_uid, std::string_view key);
   bool lane_ended(const ExecutorState& executor, const wire::LaneEnded& report);
   void forget_lane(std::uint32_t id);
-  void lose_lanes(std::uint32_t executor, const Status& cause);
+  bool lose_lanes(const ExecutorState& executor, const std::string& cause);
   bool count_lane(Lane& lane);
   void watch_lanes();
   void yield_lanes(const std::vector<PlaceState>& places);
@@ -368,6 +369,7 @@ class Dispatcher {
 
   // reports.cc: reports, settle.
   std::size_t take_reports(ExecutorState& executor);
+  void distrust(ExecutorState& executor, const std::string& reason);
   bool handle_report(ExecutorState& executor, const wire::ReportItem& report);
   void executor_ready(ExecutorState& executor, const wire::Ready& report);
   bool run_done(ExecutorState& executor, const wire::RunDone& report);

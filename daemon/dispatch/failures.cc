@@ -141,9 +141,7 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
   lose_residents(*executor, "its executor ended: " + cause);
   forget_state(identity.domain, identity.place);
   host_.unwatch(executor->link->doorbell_descriptor());
-  lose_lanes(id, executor->over_limit
-                     ? Status{StatusCode::DeadlineExceeded, "a request ran longer than the limit"}
-                     : Status{StatusCode::UnknownOutcome, cause});
+  const bool lanes_were_busy = lose_lanes(*executor, cause);
   // All are taken back before any is ended or tried again: ending one may start its dependents.
   if (executor->held_back != nullptr) executor->held_back->state = Run::State::Waiting;
   for (Run* run : executor->in_flight) {
@@ -157,7 +155,7 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
   for (const std::uint64_t number : numbers) {
     Run* run = runs_.find(number);
     if (run == nullptr) continue;
-    after_death(*run, numbers.size() == 1, executor->over_limit, cause);
+    after_death(*run, numbers.size() == 1 && !lanes_were_busy, executor->over_limit, cause);
   }
   end_lost_fetches(*executor);
   std::vector<std::uint32_t> segments;

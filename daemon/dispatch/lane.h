@@ -42,10 +42,13 @@ struct Lane {
   std::size_t adding = 0;  // Calls that the executor has not answered for yet.
   std::map<std::uint32_t, LaneCall> calls;
 
-  // As last seen in the executor's words, which are for the accounts only.
+  // The executor's words, as last seen. They are for the accounts, and to see what runs too long.
   std::uint64_t answered = 0;
   std::uint64_t busy_ns = 0;
-  std::uint64_t progress_ns = 0;  // When `answered` last changed, or nothing was under way.
+  bool busy = false;               // Something was under way ...
+  std::uint64_t busy_since_ns = 0;  // ... and the oldest of it, at the latest since then.
+  std::uint64_t counted = 0;       // Of `answered`, what is in the accounts.
+  std::uint64_t counted_ns = 0;    // When that was.
 
   [[nodiscard]] const RingHeader& out_header() const noexcept {
     return *RingView::at(out_mapping.data(), kLaneGeometry).header;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "daemon/dispatch/dispatcher.h"
+#include "daemon/dispatch/report_status.h"
 #include "schema/ipc/doorbell.h"
 #include "schema/ipc/socket.h"
 #include "schema/ipc/untrusted.h"
@@ -17,6 +18,11 @@ constexpr std::uint64_t kLanesHoldOffNs = 100'000'000;
 
 Status not_for_a_lane(std::string why) {
   return Status{StatusCode::InvalidArgument, "a lane " + std::move(why)};
+}
+
+bool uses(const BoundRun& bound, std::uint32_t segment) {
+  return std::any_of(bound.accesses.begin(), bound.accesses.end(),
+                     [=](const SegmentAccess& access) { return access.segment == segment; });
 }
 
 }  // namespace
@@ -97,8 +103,12 @@ Dispatcher::Dispatched Dispatcher::send_lane_call(ExecutorState& executor, Run& 
   auto chosen = lane_for(executor, *run.session, ring);
   if (!chosen.has_value()) return refuse(executor, run, chosen.error());
   Lane& lane = **chosen;
+  const auto give_up = [&](const Status& cause) {
+    end_if_unused(lane, cause);
+    return refuse(executor, run, cause);
+  };
   const auto located = locate(executor, run);
-  if (!located.has_value()) return refuse(executor, run, located.error());
+  if (!located.has_value()) return give_up(located.error());
   read_segments_.push_back(lane.in);
   read_segments_.push_back(lane.out);
   RunMessage message;
@@ -114,12 +124,11 @@ Dispatcher::Dispatched Dispatcher::send_lane_call(ExecutorState& executor, Run& 
   const LaneTerms terms{lane.id, lane.next_call, lane.in->id, lane.out->id, !lane.announced};
   const PushOutcome outcome = executor.link->push_lane_call(message, terms);
   read_segments_.clear();
-  if (outcome == PushOutcome::TooLarge) {
-    return refuse(executor, run, Status(executor.link->too_large()));
-  }
+  if (outcome == PushOutcome::TooLarge) return give_up(Status(executor.link->too_large()));
   if (outcome != PushOutcome::Sent) return Dispatched::Full;
   lane.announced = true;
   ++lane.adding;
+  run.lane = lane.id;
   run.lane_call = lane.next_call++;
   run.state = Run::State::InFlight;
   run.executor = executor.link->identity().executor;
@@ -130,6 +139,7 @@ Dispatcher::Dispatched Dispatcher::send_lane_call(ExecutorState& executor, Run& 
 
 Result<Lane*> Dispatcher::lane_for(ExecutorState& executor, Session& session, RingState& ring) {
   const std::uint32_t number = executor.link->identity().executor;
+  if (drained_) return Status{StatusCode::Unavailable, "the daemon is shutting down"};
   if (step_ns_ < executor.lanes_refused_until_ns) {
     return Status{StatusCode::Unavailable, "others wait for the device"};
   }
@@ -179,59 +189,51 @@ Result<std::unique_ptr<Lane>> Dispatcher::make_lane(const Session& session, cons
   lane->in = segments_.add(std::move(in));
   lane->out = segments_.add(std::move(out));
   lane->id = ++last_lane_;
-  lane->progress_ns = step_ns_;
+  lane->counted_ns = host_.now_ns();
   return lane;
 }
 
 bool Dispatcher::lane_call_added(ExecutorState& executor, const wire::LaneCallAdded& report) {
-  const auto found = lanes_.find(report.lane());
-  if (found == lanes_.end()) return true;
-  Lane& lane = *found->second;
   const auto& in_flight = executor.in_flight;
   const auto waiting = std::find_if(in_flight.begin(), in_flight.end(), [&](const Run* run) {
-    return run->kind == Run::Kind::LaneCall && run->lane_call == report.call() &&
-           run->session_id == lane.session && run->ring == lane.ring;
+    return run->kind == Run::Kind::LaneCall && run->lane == report.lane() &&
+           run->lane_call == report.call();
   });
-  if (lane.executor != executor.link->identity().executor || waiting == in_flight.end() ||
-      report.code() > wire::StatusCode::MAX) {
-    return false;
-  }
+  if (waiting == in_flight.end() || !is_known(report.code())) return false;
   Run& run = **waiting;
-  --lane.adding;
-  Status failure{report.code(),
-                 std::string(view(report.message()).substr(0, kStatusMessageBytesMax))};
-  if (failure.code == StatusCode::Ok && (run.session == nullptr || lane.reason)) {
+  const auto found = lanes_.find(report.lane());
+  Lane* lane = found == lanes_.end() ? nullptr : found->second.get();  // The executor ended it.
+  if (lane != nullptr) --lane->adding;
+  Status failure{StatusCode::Ok, ""};
+  if (report.code() != StatusCode::Ok) {
+    failure = status_of(report.code(), report.message());
+  } else if (run.session == nullptr || lane == nullptr || lane->reason) {
     failure = {StatusCode::Unavailable, "the lane is ending"};
-  }
-  if (failure.code == StatusCode::Ok) {
-    const auto granted = grant(lane, run);
-    if (granted.has_value()) {
-      settle(run, nullptr, nullptr);
-      return true;
-    }
+  } else if (const auto granted = grant(*lane, run); !granted.has_value()) {
     failure = granted.error();
   }
+  if (failure.code == StatusCode::Ok) {
+    settle(run, nullptr, nullptr);
+    return true;
+  }
   settle(run, &failure, nullptr);
-  if (lane.calls.empty() && lane.adding == 0) end_lane(lane, failure);
+  if (lane != nullptr) end_if_unused(*lane, failure);
   return true;
 }
 
 // Whether all that the call was bound to is still what it would be bound to now.
-bool Dispatcher::is_current(const Session& session, const Run& run) const {
-  for (const LaneKey& read : run.lane_keys) {
+bool Dispatcher::is_current(const Run& run) const {
+  if (run.lane_is_stale) return false;
+  return std::all_of(run.lane_keys.begin(), run.lane_keys.end(), [&](const LaneKey& read) {
     const auto version = store_.lookup(run.uid, run.uid, read.key);
-    if (!version.has_value() || (*version)->id() != read.version) return false;
-  }
-  const auto& accesses = run.bound.accesses;
-  return std::all_of(accesses.begin(), accesses.end(), [&](const SegmentAccess& access) {
-    return session.segments.count(access.segment) != 0;
+    return version.has_value() && (*version)->id() == read.version;
   });
 }
 
 // The client gets its answer, and before the first one the lane's segments.
 Result<void> Dispatcher::grant(Lane& lane, Run& run) {
   Session& session = *run.session;
-  if (!is_current(session, run)) {
+  if (!is_current(run)) {
     return Status{StatusCode::Unavailable, "what the call is bound to has changed"};
   }
   LaneGrantSpec spec{lane.id, run.lane_call, 0, 0,
@@ -239,7 +241,9 @@ Result<void> Dispatcher::grant(Lane& lane, Run& run) {
   if (!lane.granted) {
     // The executor has mapped it: nobody else ever will, but to read.
     const int out = lane.out->descriptor.get();
-    KAAS_RETURN_IF_ERROR(add_seals(out, Seals::FutureWrite | Seals::Seal));
+    if (!has_seals(seals_of(out), Seals::Seal)) {  // Unless the socket had no room the last time.
+      KAAS_RETURN_IF_ERROR(add_seals(out, Seals::FutureWrite | Seals::Seal));
+    }
     KAAS_ASSIGN_OR_RETURN(const Descriptor readable, reopen_read_only(out));
     KAAS_ASSIGN_OR_RETURN(spec.in_token,
                           send_descriptor(session, lane.client_in.get(), lane.in->bytes));
@@ -271,6 +275,11 @@ void Dispatcher::end_lane(Lane& lane, const Status& reason) {
   }
 }
 
+// A lane of which the client has no call.
+void Dispatcher::end_if_unused(Lane& lane, const Status& reason) {
+  if (lane.calls.empty() && lane.adding == 0) end_lane(lane, reason);
+}
+
 void Dispatcher::end_lanes(const Status& reason, const std::function<bool(const Lane&)>& which) {
   std::vector<Lane*> chosen;
   for (const auto& [id, lane] : lanes_) {
@@ -297,27 +306,24 @@ void Dispatcher::end_lanes_reading(std::uint32_t namespace_uid, std::string_view
 
 void Dispatcher::end_lanes_using(std::uint32_t segment) {
   end_lanes({StatusCode::Unavailable, "a segment that it uses was dropped"}, [&](const Lane& lane) {
-    return std::any_of(lane.calls.begin(), lane.calls.end(), [&](const auto& call) {
-      const auto& accesses = call.second.bound.accesses;
-      return std::any_of(accesses.begin(), accesses.end(),
-                         [&](const SegmentAccess& access) { return access.segment == segment; });
-    });
+    return std::any_of(lane.calls.begin(), lane.calls.end(),
+                       [&](const auto& call) { return uses(call.second.bound, segment); });
+  });
+  runs_.for_each([&](Run& run) {
+    if (run.kind == Run::Kind::LaneCall && uses(run.bound, segment)) run.lane_is_stale = true;
   });
 }
 
+// Each lane that was announced to an executor ends once.
 bool Dispatcher::lane_ended(const ExecutorState& executor, const wire::LaneEnded& report) {
   const auto found = lanes_.find(report.lane());
-  if (found == lanes_.end()) return true;
-  Lane& lane = *found->second;
-  if (lane.executor != executor.link->identity().executor ||
-      report.code() > wire::StatusCode::MAX) {
+  if (found == lanes_.end() || found->second->executor != executor.link->identity().executor ||
+      !is_known(report.code()) || report.code() == StatusCode::Ok) {
     return false;
   }
-  if (!lane.reason) {
-    // By the executor's own decision: the client broke the protocol.
-    lane.reason = Status{report.code(),
-                         std::string(view(report.message()).substr(0, kStatusMessageBytesMax))};
-  }
+  // Without a reason of ours it is the executor's decision: the client broke the protocol.
+  Lane& lane = *found->second;
+  if (!lane.reason) lane.reason = status_of(report.code(), report.message());
   forget_lane(lane.id);
   return true;
 }
@@ -347,37 +353,55 @@ void Dispatcher::forget_lane(std::uint32_t id) {
   futex_wake_all(lane->out_header().wake_word);
 }
 
-// Its executor is gone: what it had not answered it never will.
-void Dispatcher::lose_lanes(std::uint32_t executor, const Status& cause) {
-  std::vector<std::uint32_t> lost;
+// Their executor is gone: what it had not answered it never will. Whether that is anything. What ran
+// longer than the limit is known only if nothing else was under way.
+bool Dispatcher::lose_lanes(const ExecutorState& executor, const std::string& cause) {
+  std::vector<Lane*> lost;
+  std::size_t busy = 0;
   for (const auto& [id, lane] : lanes_) {
-    if (lane->executor != executor) continue;
-    lane->reason = cause;
-    lost.push_back(id);
+    if (lane->executor != executor.link->identity().executor) continue;
+    count_lane(*lane);
+    busy += lane->busy ? 1 : 0;
+    lost.push_back(lane.get());
   }
-  for (const std::uint32_t id : lost) forget_lane(id);
+  const bool only_one = busy == 1 && executor.in_flight.empty();
+  for (Lane* lane : lost) {
+    lane->reason = Status{StatusCode::UnknownOutcome, cause};
+    if (executor.over_limit && only_one && lane->busy) {
+      lane->reason = Status{StatusCode::DeadlineExceeded,
+                            "the request ran longer than the operator's limit of " +
+                                std::to_string(options_.running_limit_ns / 1'000'000) + " ms"};
+    }
+    forget_lane(lane->id);
+  }
+  return busy != 0;
 }
 
-// Takes the executor's words into the accounts. Returns whether something is under way.
+// Takes the executor's words into the accounts. False: they can't be true.
 bool Dispatcher::count_lane(Lane& lane) {
   const RingHeader& words = lane.out_header();
   const std::uint64_t answered = words.answered.load(std::memory_order_acquire);
   const std::uint64_t taken = words.consumed.load(std::memory_order_acquire);
-  const auto executor = executors_.find(lane.executor);
-  if (answered > lane.answered) {
-    const std::uint64_t more = answered - lane.answered;
-    if (Session* session = find_session(lane.session)) session->counters.requests += more;
-    if (executor != executors_.end()) {
-      executor->second->finished += more;
-      executor->second->idle_since_ns = step_ns_;
-    }
-    lane.answered = answered;
-    lane.progress_ns = step_ns_;
-  }
+  if (answered < lane.answered || answered > taken) return false;
+  const bool progress = answered != lane.answered;
+  const bool busy = answered != taken;
+  if (progress || !busy || !lane.busy) lane.busy_since_ns = step_ns_;
+  lane.answered = answered;
+  lane.busy = busy;
   lane.busy_ns = words.busy_ns.load(std::memory_order_relaxed);
-  const bool busy = taken > answered;
-  if (!busy) lane.progress_ns = step_ns_;
-  return busy;
+  // More than one in a nanosecond is a lie: no sum overflows in the lifetime of a machine.
+  const std::uint64_t now = host_.now_ns();
+  const std::uint64_t more =
+      std::min(answered - lane.counted, now - lane.counted_ns + kLaneGeometry.slot_count);
+  lane.counted += more;
+  lane.counted_ns = now;
+  if (Session* session = find_session(lane.session)) session->counters.requests += more;
+  const auto executor = executors_.find(lane.executor);
+  if (executor != executors_.end()) {
+    executor->second->finished += more;
+    if (progress || busy) executor->second->idle_since_ns = step_ns_;
+  }
+  return true;
 }
 
 void Dispatcher::count_lanes() {
@@ -406,9 +430,15 @@ void Dispatcher::watch_lanes() {
         executor->second->link->ring();
       }
     }
-    if (!looks || !count_lane(*lane) || options_.running_limit_ns == 0) continue;
-    if (lane->progress_ns + options_.running_limit_ns > step_ns_) continue;
-    if (executor->second->condemned) continue;
+    if (!looks || executor->second->condemned) continue;
+    if (!count_lane(*lane)) {
+      distrust(*executor->second, "its words of a lane break the protocol");
+      continue;
+    }
+    if (options_.running_limit_ns == 0 || !lane->busy ||
+        lane->busy_since_ns + options_.running_limit_ns > step_ns_) {
+      continue;
+    }
     executor->second->condemned = executor->second->over_limit = true;
     host_.kill_executor(lane->executor, "a request ran longer than the limit");
   }

@@ -47,13 +47,16 @@ std::size_t Dispatcher::take_reports(ExecutorState& executor) {
       continue;
     }
     if (report == nullptr && !violation) break;
-    executor.distrusted = true;
-    if (!executor.condemned) {
-      host_.kill_executor(executor.link->identity().executor, "its reports break the protocol");
-    }
-    executor.condemned = true;
+    distrust(executor, "its reports break the protocol");
   }
   return taken;
+}
+
+// Nothing of it is read any more, and it is to end.
+void Dispatcher::distrust(ExecutorState& executor, const std::string& reason) {
+  executor.distrusted = true;
+  if (!executor.condemned) host_.kill_executor(executor.link->identity().executor, reason);
+  executor.condemned = true;
 }
 
 // False: the report breaks the protocol.

@@ -61,7 +61,9 @@ struct Run {
 
   std::shared_ptr<PlanInstance> plan;
   std::uint32_t prepared_plan = 0;  // Prepare: the session's number for the plan.
-  std::uint32_t lane_call = 0;      // LaneCall: its number in the lane, when it was sent.
+  std::uint32_t lane = 0;           // LaneCall: the lane that it was sent for, ...
+  std::uint32_t lane_call = 0;      // ... and its number there.
+  bool lane_is_stale = false;       // LaneCall: a segment that it uses was dropped.
   std::vector<LaneKey> lane_keys;   // LaneCall.
   BoundRun bound;
   RunOptions options;

@@ -158,6 +158,10 @@ PushOutcome ExecutorLink::push(const RunMessage& message) {
 PushOutcome ExecutorLink::push_lane_call(const RunMessage& message, const LaneTerms& terms) {
   const PushOutcome outcome = precede(message);
   if (outcome != PushOutcome::Sent) return outcome;
+  encode_lane_call(message, terms);
+  if (finished(builder_).size() > own_.geometry.message_bytes_max()) {
+    return send(builder_, "bytes of the call's places and literals");
+  }
   if (terms.starts) {
     builder_.Clear();
     const auto item =
@@ -165,16 +169,17 @@ PushOutcome ExecutorLink::push_lane_call(const RunMessage& message, const LaneTe
                               kLaneGeometry.heap_bytes, terms.in_segment, terms.out_segment);
     builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::StartLane, item.Union()));
     send_or_hold(builder_);
+    encode_lane_call(message, terms);
   }
+  send_or_hold(builder_);
+  return PushOutcome::Sent;
+}
+
+void ExecutorLink::encode_lane_call(const RunMessage& message, const LaneTerms& terms) {
   builder_.Clear();
   const auto run = encode_run(message);
   const auto item = wire::CreateAddLaneCall(builder_, terms.lane, terms.call, run);
   builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::AddLaneCall, item.Union()));
-  if (finished(builder_).size() > own_.geometry.message_bytes_max()) {
-    return send(builder_, "bytes of the call's places and literals");
-  }
-  send_or_hold(builder_);
-  return PushOutcome::Sent;
 }
 
 PushOutcome ExecutorLink::push_plan(const PlanInstance& plan) {

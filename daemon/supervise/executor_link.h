@@ -170,6 +170,7 @@ class ExecutorLink {
   [[nodiscard]] PushOutcome load_plan(const PlanInstance& plan);
   [[nodiscard]] PushOutcome precede(const RunMessage& message);
   [[nodiscard]] flatbuffers::Offset<wire::Run> encode_run(const RunMessage& message);
+  void encode_lane_call(const RunMessage& message, const LaneTerms& terms);
   [[nodiscard]] PushOutcome send_run(const RunMessage& message);
   void send_or_hold(flatbuffers::FlatBufferBuilder& builder);
   bool drain_held();

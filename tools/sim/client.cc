@@ -66,38 +66,68 @@ std::vector<SeenAnswer> SimClient::read(std::size_t index, std::size_t limit) {
   return answers;
 }
 
-void SimClient::collect_descriptors() {
+void SimClient::collect_packets() {
   std::vector<std::byte> buffer(kControlMessageBytesMax);
   for (;;) {
     Received received = receive_message(socket_.get(), buffer, 1);
     if (received.outcome != ReceiveOutcome::Message) return;
     const auto* reply = verified_root<wire::ControlReply>(received.message);
-    KAAS_CHECK(reply != nullptr && received.descriptors.size() == 1);
+    KAAS_CHECK(reply != nullptr);
+    if (reply->ended_lane() != 0) {
+      const Status reason{reply->code(), std::string(view(reply->message()))};
+      KAAS_CHECK(ended_lanes_.emplace(reply->ended_lane(), reason).second);
+      continue;
+    }
+    if (reply->token() == 0) continue;  // Why kaasd ends the session.
+    KAAS_CHECK(received.descriptors.size() == 1);
     arrived_.push_back({reply->token(), reply->bytes(), std::move(received.descriptors[0])});
   }
 }
 
-std::optional<Bytes> SimClient::receive(std::uint64_t token) {
-  collect_descriptors();
+std::optional<SimClient::Arrived> SimClient::take_arrived(std::uint64_t token) {
+  collect_packets();
   const auto found = std::find_if(arrived_.begin(), arrived_.end(),
                                   [&](const Arrived& one) { return one.token == token; });
   if (found == arrived_.end()) return std::nullopt;
-  const auto mapping =
-      Mapping::create(found->descriptor.get(), found->bytes, Mapping::Mode::ReadOnly, "object");
-  KAAS_CHECK(mapping.has_value());
-  Bytes bytes(mapping->data(), mapping->data() + mapping->bytes());
+  Arrived taken = std::move(*found);
   arrived_.erase(found);
-  return bytes;
+  return taken;
+}
+
+std::optional<Bytes> SimClient::receive(std::uint64_t token) {
+  const auto arrived = take_arrived(token);
+  if (!arrived) return std::nullopt;
+  const auto mapping =
+      Mapping::create(arrived->descriptor.get(), arrived->bytes, Mapping::Mode::ReadOnly, "object");
+  KAAS_CHECK(mapping.has_value());
+  return Bytes(mapping->data(), mapping->data() + mapping->bytes());
 }
 
 std::optional<Descriptor> SimClient::take_descriptor(std::uint64_t token) {
-  collect_descriptors();
-  const auto found = std::find_if(arrived_.begin(), arrived_.end(),
-                                  [&](const Arrived& one) { return one.token == token; });
-  if (found == arrived_.end()) return std::nullopt;
-  std::optional<Descriptor> descriptor(std::move(found->descriptor));
-  arrived_.erase(found);
-  return descriptor;
+  auto arrived = take_arrived(token);
+  if (!arrived) return std::nullopt;
+  return std::move(arrived->descriptor);
+}
+
+std::optional<Status> SimClient::lane_end(std::uint32_t lane) {
+  collect_packets();
+  const auto found = ended_lanes_.find(lane);
+  if (found == ended_lanes_.end()) return std::nullopt;
+  return found->second;
+}
+
+std::unique_ptr<SimLane> SimClient::map_lane(const SeenGrant& grant) {
+  if (grant.in_token == 0) return nullptr;
+  auto in = take_descriptor(grant.in_token);
+  auto out = take_descriptor(grant.out_token);
+  KAAS_CHECK(in.has_value() && out.has_value());
+  return std::make_unique<SimLane>(grant.lane, *std::move(in), *std::move(out));
+}
+
+void SimClient::ring_lane_bell(std::size_t index) {
+  Ring& ring = *rings_[index];
+  ring.submit.view().header->lane_bells.fetch_add(1);
+  if (ring.writer.wake_due()) ring.doorbell.ring();
 }
 
 void SimClient::hang_up() {

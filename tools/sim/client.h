@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <new>
 #include <optional>
@@ -12,6 +13,7 @@
 #include "daemon/session/session.h"
 #include "schema/ipc/ring.h"
 #include "schema/ipc/segment.h"
+#include "tools/sim/lane.h"
 #include "tools/sim/messages.h"
 
 namespace kaas {
@@ -78,6 +80,12 @@ class SimClient {
   std::optional<Bytes> receive(std::uint64_t token);
   // The descriptor itself.
   std::optional<Descriptor> take_descriptor(std::uint64_t token);
+  // Why kaasd has ended that lane; nullopt: it has not said so.
+  std::optional<Status> lane_end(std::uint32_t lane);
+  // The lane that a grant names. Null: it brought no descriptors.
+  std::unique_ptr<SimLane> map_lane(const SeenGrant& grant);
+  // Has an executor that sleeps woken, as the writer of a lane must.
+  void ring_lane_bell(std::size_t ring);
   // A StatusCode when kaasd has closed the ring, else 0.
   [[nodiscard]] std::uint32_t closed(std::size_t ring) const noexcept {
     return rings_[ring]->completion.view().header->closed.load();
@@ -86,7 +94,13 @@ class SimClient {
   void hang_up();
 
  private:
-  void collect_descriptors();
+  struct Arrived {
+    std::uint64_t token;
+    std::uint64_t bytes;
+    Descriptor descriptor;
+  };
+  void collect_packets();
+  std::optional<Arrived> take_arrived(std::uint64_t token);
 
   std::uint64_t session_;
   std::uint32_t uid_;
@@ -97,12 +111,8 @@ class SimClient {
   Mapping arena_;
   std::uint32_t arena_id_ = 0;
   MessageBuffer buffer_{kRingHeapBytes};
-  struct Arrived {
-    std::uint64_t token;
-    std::uint64_t bytes;
-    Descriptor descriptor;
-  };
   std::vector<Arrived> arrived_;
+  std::map<std::uint32_t, Status> ended_lanes_;
 };
 
 }  // namespace kaas

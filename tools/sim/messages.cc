@@ -28,6 +28,22 @@ Offset<wire::RunOptions> run_options(FlatBufferBuilder& builder, const RunOption
                                 records);
 }
 
+using Renames = std::vector<std::pair<std::string, std::string>>;
+
+Offset<flatbuffers::Vector<Offset<wire::Binding>>> bindings(FlatBufferBuilder& builder,
+                                                            const Renames& renames) {
+  std::vector<Offset<wire::Binding>> list;
+  for (const auto& [name, key] : renames) {
+    const auto name_text = builder.CreateString(name);
+    const auto key_text = builder.CreateString(key);
+    wire::BindingBuilder binding(builder);
+    binding.add_name(name_text);
+    binding.add_key(key_text);
+    list.push_back(binding.Finish());
+  }
+  return builder.CreateVector(list);
+}
+
 Bytes octets_of(const flatbuffers::Vector<std::uint8_t>* vector) {
   if (vector == nullptr) return {};
   const auto* data = reinterpret_cast<const std::byte*>(vector->data());
@@ -50,21 +66,23 @@ Bytes prepare_message(std::uint64_t id, std::span<const std::byte> request) {
   });
 }
 
-Bytes invoke_message(std::uint64_t id, std::uint32_t plan,
-                     const std::vector<std::pair<std::string, std::string>>& renames,
+Bytes invoke_message(std::uint64_t id, std::uint32_t plan, const Renames& renames,
                      const RunOptions& options) {
   return submission(id, wire::Operation::Invoke, [&](FlatBufferBuilder& b) {
-    std::vector<Offset<wire::Binding>> bindings;
-    for (const auto& [name, key] : renames) {
-      const auto name_text = b.CreateString(name);
-      const auto key_text = b.CreateString(key);
-      wire::BindingBuilder binding(b);
-      binding.add_name(name_text);
-      binding.add_key(key_text);
-      bindings.push_back(binding.Finish());
-    }
-    const auto list = b.CreateVector(bindings);
+    const auto list = bindings(b, renames);
     return wire::CreateInvoke(b, plan, list, 0, run_options(b, options));
+  });
+}
+
+Bytes open_lane_message(std::uint64_t id, std::uint32_t plan, const Renames& renames) {
+  return submission(id, wire::Operation::OpenLane, [&](FlatBufferBuilder& b) {
+    return wire::CreateOpenLane(b, plan, bindings(b, renames));
+  });
+}
+
+Bytes drop_lane_call_message(std::uint64_t id, std::uint32_t lane, std::uint32_t call) {
+  return submission(id, wire::Operation::DropLaneCall, [&](FlatBufferBuilder& b) {
+    return wire::CreateDropLaneCall(b, lane, call);
   });
 }
 
@@ -142,6 +160,10 @@ std::optional<SeenAnswer> decode_answer(std::span<const std::byte> message) {
   if (const wire::Exported* exported = answer->exported()) {
     seen.exported = SeenExport{exported->segment(), exported->allocation_bytes(),
                                count(exported->gpu()), std::string(view(exported->device()))};
+  }
+  if (const wire::LaneGrant* lane = answer->lane()) {
+    seen.lane = SeenGrant{lane->lane(), lane->call(), lane->in_token(), lane->out_token(),
+                          lane->replayable()};
   }
   for (std::size_t i = 0; i < count(answer->outputs()); ++i) {
     const auto* output = answer->outputs()->Get(static_cast<flatbuffers::uoffset_t>(i));

@@ -36,6 +36,10 @@ Bytes stat_message(std::uint64_t id, const std::string& key);
 Bytes remove_message(std::uint64_t id, const std::string& key);
 Bytes export_message(std::uint64_t id, const std::string& key, const ExportSpec& wanted = {});
 Bytes cancel_message(std::uint64_t id, std::uint64_t target);
+// As invoke_message.
+Bytes open_lane_message(std::uint64_t id, std::uint32_t plan,
+                        const std::vector<std::pair<std::string, std::string>>& renames = {});
+Bytes drop_lane_call_message(std::uint64_t id, std::uint32_t lane, std::uint32_t call);
 
 struct SeenOutput {
   std::string name;
@@ -49,6 +53,14 @@ struct SeenExport {
   std::uint64_t allocation_bytes = 0;
   std::size_t gpu_bytes = 0;
   std::string device;
+};
+
+struct SeenGrant {
+  std::uint32_t lane = 0;
+  std::uint32_t call = 0;
+  std::uint64_t in_token = 0;
+  std::uint64_t out_token = 0;
+  bool replayable = false;
 };
 
 struct SeenAnswer {
@@ -65,6 +77,7 @@ struct SeenAnswer {
   wire::ObjectPlace place = wire::ObjectPlace::Host;
   std::string device;
   std::optional<SeenExport> exported;
+  std::optional<SeenGrant> lane;
 };
 
 // nullopt: not an Answer.
