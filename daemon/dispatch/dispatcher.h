@@ -130,6 +130,9 @@ class Dispatcher {
   // Brings the accounts of sessions and executors up to date with what went by lanes.
   void count_lanes();
   [[nodiscard]] std::size_t lanes_of(std::uint64_t session) const;
+  [[nodiscard]] const std::map<std::uint32_t, std::unique_ptr<Lane>>& lanes() const noexcept {
+    return lanes_;
+  }
 
   // Any thread: SegmentRegistry and Store call them.
   void segment_released(std::uint32_t segment) noexcept;

@@ -40,6 +40,8 @@ TEST(Simulation, WorkIsDoneAndFaultsHappen) {
     sum.releases += one.releases;
     sum.lost += one.lost;
     sum.resident += one.resident;
+    sum.lanes += one.lanes;
+    sum.by_lane += one.by_lane;
   }
   EXPECT_GT(sum.ok, 500u);
   EXPECT_GT(sum.failed, 100u);
@@ -48,6 +50,8 @@ TEST(Simulation, WorkIsDoneAndFaultsHappen) {
   EXPECT_GT(sum.releases, 5u);
   EXPECT_GT(sum.lost, 5u);
   EXPECT_GT(sum.resident, 5u);
+  EXPECT_GT(sum.lanes, 20u);
+  EXPECT_GT(sum.by_lane, 100u);
 }
 
 // --- What the model takes and what it does not --------------------------------------------------

@@ -113,6 +113,24 @@ std::string check_ring(const RingState& ring, const Dispatcher& dispatcher) {
   return {};
 }
 
+std::string check_lane(const Lane& lane, const Dispatcher& dispatcher) {
+  const std::string name = "lane " + std::to_string(lane.id);
+  if (dispatcher.executors().count(lane.executor) == 0) return name + " has no executor";
+  if (lane.reason && !lane.announced) return name + " ends, and nobody will say that it has";
+  std::size_t adding = 0;
+  dispatcher.runs().for_each([&](const Run& run) {
+    const bool is_sent = run.kind == Run::Kind::LaneCall && run.state == Run::State::InFlight;
+    if (is_sent && run.lane == lane.id) ++adding;
+  });
+  if (adding != lane.adding) {
+    return name + " waits for " + std::to_string(lane.adding) + " calls, under way are " +
+           std::to_string(adding);
+  }
+  const auto session = dispatcher.sessions().find(lane.session);
+  if (session == dispatcher.sessions().end()) return lane.reason ? "" : name + " has no client";
+  return session->second->rings[lane.ring]->lane == lane.id ? "" : name + " is not its ring's";
+}
+
 }  // namespace
 
 std::string check_state(World& world) {
@@ -139,9 +157,15 @@ std::string check_state(World& world) {
             std::to_string(dispatcher.policy().waiting()) + ", held back are " +
             std::to_string(held);
   }
+  for (const auto& [number, lane] : dispatcher.lanes()) {
+    if (fault.empty()) fault = check_lane(*lane, dispatcher);
+  }
   for (const auto& [number, session] : dispatcher.sessions()) {
     for (const auto& ring : session->rings) {
       if (fault.empty()) fault = check_ring(*ring, dispatcher);
+      if (fault.empty() && ring->lane != 0 && dispatcher.lanes().count(ring->lane) == 0) {
+        fault = "a ring has a lane that is gone";
+      }
     }
   }
   return fault;
@@ -156,6 +180,7 @@ std::string check_nothing_left(World& world) {
     if (fault.empty()) fault = left("listed residents", state->residents.size());
     if (fault.empty()) fault = left("fetches", state->fetches.size());
   }
+  if (fault.empty()) fault = left("lanes", world.dispatcher().lanes().size());
   if (fault.empty()) fault = left("waiting runs", world.dispatcher().policy().waiting());
   if (fault.empty()) fault = left("exports under way", world.dispatcher().exports().size());
   for (auto& [number, executor] : world.executors()) {
@@ -165,6 +190,7 @@ std::string check_nothing_left(World& world) {
       fault = "an executor has " + std::to_string(attached) + " segments, alive are " +
               std::to_string(alive) + " and its outbox";
     }
+    if (fault.empty()) fault = left("lanes of an executor", executor->loop().open_lanes());
     if (fault.empty()) fault = left("runs of an executor", executor->loop().unfinished_runs());
     if (fault.empty()) fault = left("exports of a device", executor->device().exports());
     if (fault.empty()) {

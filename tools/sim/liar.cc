@@ -65,7 +65,12 @@ RequestSpec LyingClient::request() {
 Bytes LyingClient::message() {
   const std::uint64_t id = random_.one_in(4) ? random_.below(8) : next_id_++;
   const std::string key = "liar" + std::to_string(random_.below(4));
-  switch (random_.below(10)) {
+  switch (random_.below(12)) {
+    case 8:
+      return open_lane_message(id, static_cast<std::uint32_t>(random_.below(4)));
+    case 9:
+      return drop_lane_call_message(id, static_cast<std::uint32_t>(random_.below(20)),
+                                    static_cast<std::uint32_t>(random_.below(4)));
     case 0:
       return put_message(id, key, Bytes(random_.below(200)));
     case 1:
@@ -183,6 +188,34 @@ std::string lie_of_residents(SimExecutor& executor, const Dispatcher& dispatcher
 
 }  // namespace
 
+namespace {
+
+std::string lie_of_lanes(SimExecutor& executor, const Dispatcher& dispatcher, StatusCode code,
+                         Random& random) {
+  auto lane = static_cast<std::uint32_t>(random.below(12));
+  if (random.one_in(3)) {
+    for (const auto& [number, one] : dispatcher.lanes()) {
+      if (one->executor == executor.number() || random.one_in(8)) lane = number;
+    }
+    executor.forge_report(report(wire::Report::LaneEnded, [&](auto& b) {
+      return wire::CreateLaneEnded(b, lane, code);
+    }));
+    return "a lane's end";
+  }
+  auto call = static_cast<std::uint32_t>(random.below(3));
+  for (const Run* one : dispatcher.executors().at(executor.number())->in_flight) {
+    if (one->kind != Run::Kind::LaneCall || random.one_in(4)) continue;
+    lane = one->lane;
+    call = one->lane_call;
+  }
+  executor.forge_report(report(wire::Report::LaneCallAdded, [&](auto& b) {
+    return wire::CreateLaneCallAdded(b, lane, call, random.one_in(2) ? StatusCode::Ok : code);
+  }));
+  return "a lane's call";
+}
+
+}  // namespace
+
 std::string lie(SimExecutor& executor, const Dispatcher& dispatcher, Random& random) {
   std::uint64_t run = random.below(1000);
   const auto& in_flight = dispatcher.executors().at(executor.number())->in_flight;
@@ -196,10 +229,14 @@ std::string lie(SimExecutor& executor, const Dispatcher& dispatcher, Random& ran
   }
   const auto code = static_cast<StatusCode>(random.below(random.one_in(10) ? 256 : 17));
   const auto small = static_cast<std::uint32_t>(random.below(12));
-  switch (random.below(18)) {
+  switch (random.below(21)) {
     case 8:
     case 9:
       return lie_of_residents(executor, dispatcher, code, random);
+    case 10:
+    case 11:
+    case 12:
+      return lie_of_lanes(executor, dispatcher, code, random);
     case 0:
       executor.forge_report(garbage(random, 200));
       return "garbage";
@@ -239,7 +276,7 @@ std::string lie(SimExecutor& executor, const Dispatcher& dispatcher, Random& ran
     case 7: {
       flatbuffers::FlatBufferBuilder builder;
       wire::ReportItemBuilder item(builder);
-      item.add_report_type(static_cast<wire::Report>(random.below(11)));
+      item.add_report_type(static_cast<wire::Report>(random.below(13)));
       builder.Finish(item.Finish());
       executor.forge_report(finished(builder));
       return "a type without its report";

@@ -23,7 +23,7 @@ bool contains(const std::vector<StatusCode>& codes, StatusCode code) {
 std::string describe(const SimOperation& operation) {
   static constexpr const char* kNames[] = {
       "put",   "put of an arena range", "get", "stat", "remove", "run", "prepare", "release",
-      "cancel"};
+      "cancel", "question for a lane", "drop of a lane's call"};
   std::string text =
       std::string(kNames[static_cast<int>(operation.kind)]) + " " + std::to_string(operation.id);
   if (!operation.key.empty()) text += " of '" + operation.key + "'";
@@ -99,6 +99,13 @@ std::string RingModel::look_at(const SimOperation& operation, const Faults& faul
       return code == StatusCode::Ok ? "" : excuse(operation, faults, {});
     case Kind::Release:
       return code == StatusCode::Ok ? "" : wrong(operation, "the plan was prepared");
+    case Kind::DropLaneCall:
+      return code == StatusCode::Ok ? "" : wrong(operation, "nothing is asked of anybody");
+    case Kind::OpenLane:
+      // Refused for many reasons, none of which may be the session's or kaasd's fault.
+      return code == StatusCode::ProtocolViolation || code == StatusCode::Internal
+                 ? wrong(operation, "no reason to fail")
+                 : "";
     case Kind::Cancel:
       return look_at_cancel(operation);
   }
@@ -164,6 +171,7 @@ bool RingModel::load(const ProgramBuffer& buffer, Words& words,
   };
   switch (buffer.where) {
     case Where::Key: {
+      if (buffer.key == "tick") return false;  // The client looks at it.
       const auto found = keys_.find(buffer.key);
       if (found == keys_.end()) {
         expected.push_back(StatusCode::NotFound);

@@ -18,6 +18,7 @@ namespace kaas {
 
 inline constexpr std::uint64_t kCellWords = 64;  // Of an arena: operations touch whole cells.
 inline constexpr std::uint64_t kCellsPerRing = 16;
+inline constexpr std::uint64_t kTickCell = kCellsPerRing - 1;  // Of a ring's: for what reads ticks.
 
 // What has been done to the world so far, by which failures are excused.
 struct Faults {
@@ -29,7 +30,7 @@ struct Faults {
 };
 
 struct SimOperation {
-  enum class Kind { Put, PutArena, Get, Stat, Remove, Run, Prepare, Release, Cancel };
+  enum class Kind { Put, PutArena, Get, Stat, Remove, Run, Prepare, Release, Cancel, OpenLane, DropLaneCall };
   Kind kind = Kind::Get;
   std::uint64_t id = 0;
   std::string key;                  // Put, PutArena, Get, Stat, Remove.
@@ -40,6 +41,9 @@ struct SimOperation {
   bool has_deadline = false;        // Run.
   bool profile = false;             // Run.
   std::uint64_t target = 0;         // Cancel.
+  std::uint32_t plan = 0;           // OpenLane.
+  bool for_lane = false;            // Prepare.
+  std::uint32_t tick_min = 0;       // Run: the tick that was there for certain when it was sent.
   std::uint64_t deaths_before = 0;  // Run: Faults::executor_deaths when it was sent.
   bool cancel_sent = false;         // Run, Prepare: somebody tried to cancel it.
   std::optional<SeenAnswer> answer;

@@ -53,6 +53,10 @@ class Simulation {
         world_(draw_world(random_, faults_)) {}
 
   SimulationResult run() {
+    for (const std::uint32_t uid : kHonestUids) {
+      const Bytes first = to_bytes(Words(kCellWords, Ticks().sent));
+      KAAS_CHECK(world_.store().put_bytes(uid, kTickKey, first).has_value());
+    }
     for (std::size_t i = 0; i < 2; ++i) connect_honest();
     connect_liar();
     for (std::uint64_t step = 0; step < options_.steps && failure_.empty(); ++step) turn();
@@ -77,7 +81,8 @@ class Simulation {
     SimClient* client = world_.try_connect(uid, random_.between(1, 2));
     if (client == nullptr) return;
     honest_.push_back(
-        std::make_unique<HonestClient>(*client, random_, trace_, shared_[uid - kHonestUids[0]]));
+        std::make_unique<HonestClient>(*client, random_, trace_, shared_[uid - kHonestUids[0]],
+                                       ticks_[uid - kHonestUids[0]]));
     ++result_.sessions;
     wake_kaasd();
   }
@@ -101,6 +106,8 @@ class Simulation {
     result_.failed += client.counts().failed;
     result_.lost += client.counts().lost;
     result_.resident += client.counts().resident;
+    result_.lanes += client.counts().lanes;
+    result_.by_lane += client.counts().by_lane;
   }
 
   // --- kaasd -------------------------------------------------------------------------------------
@@ -375,6 +382,7 @@ class Simulation {
   Faults faults_;
   World world_;
   std::set<std::uint32_t> shared_[2];  // By uid.
+  Ticks ticks_[2];                     // By uid.
   std::vector<std::unique_ptr<HonestClient>> honest_;
   std::vector<std::unique_ptr<LyingClient>> liars_;
   std::set<std::uint32_t> asleep_;  // Executors.

@@ -26,6 +26,8 @@ struct SimulationResult {
   std::uint64_t suspensions = 0;
   std::uint64_t releases = 0;  // Executors that were let go.
   std::uint64_t sessions = 0;
+  std::uint64_t lanes = 0;    // That were granted to honest clients.
+  std::uint64_t by_lane = 0;  // Of those sent.
 };
 
 SimulationResult simulate(const SimulationOptions& options);

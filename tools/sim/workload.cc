@@ -31,11 +31,12 @@ void Trace::add_bytes(std::span<const std::byte> bytes) {
 }
 
 HonestClient::HonestClient(SimClient& client, Random& random, Trace& trace,
-                           std::set<std::uint32_t>& shared)
+                           std::set<std::uint32_t>& shared, Ticks& ticks)
     : client_(client),
       random_(random),
       trace_(trace),
       shared_(shared),
+      ticks_(ticks),
       next_value_(static_cast<std::uint32_t>(client.session()) << 20) {
   for (std::size_t ring = 0; ring < client.rings(); ++ring) {
     rings_.push_back(std::make_unique<RingState>(ring * kCellsPerRing, shared));
@@ -67,7 +68,7 @@ ProgramBuffer HonestClient::arena_buffer(std::size_t ring, std::uint64_t words,
   const std::uint64_t cells = (words + kCellWords - 1) / kCellWords;
   buffer.words = cells * kCellWords;
   for (;;) {
-    const std::uint64_t first = random_.below(kCellsPerRing - cells + 1);
+    const std::uint64_t first = random_.below(kTickCell - cells + 1);
     bool free = true;
     for (std::uint64_t cell = first; cell < first + cells; ++cell) free &= used.count(cell) == 0;
     if (!free) continue;
@@ -247,7 +248,11 @@ SimOperation HonestClient::make_cancel(std::size_t ring, Bytes& message) {
 
 SimOperation HonestClient::make_operation(std::size_t ring, std::uint64_t now_ns, Bytes& message) {
   const std::uint64_t choice = random_.below(100);
-  if (choice < 55) return make_run(ring, now_ns, message);
+  if (choice < 42) return make_run(ring, now_ns, message);
+  if (choice < 52) return make_lane_operation(ring, message);
+  if (choice < 55) {
+    return ticks_.under_way ? make_run(ring, now_ns, message) : make_tick(message);
+  }
   if (choice < 62) return make_cancel(ring, message);
   SimOperation operation;
   operation.id = next_id_++;
@@ -293,11 +298,13 @@ SimOperation HonestClient::make_operation(std::size_t ring, std::uint64_t now_ns
 void HonestClient::act(std::uint64_t now_ns, const Faults& faults) {
   const std::size_t ring = random_.below(rings_.size());
   SimClient::Ring& own = client_.ring(ring);
+  if (act_on_lane(ring, faults)) return;
   // The largest message must fit: an operation that was made is sent.
   if (!own.writer.can_write(80'000)) return;
   Bytes message;
   SimOperation operation = make_operation(ring, now_ns, message);
   operation.deaths_before = faults.executor_deaths;
+  operation.tick_min = ticks_.answered;
   KAAS_CHECK(client_.send(ring, message));
   trace_.add("client " + std::to_string(client_.session()) + "." + std::to_string(ring) +
              " sends " + describe(operation));
@@ -315,8 +322,22 @@ std::string HonestClient::take(std::size_t ring, SeenAnswer answer, const Faults
   if (answer.place == wire::ObjectPlace::Device) ++counts_.resident;
   RingState& state = *rings_[ring];
   const SimOperation* operation = state.model.find(answer.id);
-  if (operation != nullptr && operation->kind == Kind::Prepare && answer.code == StatusCode::Ok) {
-    state.plans.push_back({answer.plan, operation->program});
+  const bool is_good = answer.code == StatusCode::Ok;
+  if (operation != nullptr && operation->kind == Kind::Prepare && is_good) {
+    auto& plans = operation->for_lane ? state.lane_plans : state.plans;
+    plans.push_back({answer.plan, operation->program});
+  }
+  if (operation != nullptr && operation->kind == Kind::Put && operation->key == kTickKey) {
+    ticks_.under_way = false;
+    (is_good ? ticks_.answered : ticks_.sent) = is_good ? ticks_.sent : ticks_.answered;
+  }
+  if (operation != nullptr && operation->kind == Kind::OpenLane) {
+    std::string fault = take_grant(ring, *operation, answer);
+    if (!fault.empty()) return fault;
+  }
+  if (operation != nullptr && is_good) {
+    std::string fault = check_tick(*operation);
+    if (!fault.empty()) return fault;
   }
   std::optional<Bytes> object;
   if (answer.token != 0) {
@@ -338,6 +359,9 @@ std::string HonestClient::read(const Faults& faults, std::size_t limit) {
       std::string fault = take(ring, std::move(answer), faults);
       if (!fault.empty()) return fault;
     }
+    std::string fault = read_lane(ring, faults);
+    if (!fault.empty()) return fault;
+    if (!rings_[ring]->again.empty()) send_again(ring);
     // kaasd may wait for the room.
     SimClient::Ring& own = client_.ring(ring);
     if (!answers.empty() && own.writer.wake_due()) own.doorbell.ring();
@@ -346,14 +370,20 @@ std::string HonestClient::read(const Faults& faults, std::size_t limit) {
   return {};
 }
 
+std::pair<std::uint32_t, std::uint32_t> HonestClient::wake_words(std::size_t ring) {
+  const RingState& state = *rings_[ring];
+  return {client_.ring(ring).completion.view().header->wake_word.load(),
+          state.lane == nullptr ? 0 : state.lane->out().header->wake_word.load()};
+}
+
 // Whether the ring's reader sleeps and has not been woken.
 bool HonestClient::asleep(std::size_t ring) {
   RingState& state = *rings_[ring];
-  SimClient::Ring& own = client_.ring(ring);
   if (!state.asleep) return false;
-  if (own.completion.view().header->wake_word.load() == state.word) return true;
+  if (wake_words(ring) == state.words) return true;
   state.asleep = false;
-  retract_sleep(*own.submit.view().header);
+  retract_sleep(*client_.ring(ring).submit.view().header);
+  if (state.lane != nullptr) retract_sleep(*state.lane->in().header);
   return false;
 }
 
@@ -361,9 +391,16 @@ void HonestClient::fall_asleep(std::size_t ring) {
   RingState& state = *rings_[ring];
   SimClient::Ring& own = client_.ring(ring);
   announce_sleep(*own.submit.view().header);
-  state.word = own.completion.view().header->wake_word.load();
-  state.asleep = !own.reader.waiting();
-  if (!state.asleep) retract_sleep(*own.submit.view().header);
+  if (state.lane != nullptr) announce_sleep(*state.lane->in().header);
+  state.words = wake_words(ring);
+  const bool lane_waits =
+      state.lane != nullptr &&
+      (state.lane->reader.waiting() ||
+       own.completion.view().header->lanes_ended.load() >= state.lane->number());
+  state.asleep = !own.reader.waiting() && !lane_waits && state.again.empty();
+  if (state.asleep) return;
+  retract_sleep(*own.submit.view().header);
+  if (state.lane != nullptr) retract_sleep(*state.lane->in().header);
 }
 
 std::size_t HonestClient::unanswered() const {

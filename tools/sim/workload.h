@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -34,12 +36,24 @@ struct WorkloadCounts {
   std::uint64_t failed = 0;
   std::uint64_t lost = 0;      // Of these, because an object was lost with its device.
   std::uint64_t resident = 0;  // Objects that were seen to be on a device.
+  std::uint64_t lanes = 0;    // That were granted.
+  std::uint64_t by_lane = 0;  // Of those sent.
+};
+
+// A key of which each put has a larger value, one put at a time: what reads it can be told to be
+// too old.
+inline constexpr const char* kTickKey = "tick";
+struct Ticks {
+  std::uint32_t answered = 1;  // Its value is there; later ones may be.
+  std::uint32_t sent = 1;
+  bool under_way = false;  // For ever, if its client ended meanwhile.
 };
 
 class HonestClient {
  public:
-  // `shared`: the values of the uid's shared keys.
-  HonestClient(SimClient& client, Random& random, Trace& trace, std::set<std::uint32_t>& shared);
+  // `shared`: the values of the uid's shared keys. `ticks`: of its tick key.
+  HonestClient(SimClient& client, Random& random, Trace& trace, std::set<std::uint32_t>& shared,
+               Ticks& ticks);
 
   // Sends one operation if there is room.
   void act(std::uint64_t now_ns, const Faults& faults);
@@ -56,13 +70,30 @@ class HonestClient {
     std::uint32_t plan = 0;
     Program program;
   };
+  struct LaneCall {
+    std::uint32_t call = 0;
+    std::uint32_t plan = 0;
+    Program program;
+    bool replayable = false;
+  };
+  struct OnLane {
+    std::uint64_t position = 0;
+    bool replayable = false;
+    Bytes invoke;  // The same by the ring.
+  };
   struct RingState {
     RingState(std::uint64_t first_cell, const std::set<std::uint32_t>& shared)
         : model(first_cell, shared) {}
     RingModel model;
     std::vector<Plan> plans;
-    bool asleep = false;  // On `word`, as a client does that waits for answers.
-    std::uint32_t word = 0;
+    bool asleep = false;  // On `words`, as a client does that waits for answers.
+    std::pair<std::uint32_t, std::uint32_t> words;  // The ring's, the lane's.
+
+    std::vector<Plan> lane_plans;  // Not released.
+    std::unique_ptr<SimLane> lane;
+    std::vector<LaneCall> lane_calls;
+    std::map<std::uint64_t, OnLane> on_lane;  // Under way, by id.
+    std::deque<Bytes> again;                  // Goes by the ring before anything else.
   };
 
   SimOperation make_operation(std::size_t ring, std::uint64_t now_ns, Bytes& message);
@@ -73,6 +104,18 @@ class HonestClient {
   ProgramBuffer arena_buffer(std::size_t ring, std::uint64_t words, std::set<std::uint64_t>& used);
   void add_step(std::size_t ring, Program& program, std::set<std::string>& keys,
                 std::set<std::uint64_t>& cells);
+  // workload_lanes.cc
+  Program make_lane_program(std::size_t ring);
+  SimOperation make_lane_operation(std::size_t ring, Bytes& message);
+  SimOperation make_tick(Bytes& message);
+  bool act_on_lane(std::size_t ring, const Faults& faults);
+  void send_again(std::size_t ring);
+  std::string take_grant(std::size_t ring, const SimOperation& asked, const SeenAnswer& answer);
+  std::string read_lane(std::size_t ring, const Faults& faults);
+  std::string finish_lane(std::size_t ring, const Faults& faults);
+  [[nodiscard]] std::string check_tick(const SimOperation& operation) const;
+
+  [[nodiscard]] std::pair<std::uint32_t, std::uint32_t> wake_words(std::size_t ring);
   [[nodiscard]] bool asleep(std::size_t ring);
   void fall_asleep(std::size_t ring);
   std::string take(std::size_t ring, SeenAnswer answer, const Faults& faults);
@@ -82,6 +125,7 @@ class HonestClient {
   Random& random_;
   Trace& trace_;
   std::set<std::uint32_t>& shared_;
+  Ticks& ticks_;
   std::vector<std::unique_ptr<RingState>> rings_;
   std::uint64_t next_id_ = 1;
   std::uint32_t next_value_;
