@@ -18,6 +18,7 @@ void must_be_whole(World& world) {
 
 void report(const std::uint8_t* data, std::size_t size) {
   Scene scene;
+  if (size % 2 == 1) scene.open_lane();
   World& world = scene.world;
   SimClient& bystander = world.connect(1001);
   overwrite(scene.executor.report(), data, size);
@@ -55,6 +56,17 @@ std::vector<FuzzSeed> fuzz_seeds() {
   while (scene.executor.step() == StepOutcome::Progress) {
   }
   seeds.push_back({"done", image_of(scene.executor.report())});
+  Scene lanes;
+  lanes.open_lane();
+  while (lanes.executor.step() == StepOutcome::Progress) {
+  }
+  seeds.push_back({"lane-call-added", image_of(lanes.executor.report())});
+  lanes.world.step();
+  lanes.world.dispatcher().end_lanes_using(lanes.client.arena());
+  lanes.world.step();
+  while (lanes.executor.step() == StepOutcome::Progress) {
+  }
+  seeds.push_back({"lane-ended", image_of(lanes.executor.report())});
   return seeds;
 }
 

@@ -39,6 +39,18 @@ struct Scene {
     world.step();
     world.step();
   }
+  // What was sent is done, and a lane is asked for, and kaasd has sent that on.
+  void open_lane() {
+    while (executor.step() == StepOutcome::Progress) {
+    }
+    world.step();
+    const auto in_place = add_one_request(segment_buffer("a", 64, client.arena()));
+    send(prepare_message(6, encode_request(in_place)));
+    world.settle();
+    send(open_lane_message(7, 2));
+    world.step();
+    world.step();
+  }
   void send(const Bytes& message) { KAAS_CHECK(client.send(0, message)); }
 
   World world{scene_options()};

@@ -45,7 +45,8 @@ void run(const Operation& operation) {
                       std::is_same_v<T, DeployOperation>) {
           decode_and_compile(given.request);
         } else if constexpr (std::is_same_v<T, InvokeOperation> ||
-                             std::is_same_v<T, CallOperation>) {
+                             std::is_same_v<T, CallOperation> ||
+                             std::is_same_v<T, OpenLaneOperation>) {
           bind(given.bindings, given.literals);
         } else if constexpr (std::is_same_v<T, PutOperation>) {
           KAAS_CHECK(range_fits(given.offset, given.bytes, kSegmentBytesMax));
@@ -122,6 +123,15 @@ void add_store_operations(std::vector<FuzzSeed>& seeds) {
   Builder remove;
   seeds.push_back(
       seed("remove", remove, wire::Operation::Remove, wire::CreateRemoveDirect(remove, "k")));
+  Builder open;
+  const auto lane_bindings = bindings_in(open);
+  const std::vector<flatbuffers::Offset<wire::LiteralOverride>> lane_literals{
+      wire::CreateLiteralOverride(open, 1, 1, 42)};
+  seeds.push_back(seed("open_lane", open, wire::Operation::OpenLane,
+                       wire::CreateOpenLaneDirect(open, 5, &lane_bindings, &lane_literals)));
+  Builder drop;
+  seeds.push_back(seed("drop_lane_call", drop, wire::Operation::DropLaneCall,
+                       wire::CreateDropLaneCall(drop, 5, 1)));
   Builder cancel;
   seeds.push_back(seed("cancel", cancel, wire::Operation::Cancel, wire::CreateCancel(cancel, 3)));
 }

@@ -123,6 +123,18 @@ std::vector<FuzzSeed> fuzz_seeds() {
   scene.world.hang_up(scene.client);
   scene.world.settle();
   seeds.push_back({"dropped", image_of(scene.executor.work())});
+  Scene lanes;
+  lanes.open_lane();
+  seeds.push_back({"lane", image_of(lanes.executor.work())});
+  while (lanes.executor.step() == StepOutcome::Progress) {
+  }
+  lanes.world.step();
+  lanes.send(drop_lane_call_message(8, 1, 1));
+  lanes.world.step();
+  lanes.world.dispatcher().end_lanes_using(lanes.client.arena());
+  lanes.world.hang_up(lanes.client);
+  lanes.world.step();
+  seeds.push_back({"lane-dropped", image_of(lanes.executor.work())});
   return seeds;
 }
 

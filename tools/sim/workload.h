@@ -92,6 +92,7 @@ class HonestClient {
     std::vector<Plan> lane_plans;  // Not released.
     std::unique_ptr<SimLane> lane;
     std::vector<LaneCall> lane_calls;
+    bool prefers_lane = true;  // Sends nothing by the ring, so that it gets empty.
     std::map<std::uint64_t, OnLane> on_lane;  // Under way, by id.
     std::deque<Bytes> again;                  // Goes by the ring before anything else.
   };
@@ -109,6 +110,7 @@ class HonestClient {
   SimOperation make_lane_operation(std::size_t ring, Bytes& message);
   SimOperation make_tick(Bytes& message);
   bool act_on_lane(std::size_t ring, const Faults& faults);
+  bool invoke(std::size_t ring, const Faults& faults);
   void send_again(std::size_t ring);
   std::string take_grant(std::size_t ring, const SimOperation& asked, const SeenAnswer& answer);
   std::string read_lane(std::size_t ring, const Faults& faults);

@@ -101,14 +101,24 @@ bool HonestClient::act_on_lane(std::size_t ring, const Faults& faults) {
     send_again(ring);
     return true;
   }
-  if (state.on_lane.empty() &&
-      (state.lane == nullptr || state.model.unanswered() != 0 || random_.one_in(3))) {
-    return false;
+  if (state.on_lane.empty()) {
+    if (state.lane == nullptr || state.lane_calls.empty()) return false;
+    if (random_.one_in(12)) state.prefers_lane = !state.prefers_lane;
+    if (!state.prefers_lane) return false;
+    if (state.model.unanswered() != 0) return true;  // Soon.
   }
+  for (std::uint64_t n = random_.between(1, 8); n > 0 && invoke(ring, faults); --n) {
+  }
+  return true;
+}
+
+// False: not now.
+bool HonestClient::invoke(std::size_t ring, const Faults& faults) {
+  RingState& state = *rings_[ring];
   SimClient::Ring& own = client_.ring(ring);
   if (state.lane_calls.empty() || state.on_lane.size() >= kLaneSlots ||
       own.completion.view().header->lanes_ended.load() >= state.lane->number()) {
-    return true;
+    return false;
   }
   const LaneCall& call = state.lane_calls[random_.below(state.lane_calls.size())];
   SimOperation operation;
@@ -118,7 +128,7 @@ bool HonestClient::act_on_lane(std::size_t ring, const Faults& faults) {
   operation.tick_min = ticks_.answered;
   operation.deaths_before = faults.executor_deaths;
   const std::uint64_t position = state.lane->writer.written();
-  if (!state.lane->invoke(operation.id, call.call)) return true;
+  if (!state.lane->invoke(operation.id, call.call)) return false;
   state.on_lane[operation.id] = {position, call.replayable,
                                  invoke_message(operation.id, call.plan)};
   trace_.add("client " + std::to_string(client_.session()) + "." + std::to_string(ring) +
@@ -148,6 +158,7 @@ std::string HonestClient::take_grant(std::size_t ring, const SimOperation& asked
     if (has_one || !state.on_lane.empty()) return "a second lane for a ring that has one";
     state.lane = client_.map_lane(*answer.lane);
     state.lane_calls.clear();
+    state.prefers_lane = true;
     ++counts_.lanes;
   }
   if (answer.lane->lane <= ended) return {};  // It is over already.
