@@ -45,10 +45,10 @@ struct Lane {
   // The executor's words, as last seen. They are for the accounts, and to see what runs too long.
   std::uint64_t answered = 0;
   std::uint64_t busy_ns = 0;
-  bool busy = false;               // Something was under way ...
+  bool busy = false;                // Something was under way ...
   std::uint64_t busy_since_ns = 0;  // ... and the oldest of it, at the latest since then.
-  std::uint64_t counted = 0;       // Of `answered`, what is in the accounts.
-  std::uint64_t counted_ns = 0;    // When that was.
+  std::uint64_t counted = 0;        // Of `answered`, what is in the accounts.
+  std::uint64_t counted_ns = 0;     // When that was.
 
   [[nodiscard]] const RingHeader& out_header() const noexcept {
     return *RingView::at(out_mapping.data(), kLaneGeometry).header;

@@ -353,8 +353,8 @@ void Dispatcher::forget_lane(std::uint32_t id) {
   futex_wake_all(lane->out_header().wake_word);
 }
 
-// Their executor is gone: what it had not answered it never will. Whether that is anything. What ran
-// longer than the limit is known only if nothing else was under way.
+// Their executor is gone: what it had not answered it never will. Returns whether that is anything.
+// What ran longer than the limit is known only if nothing else was under way.
 bool Dispatcher::lose_lanes(const ExecutorState& executor, const std::string& cause) {
   std::vector<Lane*> lost;
   std::size_t busy = 0;

@@ -1,6 +1,6 @@
-// Arbitrary bytes as the segment in which a client invokes what its lane serves: the worst that may
-// come of it is the lane's own end. kaasd's other work is done, another client's lane is served, and
-// whatever was answered was one of the lane's calls.
+// Arbitrary bytes as the segment in which a client invokes what its lane serves: the worst that
+// may come of it is the lane's own end. kaasd's other work is done, another client's lane is
+// served, and each invocation that was taken ran once.
 #include "tests/fuzz/driver.h"
 #include "tests/fuzz/fuzz_scene.h"
 #include "tests/fuzz/ring_image.h"

@@ -53,8 +53,8 @@ class SimLane {
       KAAS_CHECK(read_lane_message(message, answer));
       KAAS_CHECK(message.size() == sizeof answer + answer.text_bytes);
       const auto* text = reinterpret_cast<const char*>(message.data()) + sizeof answer;
-      answers.push_back({answer.id, static_cast<StatusCode>(answer.code),
-                         std::string(text, answer.text_bytes)});
+      answers.push_back(
+          {answer.id, static_cast<StatusCode>(answer.code), std::string(text, answer.text_bytes)});
       reader.advance();
     }
     reader.publish();

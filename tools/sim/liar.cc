@@ -197,9 +197,8 @@ std::string lie_of_lanes(SimExecutor& executor, const Dispatcher& dispatcher, St
     for (const auto& [number, one] : dispatcher.lanes()) {
       if (one->executor == executor.number() || random.one_in(8)) lane = number;
     }
-    executor.forge_report(report(wire::Report::LaneEnded, [&](auto& b) {
-      return wire::CreateLaneEnded(b, lane, code);
-    }));
+    executor.forge_report(report(wire::Report::LaneEnded,
+                                 [&](auto& b) { return wire::CreateLaneEnded(b, lane, code); }));
     return "a lane's end";
   }
   auto call = static_cast<std::uint32_t>(random.below(3));
@@ -229,13 +228,12 @@ std::string lie(SimExecutor& executor, const Dispatcher& dispatcher, Random& ran
   }
   const auto code = static_cast<StatusCode>(random.below(random.one_in(10) ? 256 : 17));
   const auto small = static_cast<std::uint32_t>(random.below(12));
-  switch (random.below(21)) {
+  switch (random.below(20)) {
     case 8:
     case 9:
       return lie_of_residents(executor, dispatcher, code, random);
     case 10:
     case 11:
-    case 12:
       return lie_of_lanes(executor, dispatcher, code, random);
     case 0:
       executor.forge_report(garbage(random, 200));

@@ -81,9 +81,8 @@ Bytes open_lane_message(std::uint64_t id, std::uint32_t plan, const Renames& ren
 }
 
 Bytes drop_lane_call_message(std::uint64_t id, std::uint32_t lane, std::uint32_t call) {
-  return submission(id, wire::Operation::DropLaneCall, [&](FlatBufferBuilder& b) {
-    return wire::CreateDropLaneCall(b, lane, call);
-  });
+  return submission(id, wire::Operation::DropLaneCall,
+                    [&](FlatBufferBuilder& b) { return wire::CreateDropLaneCall(b, lane, call); });
 }
 
 Bytes release_message(std::uint64_t id, std::uint32_t plan) {

@@ -21,9 +21,17 @@ bool contains(const std::vector<StatusCode>& codes, StatusCode code) {
 }  // namespace
 
 std::string describe(const SimOperation& operation) {
-  static constexpr const char* kNames[] = {
-      "put",   "put of an arena range", "get", "stat", "remove", "run", "prepare", "release",
-      "cancel", "question for a lane", "drop of a lane's call"};
+  static constexpr const char* kNames[] = {"put",
+                                           "put of an arena range",
+                                           "get",
+                                           "stat",
+                                           "remove",
+                                           "run",
+                                           "prepare",
+                                           "release",
+                                           "cancel",
+                                           "question for a lane",
+                                           "drop of a lane's call"};
   std::string text =
       std::string(kNames[static_cast<int>(operation.kind)]) + " " + std::to_string(operation.id);
   if (!operation.key.empty()) text += " of '" + operation.key + "'";

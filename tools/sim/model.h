@@ -30,7 +30,19 @@ struct Faults {
 };
 
 struct SimOperation {
-  enum class Kind { Put, PutArena, Get, Stat, Remove, Run, Prepare, Release, Cancel, OpenLane, DropLaneCall };
+  enum class Kind {
+    Put,
+    PutArena,
+    Get,
+    Stat,
+    Remove,
+    Run,
+    Prepare,
+    Release,
+    Cancel,
+    OpenLane,
+    DropLaneCall
+  };
   Kind kind = Kind::Get;
   std::uint64_t id = 0;
   std::string key;                  // Put, PutArena, Get, Stat, Remove.

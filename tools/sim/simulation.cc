@@ -80,9 +80,8 @@ class Simulation {
     const std::uint32_t uid = kHonestUids[random_.below(std::size(kHonestUids))];
     SimClient* client = world_.try_connect(uid, random_.between(1, 2));
     if (client == nullptr) return;
-    honest_.push_back(
-        std::make_unique<HonestClient>(*client, random_, trace_, shared_[uid - kHonestUids[0]],
-                                       ticks_[uid - kHonestUids[0]]));
+    honest_.push_back(std::make_unique<HonestClient>(
+        *client, random_, trace_, shared_[uid - kHonestUids[0]], ticks_[uid - kHonestUids[0]]));
     ++result_.sessions;
     wake_kaasd();
   }

@@ -36,8 +36,8 @@ struct WorkloadCounts {
   std::uint64_t failed = 0;
   std::uint64_t lost = 0;      // Of these, because an object was lost with its device.
   std::uint64_t resident = 0;  // Objects that were seen to be on a device.
-  std::uint64_t lanes = 0;    // That were granted.
-  std::uint64_t by_lane = 0;  // Of those sent.
+  std::uint64_t lanes = 0;     // That were granted.
+  std::uint64_t by_lane = 0;   // Of those sent.
 };
 
 // A key of which each put has a larger value, one put at a time: what reads it can be told to be
@@ -92,7 +92,7 @@ class HonestClient {
     std::vector<Plan> lane_plans;  // Not released.
     std::unique_ptr<SimLane> lane;
     std::vector<LaneCall> lane_calls;
-    bool prefers_lane = true;  // Sends nothing by the ring, so that it gets empty.
+    bool prefers_lane = true;                 // Sends nothing by the ring, so that it gets empty.
     std::map<std::uint64_t, OnLane> on_lane;  // Under way, by id.
     std::deque<Bytes> again;                  // Goes by the ring before anything else.
   };

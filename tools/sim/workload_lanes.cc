@@ -58,8 +58,7 @@ SimOperation HonestClient::make_lane_operation(std::size_t ring, Bytes& message)
   RingState& state = *rings_[ring];
   SimOperation operation;
   operation.id = next_id_++;
-  if (state.lane_plans.empty() ||
-      (state.lane_plans.size() < kLanePlansMax && random_.one_in(4))) {
+  if (state.lane_plans.empty() || (state.lane_plans.size() < kLanePlansMax && random_.one_in(4))) {
     operation.kind = Kind::Prepare;
     operation.for_lane = true;
     operation.program = make_lane_program(ring);
@@ -69,8 +68,8 @@ SimOperation HonestClient::make_lane_operation(std::size_t ring, Bytes& message)
   }
   if (!state.lane_calls.empty() && random_.one_in(8)) {
     operation.kind = Kind::DropLaneCall;
-    message = drop_lane_call_message(operation.id, state.lane->number(),
-                                     state.lane_calls.back().call);
+    message =
+        drop_lane_call_message(operation.id, state.lane->number(), state.lane_calls.back().call);
     state.lane_calls.pop_back();
     return operation;
   }

@@ -61,8 +61,8 @@ TEST_F(ReadingLaneTest, PutOfAnotherUserByNameEndsItFirst) {
   writers.everyone = writers.write = true;
   ASSERT_TRUE(world.store().share(client->uid(), "k", writers).has_value());
   SimClient& other = world.connect(1001);
-  ASSERT_TRUE(other.send(
-      0, put_message(kOthers + 1, "@" + std::to_string(client->uid()) + "/k", to_bytes(Words(16, 2)))));
+  ASSERT_TRUE(other.send(0, put_message(kOthers + 1, "@" + std::to_string(client->uid()) + "/k",
+                                        to_bytes(Words(16, 2)))));
   world.step();
   ASSERT_EQ(other.read(0).at(0).code, StatusCode::Ok);
   EXPECT_EQ(ends_asked(), 1u);
@@ -86,7 +86,8 @@ TEST_F(ReadingLaneTest, DonatedPutEndsItFirst) {
   }
   ASSERT_TRUE(add_seals(memory->get(), Seals::Write).has_value());
   Session& session = *dispatcher().find_session(client->session());
-  ASSERT_TRUE(dispatcher().add_donation(session, 1, {*std::move(memory), bytes.size()}).has_value());
+  ASSERT_TRUE(
+      dispatcher().add_donation(session, 1, {*std::move(memory), bytes.size()}).has_value());
   const auto id =
       send([&](std::uint64_t number) { return put_donated_message(number, "k", 1, bytes.size()); });
   expect_ended_by(id);
@@ -127,8 +128,8 @@ TEST_F(ReadingLaneTest, OtherKeysLeaveItAlone) {
 
 TEST_F(ReadingLaneTest, AllLanesThatReadTheKeyEnd) {
   SimClient& other = world.connect(client->uid());
-  const auto request = copy_request(store_buffer("k", kLaneBytes),
-                                    segment_buffer("out", kLaneBytes, other.arena()));
+  const auto request =
+      copy_request(store_buffer("k", kLaneBytes), segment_buffer("out", kLaneBytes, other.arena()));
   ASSERT_TRUE(other.send(0, prepare_message(kOthers + 1, encode_request(request))));
   settle();
   ASSERT_TRUE(other.send(0, open_lane_message(kOthers + 2, 1)));
@@ -180,8 +181,8 @@ TEST_F(LaneTest, HangUpEndsItAndGivesAllBack) {
   const std::uint64_t bytes = world.budget().used_bytes();
   const std::size_t segments = world.segments().alive();
   SimClient& other = world.connect(client->uid());
-  const auto request = copy_request(store_buffer("k", kLaneBytes),
-                                    segment_buffer("out", kLaneBytes, other.arena()));
+  const auto request =
+      copy_request(store_buffer("k", kLaneBytes), segment_buffer("out", kLaneBytes, other.arena()));
   ASSERT_TRUE(other.send(0, prepare_message(kOthers + 1, encode_request(request))));
   settle();
   ASSERT_TRUE(other.send(0, open_lane_message(kOthers + 2, 1)));
@@ -285,11 +286,12 @@ TEST_F(LaneTest, DrainEndsItAndRefusesNewOnes) {
 TEST_F(HeldDispatcherTest, LaneThatIsAskedForDuringADrainDoesNotHoldIt) {
   const auto buffer = segment_buffer("x", 64, client->arena());
   start();
-  const auto prepared = send(
-      [&](auto id) { return prepare_message(id, encode_request(add_one_request(buffer))); });
+  const auto prepared =
+      send([&](auto id) { return prepare_message(id, encode_request(add_one_request(buffer))); });
   settle();
   world.end_executor(world.executor().number());
-  const auto id = send([&](auto number) { return open_lane_message(number, answer(prepared).plan); });
+  const auto id =
+      send([&](auto number) { return open_lane_message(number, answer(prepared).plan); });
   step();
   bool drained = false;
   dispatcher().drain([&] { drained = true; });

@@ -11,7 +11,7 @@
 
 namespace kaas {
 
-inline constexpr std::uint64_t kLaneBytes = 64;  // Of each buffer: 16 words.
+inline constexpr std::uint64_t kLaneBytes = 64;      // Of each buffer: 16 words.
 inline constexpr std::uint64_t kOthers = 1'000'000;  // Ids of clients that are not the fixture's.
 
 class LaneTest : public DispatcherTest {
@@ -19,9 +19,9 @@ class LaneTest : public DispatcherTest {
   explicit LaneTest(const WorldOptions& options = {}) : DispatcherTest(options) { settle(); }
 
   std::uint32_t prepare(const RequestSpec& request, std::size_t ring = 0) {
-    const auto id = send(
-        [&](std::uint64_t number) { return prepare_message(number, encode_request(request)); },
-        ring);
+    const auto id =
+        send([&](std::uint64_t number) { return prepare_message(number, encode_request(request)); },
+             ring);
     settle();
     EXPECT_EQ(code(id), StatusCode::Ok) << answer(id).message;
     return answer(id).plan;

@@ -88,8 +88,9 @@ TEST_F(DispatcherTest, RingsHaveEachTheirOwnLane) {
   client = &two;
   const auto buffer = segment_buffer("x", 64, two.arena());
   for (std::size_t ring = 0; ring < 2; ++ring) {
-    const auto prepared = send(
-        [&](auto id) { return prepare_message(id, encode_request(add_one_request(buffer))); }, ring);
+    const auto prepared =
+        send([&](auto id) { return prepare_message(id, encode_request(add_one_request(buffer))); },
+             ring);
     settle();
     send([&](auto id) { return open_lane_message(id, answer(prepared).plan); }, ring);
     settle();
@@ -256,7 +257,8 @@ TEST_F(LaneTest, DeviceMemoryByHandleIsNoReasonToRefuse) {
 
 TEST_F(LaneTest, FullBudgetRefusesTheLaneAlone) {
   const std::uint32_t plan = prepare(in_place());
-  auto all = world.budget().reserve(WorldOptions().store_bytes - world.budget().used_bytes() - 1000, "test");
+  auto all = world.budget().reserve(WorldOptions().store_bytes - world.budget().used_bytes() - 1000,
+                                    "test");
   ASSERT_TRUE(all.has_value());
   const auto id = open(plan);
   settle();

@@ -462,7 +462,7 @@ TEST_P(LanesTest, RemovedCallGoesOnWhereItWasTaken) {
   EXPECT_EQ(ended().code, StatusCode::ProtocolViolation);
 }
 
-// --- Clients that break the protocol ----------------------------------------------------------------
+// --- Clients that break the protocol -------------------------------------------------------------
 
 class LaneViolationTest : public LanesTest {
  protected:
@@ -569,7 +569,7 @@ TEST_P(LaneViolationTest, CountOfReadAnswersThatGoesBackwards) {
   EXPECT_EQ(two.read().size(), 1u);
 }
 
-// --- Messages of kaasd -----------------------------------------------------------------------------
+// --- Messages of kaasd ---------------------------------------------------------------------------
 
 class LaneStartTest : public LanesTest {
  protected:
