@@ -45,9 +45,9 @@ struct Scene {
     }
     world.step();
     const auto in_place = add_one_request(segment_buffer("a", 64, client.arena()));
-    send(prepare_message(6, encode_request(in_place)));
+    send(prepare_message(60, encode_request(in_place)));
     world.settle();
-    send(open_lane_message(7, 2));
+    send(open_lane_message(70, 2));
     world.step();
     world.step();
   }

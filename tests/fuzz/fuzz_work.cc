@@ -129,7 +129,7 @@ std::vector<FuzzSeed> fuzz_seeds() {
   while (lanes.executor.step() == StepOutcome::Progress) {
   }
   lanes.world.step();
-  lanes.send(drop_lane_call_message(8, 1, 1));
+  lanes.send(drop_lane_call_message(80, 1, 1));
   lanes.world.step();
   lanes.world.dispatcher().end_lanes_using(lanes.client.arena());
   lanes.world.hang_up(lanes.client);
