@@ -56,7 +56,7 @@ struct ObjectInfo {
   std::uint64_t bytes = 0;
   bool shared = false;  // With anybody. Always true in what a foreign reader sees.
   wire::ObjectPlace place = wire::ObjectPlace::Host;
-  std::string device;  // Whose memory has, or had, the only bytes; empty: the host has them.
+  std::string device{};  // Whose memory has, or had, the only bytes; empty: the host has them.
 };
 
 struct ObjectList {

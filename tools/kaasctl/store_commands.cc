@@ -87,7 +87,7 @@ int get_object(const CommandLine& line, Console& console) {
   const auto written = write_object(*object, file, console);
   if (!written.has_value()) return fail(console, *client, written.error());
   if (file == "-") return kExitDone;
-  const ObjectInfo info{object->version(), object->bytes().size()};
+  const ObjectInfo info{object->version(), object->bytes().size(), ObjectPlace::Host, {}};
   if (console.json()) {
     Json json = info_json(key, info);
     json["file"] = file;
