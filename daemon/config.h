@@ -23,13 +23,13 @@ struct Config {
   std::uint64_t store_bytes = 0;                   // store.bytes; 0: from the machine's memory.
   std::uint64_t arena_bytes = kArenaBytesDefault;  // arena.bytes
   std::uint32_t arenas_ready = 2;                  // arena.ready
-  std::uint64_t device_bytes = 0;         // executor.device_bytes; 0: the executor's default.
-  std::string executor_program;           // executor.program; default: beside kaasd.
-  std::string executor_prefix;            // executor.prefix
-  std::string executor_user;              // executor.user; empty: each domain's.
-  bool executor_confine = true;           // executor.confine
-  std::uint64_t running_limit_ms = 0;     // executor.running_limit_ms *; 0: none.
-  std::uint64_t idle_release_s = 0;       // idle_release; 0: never.
+  std::uint64_t device_bytes = 0;      // executor.device_bytes; 0: the executor's default.
+  std::string executor_program;        // executor.program; default: beside kaasd.
+  std::string executor_prefix;         // executor.prefix
+  std::string executor_user;           // executor.user; empty: each domain's.
+  bool executor_confine = true;        // executor.confine
+  std::uint64_t running_limit_ms = 0;  // executor.running_limit_ms *; 0: none.
+  std::uint64_t idle_release_s = 0;    // idle_release; 0: never.
   std::uint64_t export_bytes = kExportBytesDefault;  // export.bytes
   std::vector<std::string> library_path;  // library.path *; default: ../lib/kaas/kernels.
   std::string policy = "fifo";            // policy

@@ -75,7 +75,7 @@ void PeerRing::answer(std::uint64_t id, const Fields& fields) {
   }
   builder.Finish(wire::CreateAnswer(builder, id, fields.code, text, fields.plan, fields.version,
                                     fields.bytes, data, fields.token, output_vector, profile, 0,
-                                    exported));
+                                    wire::ObjectPlace::Host, 0, exported));
   write(finished(builder));
   --unanswered;
 }

@@ -33,10 +33,7 @@ Result<LoadedKernel> load_kernel(const std::shared_ptr<OpenedLibrary>& library,
 void run_job(LoadJob& job, LibraryOpener& opener, Device& device) {
   CodeLibrary& library = *job.library;
   device.enter_thread();
-  if (job.opens) {
-    const auto call = device.library_call();  // For its open hook.
-    library.opened = open_library(library.file, opener);
-  }
+  if (job.opens) library.opened = open_library(library.file, opener);
   for (const std::string& name : job.kernels) {
     if (!*library.opened) {
       job.loaded.emplace_back(library.opened->error());
@@ -73,6 +70,7 @@ CodeLoader::~CodeLoader() {
   while (take_finished() != nullptr) {
   }
   device_.enter_thread();
+  const auto call = device_.library_call();
   closing_.clear();
 }
 
@@ -116,7 +114,10 @@ void CodeLoader::run() {
       closing_.pop_front();
       lock.unlock();
       device_.enter_thread();
-      library.reset();
+      {
+        const auto call = device_.library_call();  // For its close hook.
+        library.reset();
+      }
       lock.lock();
       continue;
     }

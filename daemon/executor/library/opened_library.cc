@@ -353,6 +353,7 @@ Result<std::shared_ptr<OpenedLibrary>> FileLibraryOpener::open(const SeenFile& f
     KAAS_RETURN_IF_ERROR(check_shared_object(bytes, what));
     functions = exported_functions(bytes);
   }
+  const auto call = device_.library_call();  // For its constructors and its open hook.
   KAAS_ASSIGN_OR_RETURN(LoadedModule module, LoadedModule::load(std::move(copy), what));
   if (void* symbol = module.function(KAAS_LIBRARY_SYMBOL)) {
     const kaas_library* table = reinterpret_cast<kaas_library_function>(symbol)();
