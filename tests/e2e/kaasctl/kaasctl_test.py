@@ -164,7 +164,8 @@ class KaasctlTest(DaemonCase):
         self.assertEqual([(device["id"], device["state"]) for device in devices],
                          [("host", "ready")])
         self.assertEqual(set(devices[0]), {"id", "name", "state", "cause", "used_bytes",
-                                           "limit_bytes", "in_flight", "executors"})
+                                           "limit_bytes", "exported_bytes", "in_flight",
+                                           "executors"})
         self.assertEqual(self.done_json("suspend", "ho"), {"suspended": ["host"]})
         self.assertIn("suspended", self.done("status"))
         self.assertIn("every device is suspended", self.ctl("doctor").stdout.decode())
