@@ -119,6 +119,7 @@ class ExecutorRunner {
   void come_behind(RunTask& task, RunTask& earlier, bool until_end);
   void pass_on_order(RunTask& task);
   [[nodiscard]] bool may_follow(const RunTask& task, const RunTask& earlier) const;
+  [[nodiscard]] static bool is_overwritten_at_end(const RunTask& task, const RunTask& earlier);
   [[nodiscard]] bool is_device_memory(std::uint32_t segment) const;
   Result<void> follow_earlier(RunTask& task);
   void enqueued(RunTask& task);

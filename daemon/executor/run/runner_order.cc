@@ -48,7 +48,7 @@ void ExecutorRunner::pass_on_order(RunTask& task) {
 // Host bytes that the earlier one writes are there when it has ended, not before. Those in a
 // client's device memory are there for whoever follows on the device.
 bool ExecutorRunner::may_follow(const RunTask& task, const RunTask& earlier) const {
-  if (parts_.device.limits().synchronous) return false;
+  if (parts_.device.limits().synchronous || is_overwritten_at_end(task, earlier)) return false;
   for (std::size_t i = 0; i < task.loads.size(); ++i) {
     const wire::Location& load = task.loads[i];
     if (load.segment() == 0) continue;
@@ -63,6 +63,27 @@ bool ExecutorRunner::may_follow(const RunTask& task, const RunTask& earlier) con
     }
   }
   return true;
+}
+
+// Whether the end of the earlier one could write over what this one has written: it takes small
+// stores from staging memory to their place when all of it is idle, and the device writes large
+// ones of this one there directly.
+bool ExecutorRunner::is_overwritten_at_end(const RunTask& task, const RunTask& earlier) {
+  const auto is_staged = [](const RunTask& one, std::size_t store) {
+    const std::uint16_t allocation = one.plan->stores[store].allocation();
+    return one.plan->allocations[allocation].staging_offset.has_value();
+  };
+  for (std::size_t own = 0; own < task.stores.size(); ++own) {
+    if (task.stores[own].segment() == 0 || is_staged(task, own)) continue;
+    for (std::size_t s = 0; s < earlier.stores.size(); ++s) {
+      if (earlier.stores[s].segment() == task.stores[own].segment() && is_staged(earlier, s) &&
+          ranges_overlap(task.stores[own].offset(), task.plan->stores[own].bytes(),
+                         earlier.stores[s].offset(), earlier.plan->stores[s].bytes())) {
+        return true;
+      }
+    }
+  }
+  return false;
 }
 
 bool ExecutorRunner::is_device_memory(std::uint32_t segment) const {

@@ -139,6 +139,12 @@ std::vector<std::uint32_t>& LoopHarness::segment(std::uint32_t id, std::vector<s
   return *memory;
 }
 
+void LoopHarness::pin(std::uint32_t id) {
+  for (AttachedSegment& attached : source.queue) {
+    if (attached.segment == id) EXPECT_TRUE((*attached.outcome)->pin(*fake).has_value());
+  }
+}
+
 void LoopHarness::load_library(std::uint32_t library, const std::string& path) {
   send(wire::Work::LoadLibrary, [&](FlatBufferBuilder& b) {
     return wire::CreateLoadLibrary(b, library, b.CreateString(path));

@@ -191,6 +191,8 @@ class LoopHarness {
   LoopHarness(const HarnessOptions& options, Device& device, LibraryOpener& libraries);
 
   // A writable segment of `words`, attached under its number.
+  // Registers a segment that waits to be attached with the device, as a pinner would.
+  void pin(std::uint32_t id);
   std::vector<std::uint32_t>& segment(std::uint32_t id, std::vector<std::uint32_t> words,
                                       bool writable = true, bool once = false);
 

@@ -195,6 +195,28 @@ TEST_F(StagingTest, RunThatReadsWhatAnotherWritesOnTheHostWaitsForItsEnd) {
   EXPECT_EQ(data, Words(4, 10));
 }
 
+// The processor takes the first one's bytes from staging memory to their place when it has ended; by
+// then the second one's must not be there.
+TEST_F(StagingTest, RunThatWritesDirectlyWaitsForTheEndOfOneThatWritesByWayOfStaging) {
+  constexpr std::uint64_t kLargeWords = 32u << 10;
+  load(copy_plan(1, 4));
+  load(copy_plan(2, kLargeWords));
+  harness_.segment(20, Words(kLargeWords, 1));
+  harness_.segment(21, Words(kLargeWords, 2));
+  harness_.segment(22, Words(kLargeWords, 0));
+  for (const std::uint32_t segment : {20, 21, 22}) harness_.pin(segment);
+  harness_.run({.run = 100, .plan = 1, .loads = {at(20, 0)}, .stores = {at(22, 0)}});
+  harness_.run(
+      {.run = 101, .plan = 2, .loads = {at(21, 0)}, .stores = {at(22, 0)}, .after = {100}});
+  harness_.cancel(101);
+  const auto reports = harness_.settle();
+  const auto done = std::find_if(reports.begin(), reports.end(), [](const SeenReport& report) {
+    return report.type == wire::Report::CancelDone;
+  });
+  ASSERT_NE(done, reports.end());
+  EXPECT_TRUE(done->cancelled) << "it was started";
+}
+
 TEST_F(StagingTest, FailedRunInTheMiddleHoldsNobodyUp) {
   load(copy_plan(1, 4));
   TestPlan failing;
