@@ -195,8 +195,8 @@ TEST_F(StagingTest, RunThatReadsWhatAnotherWritesOnTheHostWaitsForItsEnd) {
   EXPECT_EQ(data, Words(4, 10));
 }
 
-// The processor takes the first one's bytes from staging memory to their place when it has ended; by
-// then the second one's must not be there.
+// The processor takes the first one's bytes from staging memory to their place when it has ended;
+// by then the second one's must not be there.
 TEST_F(StagingTest, RunThatWritesDirectlyWaitsForTheEndOfOneThatWritesByWayOfStaging) {
   constexpr std::uint64_t kLargeWords = 32u << 10;
   load(copy_plan(1, 4));
