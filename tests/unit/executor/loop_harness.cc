@@ -141,7 +141,8 @@ std::vector<std::uint32_t>& LoopHarness::segment(std::uint32_t id, std::vector<s
 
 void LoopHarness::pin(std::uint32_t id) {
   for (AttachedSegment& attached : source.queue) {
-    if (attached.segment == id) EXPECT_TRUE((*attached.outcome)->pin(*fake).has_value());
+    if (attached.segment != id) continue;
+    EXPECT_TRUE((*attached.outcome)->pin(*fake).has_value());
   }
 }
 
