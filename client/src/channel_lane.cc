@@ -115,8 +115,12 @@ void Channel::take_grant(Pending& pending, const wire::Answer& answer) {
     const bool is_odd = answer.code() == StatusCode::Ok;
     return bound.refused(is_odd ? StatusCode::InvalidArgument : answer.code(), now_ns());
   }
-  bound.refused(StatusCode::Ok, now_ns());
-  if (grant->in_token() != 0) {
+  // Until all of it is here. A lane that kaasd thinks is here and is not never will be.
+  const bool is_here = lane_ != nullptr && lane_->number() == grant->lane();
+  const bool comes = grant->in_token() != 0;
+  bound.refused(comes || is_here ? StatusCode::Unavailable : StatusCode::InvalidArgument, now_ns());
+  if (!comes && !is_here) return;
+  if (comes) {
     auto in = link_->take_token(grant->in_token());
     auto out = link_->take_token(grant->out_token());
     if (!in || !out || grant->slot_count() != kLaneGeometry.slot_count ||
@@ -135,6 +139,7 @@ void Channel::take_grant(Pending& pending, const wire::Answer& answer) {
     const wire::Output& output = *answer.outputs()->Get(static_cast<unsigned>(i));
     outputs.push_back({output.buffer(), std::string(view(output.name())), output.bytes(), 0, {}});
   }
+  bound.refused(StatusCode::Ok, now_ns());
   bound.granted(BoundCall::ticket_of(grant->lane(), grant->call()), grant->replayable(),
                 std::move(outputs));
 }

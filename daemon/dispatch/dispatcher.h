@@ -226,6 +226,7 @@ class Dispatcher {
   void handle(Session&, RingState&, std::uint64_t id, OpenLaneOperation&);
   void handle(Session&, RingState&, std::uint64_t id, DropLaneCallOperation&);
   void handle(Session&, RingState&, std::uint64_t id, ExportOperation&);
+  static Result<PreparedPlan*> prepared_plan(Session& session, std::uint32_t plan);
   Result<CompiledRequest> compile_cached(std::span<const std::byte> request);
   Result<VersionRef> put(Session& session, PutOperation& operation, const ScopedKey& key);
   void read(Session& session, RingState& ring, const DeferredRead& read);

@@ -29,18 +29,14 @@ bool uses(const BoundRun& bound, std::uint32_t segment) {
 
 void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                         OpenLaneOperation& operation) {
-  const auto plan = session.plans.find(operation.plan);
-  if (plan == session.plans.end()) {
-    return fail(session, ring, id,
-                Status{StatusCode::NotFound, "plan " + std::to_string(operation.plan) +
-                                                 " is not prepared in this session"});
-  }
+  const auto plan = prepared_plan(session, operation.plan);
+  if (!plan.has_value()) return fail(session, ring, id, plan.error());
   RunOptions options;
   const auto started = start({session,
                               ring,
                               id,
-                              plan->second.compiled,
-                              plan->second.instance,
+                              (*plan)->compiled,
+                              (*plan)->instance,
                               &operation.bindings,
                               &operation.literals,
                               {},

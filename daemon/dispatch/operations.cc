@@ -142,19 +142,22 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
   enqueue_if_ready(*run);
 }
 
+Result<PreparedPlan*> Dispatcher::prepared_plan(Session& session, std::uint32_t plan) {
+  const auto found = session.plans.find(plan);
+  if (found != session.plans.end()) return &found->second;
+  return Status{StatusCode::NotFound,
+                "plan " + std::to_string(plan) + " is not prepared in this session"};
+}
+
 void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                         InvokeOperation& operation) {
-  const auto plan = session.plans.find(operation.plan);
-  if (plan == session.plans.end()) {
-    return fail(session, ring, id,
-                Status{StatusCode::NotFound, "plan " + std::to_string(operation.plan) +
-                                                 " is not prepared in this session"});
-  }
+  const auto plan = prepared_plan(session, operation.plan);
+  if (!plan.has_value()) return fail(session, ring, id, plan.error());
   const auto started = start({session,
                               ring,
                               id,
-                              plan->second.compiled,
-                              plan->second.instance,
+                              (*plan)->compiled,
+                              (*plan)->instance,
                               &operation.bindings,
                               &operation.literals,
                               {},
@@ -183,11 +186,9 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
 
 void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                         ReleasePlanOperation& operation) {
-  if (session.plans.erase(operation.plan) == 0) {
-    return fail(session, ring, id,
-                Status{StatusCode::NotFound, "plan " + std::to_string(operation.plan) +
-                                                 " is not prepared in this session"});
-  }
+  const auto plan = prepared_plan(session, operation.plan);
+  if (!plan.has_value()) return fail(session, ring, id, plan.error());
+  session.plans.erase(operation.plan);
   answer(session, ring, {.id = id});
 }
 
