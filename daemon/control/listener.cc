@@ -11,11 +11,15 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
 
 #include "schema/ipc/socket.h"
 
 namespace kaas {
 namespace {
+
+// Ends the socket's name until it listens: who sees its path can connect.
+constexpr std::string_view kUnready = ".new";
 
 Status errno_status(StatusCode code, const std::string& what) {
   if (errno == EACCES || errno == EPERM || errno == EROFS) code = StatusCode::PermissionDenied;
@@ -66,52 +70,61 @@ Result<Descriptor> take_lock(const std::string& path) {
                                                (who.empty() ? "unknown" : who)};
 }
 
-Result<void> set_group(const ListenerOptions& options) {
+Result<void> set_group(const ListenerOptions& options, const std::string& path) {
   if (options.group.empty()) return {};
   const group* entry = ::getgrnam(options.group.c_str());
   if (entry == nullptr) {
     return Status{StatusCode::InvalidArgument,
                   "socket_group is '" + options.group + "', which is no group of this machine"};
   }
-  if (::chown(options.path.c_str(), static_cast<uid_t>(-1), entry->gr_gid) == 0) return {};
+  if (::chown(path.c_str(), static_cast<uid_t>(-1), entry->gr_gid) == 0) return {};
   return errno_status(StatusCode::PermissionDenied, "socket_group '" + options.group + "'");
+}
+
+// Binds and listens under the name `unready`, then gives the socket its own.
+Result<void> publish(int socket, const ListenerOptions& options, const std::string& unready) {
+  const auto failed = [&] {
+    return errno_status(StatusCode::InvalidArgument, "socket '" + options.path + "'");
+  };
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, unready.c_str(), unready.size() + 1);
+  // Nobody can connect between bind and chmod: the socket does not listen yet.
+  if (::bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return failed();
+  KAAS_RETURN_IF_ERROR(set_group(options, unready));
+  if (::chmod(unready.c_str(), options.mode) != 0 || ::listen(socket, SOMAXCONN) != 0 ||
+      ::rename(unready.c_str(), options.path.c_str()) != 0) {
+    return failed();
+  }
+  return {};
 }
 
 }  // namespace
 
 Result<Listener> Listener::create(const ListenerOptions& options) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (options.path.empty() || options.path.size() >= sizeof address.sun_path) {
+  constexpr std::size_t kLengthMax = sizeof sockaddr_un::sun_path - 1 - kUnready.size();
+  if (options.path.empty() || options.path.size() > kLengthMax) {
     return over_limit(StatusCode::InvalidArgument, "length of socket path '" + options.path + "'",
-                      options.path.size(), sizeof address.sun_path - 1);
+                      options.path.size(), kLengthMax);
   }
-  std::memcpy(address.sun_path, options.path.c_str(), options.path.size() + 1);
   KAAS_RETURN_IF_ERROR(make_folder(options.path));
   Listener listener;
   KAAS_ASSIGN_OR_RETURN(listener.lock_, take_lock(options.path));
   // We hold the lock, so a socket that lies there is of a daemon that was killed.
   struct stat status {};
-  if (::lstat(options.path.c_str(), &status) == 0) {
-    if (!S_ISSOCK(status.st_mode)) {
-      return Status{StatusCode::InvalidArgument,
-                    "socket path '" + options.path + "' exists and is not a socket"};
-    }
-    ::unlink(options.path.c_str());
+  if (::lstat(options.path.c_str(), &status) == 0 && !S_ISSOCK(status.st_mode)) {
+    return Status{StatusCode::InvalidArgument,
+                  "socket path '" + options.path + "' exists and is not a socket"};
   }
+  const std::string unready = options.path + std::string(kUnready);
+  ::unlink(unready.c_str());
   listener.socket_ =
       Descriptor(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener.socket_) return errno_status(StatusCode::ResourceExhausted, "socket");
-  // Nobody can connect between bind and chmod: the socket does not listen yet.
-  if (::bind(listener.socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
-    return errno_status(StatusCode::InvalidArgument, "socket '" + options.path + "'");
-  }
   listener.path_ = options.path;
-  KAAS_RETURN_IF_ERROR(set_group(options));
-  if (::chmod(options.path.c_str(), options.mode) != 0 ||
-      ::listen(listener.socket_.get(), SOMAXCONN) != 0) {
-    return errno_status(StatusCode::InvalidArgument, "socket '" + options.path + "'");
-  }
+  const auto published = publish(listener.socket_.get(), options, unready);
+  if (!published.has_value()) ::unlink(unready.c_str());
+  KAAS_RETURN_IF_ERROR(published);
   return listener;
 }
 

@@ -18,8 +18,9 @@ struct ListenerOptions {
   std::string group;  // Empty: the process's own.
 };
 
-// Listens at `path` while it lives; removes the socket when it dies. What a killed daemon left
-// behind is taken over: the lock beside the socket (`path`.lock) dies with its holder.
+// Listens at `path` while it lives; removes the socket when it dies. The path appears when it can
+// be connected to, so waiting for it to exist is enough. What a killed daemon left behind is taken
+// over: the lock beside the socket (`path`.lock) dies with its holder.
 class Listener {
  public:
   // Makes missing folders (mode 0700, or 0755 for /run/kaas). Fails with AlreadyExists, naming the

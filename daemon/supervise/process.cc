@@ -108,6 +108,8 @@ int become_executor(const ChildEnds& child, char* const* arguments, uid_t uid, g
     return errno;
   }
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // What a terminal sends to kaasd's group (Ctrl-C) is for kaasd, which lets running requests end.
+  if (::setpgid(0, 0) != 0) return errno;
   // Signals that kaasd blocks for its signalfd are not blocked there.
   sigset_t none;
   ::sigemptyset(&none);

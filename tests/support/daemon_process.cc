@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -40,6 +41,8 @@ std::string read_file(const std::string& path) {
   if (options.run_as) {
     if (::setgid(*options.run_as) != 0 || ::setuid(*options.run_as) != 0) ::_exit(126);
   }
+  // A group of its own, as a shell gives it, and no longer life than the test's.
+  if (::setpgid(0, 0) != 0 || ::prctl(PR_SET_PDEATHSIG, SIGTERM) != 0) ::_exit(126);
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
@@ -120,6 +123,10 @@ std::size_t DaemonProcess::open_descriptors() const {
 
 void DaemonProcess::signal(int number) const {
   ::kill(pid_, number);
+}
+
+void DaemonProcess::signal_group(int number) const {
+  ::kill(-pid_, number);
 }
 
 std::optional<int> DaemonProcess::stop() {

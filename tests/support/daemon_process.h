@@ -45,6 +45,8 @@ class DaemonProcess {
 
   // Sends a signal.
   void signal(int number) const;
+  // Sends a signal to its process group, as a terminal does.
+  void signal_group(int number) const;
   // SIGTERM, then waits. The exit status, or 128 + signal; nullopt if it did not end.
   std::optional<int> stop();
   // Waits for its end, whatever caused it.

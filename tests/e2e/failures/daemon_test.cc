@@ -21,20 +21,37 @@ class Daemon : public E2eTest {
     builder.kernel("faulty", "busy").grid(1).block(1).literal(ms).literal(1.0f).out("x");
     return built(builder);
   }
+  // A request of 300 ms that runs.
+  static Future<Reply> running(Client& client) {
+    Future<Reply> run = client.submit(busy(300));
+    EXPECT_TRUE(eventually([&] {
+      const auto clients = client.clients_json();
+      return clients.has_value() && clients->find("\"running\"") != std::string::npos;
+    }));
+    return run;
+  }
 };
 
 TEST_F(Daemon, TermFinishesWhatIsUnderWay) {
   Client client = connect();
-  auto run = client.submit(busy(300));
-  ASSERT_TRUE(eventually([&] {
-    const auto clients = client.clients_json();
-    return clients.has_value() && clients->find("\"running\"") != std::string::npos;
-  }));
+  Future<Reply> run = running(client);
   daemon_->signal(SIGTERM);
   EXPECT_OK(run.get());
   EXPECT_EQ(daemon_->wait(), 0);
   EXPECT_FALSE(std::filesystem::exists(daemon_->socket()));
   EXPECT_FALSE(std::filesystem::exists(daemon_->socket() + ".lock"));
+  daemon_ = nullptr;
+}
+
+// Ctrl-C goes to the whole group of processes that the terminal knows.
+TEST_F(Daemon, InterruptOfItsGroupFinishesWhatIsUnderWay) {
+  Client client = connect();
+  Future<Reply> run = running(client);
+  daemon_->signal_group(SIGINT);
+  EXPECT_OK(run.get());
+  EXPECT_EQ(daemon_->wait(), 0);
+  // By the executor that it began on: one that is killed is replaced, and the request replayed.
+  EXPECT_EQ(daemon_->log().find("executor 2 "), std::string::npos) << daemon_->log();
   daemon_ = nullptr;
 }
 

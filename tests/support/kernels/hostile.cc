@@ -35,7 +35,7 @@ bool takes_own_descriptor() {
 
 bool signals_by_pidfd(pid_t pid) {
   const int other = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
-  const bool sent = ::syscall(SYS_pidfd_send_signal, other, SIGCONT, nullptr, 0) == 0;
+  const bool sent = ::syscall(SYS_pidfd_send_signal, other, 0, nullptr, 0) == 0;
   const int error = errno;
   ::close(other);
   errno = error;
@@ -64,16 +64,17 @@ bool raises() {
   return raised;
 }
 
+// Signals are tried with number 0, which is checked as any and wakes or ends nobody.
 bool attempt(Attack attack) {
   const pid_t kaasd = ::getppid();
   rlimit limit{};
   switch (attack) {
     case Attack::Kill:
-      return ::kill(kaasd, SIGCONT) == 0;
+      return ::kill(kaasd, 0) == 0;
     case Attack::KillGroup:
-      return ::kill(0, SIGCONT) == 0;
+      return ::kill(0, 0) == 0;
     case Attack::ThreadKill:
-      return ::syscall(SYS_tgkill, kaasd, kaasd, SIGCONT) == 0;
+      return ::syscall(SYS_tgkill, kaasd, kaasd, 0) == 0;
     case Attack::PidfdSignal:
       return signals_by_pidfd(kaasd);
     case Attack::Owner:
