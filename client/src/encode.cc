@@ -1,6 +1,7 @@
 #include "client/src/encode.h"
 
 #include <algorithm>
+#include <boost/container/small_vector.hpp>
 
 #include "schema/ipc/messages.h"
 
@@ -104,11 +105,11 @@ using OverrideVector = Offset<flatbuffers::Vector<Offset<wire::LiteralOverride>>
 
 BindingVector write_bindings(Builder& builder, const BufferNames* names, const BindingsData* data) {
   if (data == nullptr || data->bindings.empty()) return {};
-  std::vector<Offset<wire::Binding>> tables;
+  boost::container::small_vector<Offset<wire::Binding>, 16> tables;
   for (const BindingData& binding : data->bindings) {
     tables.push_back(write_binding(builder, names, binding));
   }
-  return builder.CreateVector(tables);
+  return builder.CreateVector(tables.data(), tables.size());
 }
 
 OverrideVector write_overrides(Builder& builder, const BindingsData* data) {

@@ -385,7 +385,7 @@ class Dispatcher {
   Result<void> publish(Run& run, ExecutorState* executor);
   Result<void> join_slices(Run& run, ExecutorState& executor, std::size_t first,
                            std::vector<Store::Entry>& entries);
-  static std::vector<AnswerOutput> outputs_of(const Run& run, const ExecutorState* executor);
+  std::span<const AnswerOutput> outputs_of(const Run& run, const ExecutorState* executor);
   void answer_run(Run& run, const Status* failure, const wire::RunDone* report,
                   ExecutorState* executor);
   void finish(Run& run, const Status* failure);
@@ -444,6 +444,7 @@ class Dispatcher {
   MessageBuffer buffer_;
   flatbuffers::FlatBufferBuilder builder_;
   std::vector<BufferPlace> places_;    // Scratch of start().
+  std::vector<AnswerOutput> outputs_;  // Scratch of outputs_of().
   std::vector<wire::Location> loads_;  // Scratch of send().
   std::vector<wire::Location> stores_;
   std::vector<SegmentRef> read_segments_;

@@ -248,8 +248,8 @@ Result<void> Dispatcher::grant(Lane& lane, Run& run) {
     lane.client_in = Descriptor();
     lane.granted = true;
   }
-  const std::vector<AnswerOutput> outputs = outputs_of(run, nullptr);
-  answer(session, *session.rings[run.ring], {.id = run.id, .outputs = outputs, .lane = &spec});
+  answer(session, *session.rings[run.ring],
+         {.id = run.id, .outputs = outputs_of(run, nullptr), .lane = &spec});
   run.answered = true;
   LaneCall& call = lane.calls[run.lane_call];
   call.plan = run.plan;
@@ -289,15 +289,20 @@ void Dispatcher::end_lanes_of_executor(std::uint32_t executor, const Status& rea
 }
 
 void Dispatcher::end_lanes_reading(std::uint32_t namespace_uid, std::string_view key) {
-  if (lanes_.empty()) return;
-  end_lanes({StatusCode::Unavailable, "a key that it reads has changed"}, [&](const Lane& lane) {
+  const auto reads = [&](const Lane& lane) {
     if (lane.uid != namespace_uid) return false;
     return std::any_of(lane.calls.begin(), lane.calls.end(), [&](const auto& call) {
       const auto& keys = call.second.keys;
       return std::any_of(keys.begin(), keys.end(),
                          [&](const LaneKey& read) { return read.key == key; });
     });
-  });
+  };
+  // Asked for each output of each run, and nearly always in vain.
+  if (std::none_of(lanes_.begin(), lanes_.end(),
+                   [&](const auto& entry) { return reads(*entry.second); })) {
+    return;
+  }
+  end_lanes({StatusCode::Unavailable, "a key that it reads has changed"}, reads);
 }
 
 void Dispatcher::end_lanes_using(std::uint32_t segment) {

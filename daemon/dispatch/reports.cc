@@ -312,9 +312,10 @@ Result<void> Dispatcher::join_slices(Run& run, ExecutorState& executor, std::siz
   return {};
 }
 
-// `executor` has the bytes of inline outputs; null: there are none.
-std::vector<AnswerOutput> Dispatcher::outputs_of(const Run& run, const ExecutorState* executor) {
-  std::vector<AnswerOutput> outputs;
+// `executor` has the bytes of inline outputs; null: there are none. Until the next call.
+std::span<const AnswerOutput> Dispatcher::outputs_of(const Run& run,
+                                                     const ExecutorState* executor) {
+  outputs_.clear();
   for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
     const BoundStore& store = run.bound.stores[i];
     AnswerOutput output{store.buffer,
@@ -325,9 +326,9 @@ std::vector<AnswerOutput> Dispatcher::outputs_of(const Run& run, const ExecutorS
     if (store.kind == BoundStore::Kind::Inline) {
       output.data = executor->link->outbox_bytes(run.outbox_offsets[i], store.bytes);
     }
-    outputs.push_back(output);
+    outputs_.push_back(output);
   }
-  return outputs;
+  return outputs_;
 }
 
 void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone* report,
@@ -345,8 +346,7 @@ void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone
     return;
   }
   spec.plan = run.prepared_plan;
-  const std::vector<AnswerOutput> outputs = outputs_of(run, executor);
-  spec.outputs = outputs;
+  spec.outputs = outputs_of(run, executor);
   wire::Stages stages;
   wire::Moments moments;
   if (run.options.profile && report != nullptr) {

@@ -103,13 +103,13 @@ class Binder {
       KAAS_ASSIGN_OR_RETURN(load.version,
                             context_.store.lookup(context_.uid, key.namespace_uid, key.key));
     }
-    return fit(index, load, load.version->bytes(), "object '" + place.key + "'");
+    return fit(index, load, load.version->bytes(), [&] { return "object '" + place.key + "'"; });
   }
 
   Result<void> load_segment(std::uint16_t index, const Place& place, BoundLoad& load) {
     KAAS_ASSIGN_OR_RETURN(load.segment, find_segment(index, place));
     load.offset = object_position(place, load.offset);
-    KAAS_RETURN_IF_ERROR(fit(index, load, load.segment->bytes, name_of(place)));
+    KAAS_RETURN_IF_ERROR(fit(index, load, load.segment->bytes, [&] { return name_of(place); }));
     bound_.accesses.push_back({load.segment->id, load.offset, plan_.buffers[index].bytes, false});
     return {};
   }
@@ -129,12 +129,13 @@ class Binder {
       if (own) context_.inline_versions[index] = load.version;
     }
     load.offset = 0;
-    return fit(index, load, place.data.size(), "inline data");
+    return fit(index, load, place.data.size(), [] { return std::string("inline data"); });
   }
 
-  // Checks that the buffer's bytes exist in `available` bytes of `what`, or may be zero-filled.
-  Result<void> fit(std::uint16_t index, BoundLoad& load, std::uint64_t size,
-                   const std::string& what) {
+  // Checks that the buffer's bytes exist in `size` bytes of what `what` names, or may be
+  // zero-filled.
+  template <class What>
+  Result<void> fit(std::uint16_t index, BoundLoad& load, std::uint64_t size, const What& what) {
     const TemplateBuffer& buffer = plan_.buffers[index];
     if (load.offset <= size) load.available = std::min(buffer.bytes, size - load.offset);
     if (load.available == buffer.bytes || (buffer.zero_fill && load.offset <= size)) return {};
@@ -144,7 +145,7 @@ class Binder {
                                                          std::to_string(load.offset) + ", " +
                                                          std::to_string(load.offset) + " + " +
                                                          std::to_string(buffer.bytes) + "), " +
-                                                         what + " has " + std::to_string(size)};
+                                                         what() + " has " + std::to_string(size)};
   }
 
   Result<void> store_object(std::uint16_t index, const Place& place, BoundStore& store) {
@@ -187,8 +188,8 @@ class Binder {
                                                       std::to_string(place.segment) +
                                                       " was registered read-only"};
     }
-    KAAS_RETURN_IF_ERROR(check_range(buffer_name(buffer) + " in " + name_of(place), store.offset,
-                                     store.bytes, store.segment->bytes));
+    const auto name = [&] { return buffer_name(buffer) + " in " + name_of(place); };
+    KAAS_RETURN_IF_ERROR(check_range(name, store.offset, store.bytes, store.segment->bytes));
     const SegmentAccess access{store.segment->id, store.offset, store.bytes, true};
     for (const SegmentAccess& other : bound_.accesses) {
       if (other.segment == access.segment && !other.writes &&

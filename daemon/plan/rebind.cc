@@ -1,6 +1,7 @@
 // Renames and overrides of one run of a template.
 #include "daemon/plan/rebind.h"
 
+#include <boost/container/small_vector.hpp>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
@@ -50,7 +51,13 @@ std::string label_of(const PlanTemplate& plan, std::uint16_t buffer) {
   return "buffer " + std::to_string(buffer) + " (" + quoted(plan.buffers[buffer].name) + ")";
 }
 
-Result<void> resolve_one(const PlanTemplate& plan, NameIndex& names, std::vector<bool>& bound,
+// Of requests with this many buffers nothing is allocated to bind a run.
+constexpr std::size_t kUsualBuffers = 16;
+
+// Of each buffer whether a binding named it.
+using Named = boost::container::small_vector<bool, 4 * kUsualBuffers>;
+
+Result<void> resolve_one(const PlanTemplate& plan, NameIndex& names, Named& bound,
                          BindingSpec& binding) {
   if (!binding.name.empty()) {
     KAAS_ASSIGN_OR_RETURN(binding.buffer, names.find(binding.name));
@@ -79,8 +86,10 @@ struct Bound {
   bool rebound = false;
 };
 
-std::vector<Bound> bound_places(const PlanTemplate& plan, std::span<const BindingSpec> resolved) {
-  std::vector<Bound> bound;
+using BoundPlaces = boost::container::small_vector<Bound, kUsualBuffers>;
+
+BoundPlaces bound_places(const PlanTemplate& plan, std::span<const BindingSpec> resolved) {
+  BoundPlaces bound;
   bound.reserve(plan.buffers.size());
   for (const TemplateBuffer& buffer : plan.buffers) {
     bound.push_back({&buffer.place, buffer.object_offset, false});
@@ -131,7 +140,7 @@ Result<void> check_place(const TemplateBuffer& buffer, const Place& place, std::
 
 Result<void> resolve_places(const PlanTemplate& plan, std::span<BindingSpec> bindings) {
   if (bindings.empty()) return {};
-  std::vector<bool> bound(plan.buffers.size(), false);
+  Named bound(plan.buffers.size(), false);
   NameIndex names(plan);
   for (std::size_t n = 0; n < bindings.size(); ++n) {
     KAAS_RETURN_IF_ERROR(named([&] { return "binding " + std::to_string(n); },
@@ -164,7 +173,7 @@ Result<void> resolve_bindings(const PlanTemplate& plan, std::span<BindingSpec> b
     }
     return {};  // compile() has checked the outputs.
   }
-  const std::vector<Bound> bound = bound_places(plan, bindings);
+  const BoundPlaces bound = bound_places(plan, bindings);
   for (const std::uint16_t b : plan.loads) {
     KAAS_RETURN_IF_ERROR(check_inline_input(plan, b, *bound[b].place));
   }
@@ -174,7 +183,7 @@ Result<void> resolve_bindings(const PlanTemplate& plan, std::span<BindingSpec> b
 bool renames_need_recompile(const PlanTemplate& plan, std::span<const BindingSpec> resolved) {
   if (resolved.empty()) return false;
   if (resolved.size() * plan.buffers.size() > kComparedPairsMax) return true;
-  const std::vector<Bound> bound = bound_places(plan, resolved);
+  const BoundPlaces bound = bound_places(plan, resolved);
   for (const BindingSpec& binding : resolved) {
     const TemplateBuffer& buffer = plan.buffers[binding.buffer];
     // Nobody looks at the place of a temporary.

@@ -1,5 +1,7 @@
 #include "daemon/reply/answer.h"
 
+#include <boost/container/small_vector.hpp>
+
 #include "schema/ipc/lane.h"
 #include "schema/limits.h"
 
@@ -23,15 +25,14 @@ Offset<flatbuffers::String> encode_text(FlatBufferBuilder& builder, std::string_
 Offset<flatbuffers::Vector<Offset<wire::Output>>> encode_outputs(
     FlatBufferBuilder& builder, std::span<const AnswerOutput> outputs) {
   if (outputs.empty()) return 0;
-  std::vector<Offset<wire::Output>> encoded;
-  encoded.reserve(outputs.size());
+  boost::container::small_vector<Offset<wire::Output>, 16> encoded;
   for (const AnswerOutput& output : outputs) {
     const auto name = encode_text(builder, output.name);
     const auto data = encode_bytes(builder, output.data);
     encoded.push_back(
         wire::CreateOutput(builder, output.buffer, name, output.bytes, output.version, data));
   }
-  return builder.CreateVector(encoded);
+  return builder.CreateVector(encoded.data(), encoded.size());
 }
 
 }  // namespace

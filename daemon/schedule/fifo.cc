@@ -1,6 +1,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory_resource>
 #include <unordered_map>
 
 #include "daemon/schedule/policy.h"
@@ -20,7 +21,8 @@ class FifoPolicy final : public Policy {
       drop_empty();
       found = queues_.try_emplace(target).first;
     }
-    found->second[candidate.priority].push_back({next_order_++, candidate.run});
+    const auto queue = found->second.try_emplace(candidate.priority, &memory_).first;
+    queue->second.push_back({next_order_++, candidate.run});
   }
 
   std::optional<std::uint64_t> take(const Openings& openings) override {
@@ -46,10 +48,10 @@ class FifoPolicy final : public Policy {
     std::uint64_t run;
   };
   using Target = std::pair<std::uint32_t, std::uint32_t>;
-  using ByPriority = std::map<int, std::deque<Entry>, std::greater<>>;
+  using ByPriority = std::map<int, std::pmr::deque<Entry>, std::greater<>>;
   struct Queue {
     int priority;
-    std::deque<Entry>* runs;
+    std::pmr::deque<Entry>* runs;
   };
 
   [[nodiscard]] bool is_waiting(const Entry& entry) const {
@@ -86,8 +88,10 @@ class FifoPolicy final : public Policy {
     return std::nullopt;
   }
 
+  // What one entry gave back serves the next: no allocation for each run.
+  std::pmr::unsynchronized_pool_resource memory_;
   std::map<Target, ByPriority> queues_;
-  std::unordered_map<std::uint64_t, std::uint64_t> waiting_;  // By run: its entry's order.
+  std::pmr::unordered_map<std::uint64_t, std::uint64_t> waiting_{&memory_};  // Its entry's order.
   std::uint64_t next_order_ = 0;
 };
 

@@ -46,12 +46,12 @@ Result<void> copy_bytes(std::span<std::byte> target, const ByteSource& source) {
   return {};
 }
 
-std::vector<ByteGap> gaps_between(std::span<const OutputSlice> slices, std::uint64_t object_bytes) {
-  std::vector<ByteGap> covered;
+ByteGaps gaps_between(std::span<const OutputSlice> slices, std::uint64_t object_bytes) {
+  ByteGaps covered;
   for (const OutputSlice& slice : slices) covered.push_back(ByteGap{slice.offset, slice.bytes});
   std::sort(covered.begin(), covered.end(),
             [](const ByteGap& a, const ByteGap& b) { return a.offset < b.offset; });
-  std::vector<ByteGap> gaps;
+  ByteGaps gaps;
   std::uint64_t reached = 0;
   for (const ByteGap& piece : covered) {
     if (piece.offset > reached) gaps.push_back(ByteGap{reached, piece.offset - reached});

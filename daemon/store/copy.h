@@ -1,10 +1,10 @@
 // Copying bytes into objects. Internal to daemon/store.
 #pragma once
 
+#include <boost/container/small_vector.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "daemon/store/store.h"
 #include "schema/ipc/result.h"
@@ -21,8 +21,9 @@ struct ByteGap {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
 };
+using ByteGaps = boost::container::small_vector<ByteGap, 4>;
 // What the slices leave uncovered of an object, in order. All slices lie inside it.
-[[nodiscard]] std::vector<ByteGap> gaps_between(std::span<const OutputSlice> slices,
-                                                std::uint64_t object_bytes);
+[[nodiscard]] ByteGaps gaps_between(std::span<const OutputSlice> slices,
+                                    std::uint64_t object_bytes);
 
 }  // namespace kaas

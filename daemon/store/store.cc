@@ -7,6 +7,7 @@
 #include <tbb/concurrent_hash_map.h>
 
 #include <algorithm>
+#include <boost/container/small_vector.hpp>
 #include <map>
 #include <mutex>
 #include <set>
@@ -247,13 +248,17 @@ Result<Publication> Store::prepare(std::vector<Entry> entries) {
   Publication publication;
   publication.items_.reserve(entries.size());
   publication.store_ = this;
-  std::set<std::pair<uid_t, std::string_view>> seen;
+  boost::container::small_vector<std::pair<uid_t, std::string_view>, 8> keys;
   for (const Entry& entry : entries) {
     KAAS_CHECK(entry.version != nullptr && entry.version->owner_uid() == entry.namespace_uid);
     KAAS_RETURN_IF_ERROR(check_key(entry.key));
-    if (!seen.insert({entry.namespace_uid, entry.key}).second) {
-      return Status{StatusCode::InvalidArgument, "two outputs have the key '" + entry.key + "'"};
-    }
+    keys.emplace_back(entry.namespace_uid, entry.key);
+  }
+  std::sort(keys.begin(), keys.end());
+  const auto twice = std::adjacent_find(keys.begin(), keys.end());
+  if (twice != keys.end()) {
+    return Status{StatusCode::InvalidArgument,
+                  "two outputs have the key '" + std::string(twice->second) + "'"};
   }
   const std::lock_guard lock(index_->writers);
   for (Entry& entry : entries) {

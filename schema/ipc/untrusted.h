@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 #include "schema/ipc/result.h"
 
@@ -40,12 +41,20 @@ class Untrusted {
 }
 
 // range_fits as a Result whose message names the range: "buffer 'x' range [8, 8 + 16) is outside
-// object of 20 bytes".
-[[nodiscard]] inline Result<void> check_range(const std::string& what, std::uint64_t offset,
-                                              std::uint64_t bytes, std::uint64_t size) {
+// 20 bytes". `what` is its name, or a function that makes it, called for the message only: a name
+// that is put together for each request costs more than the check.
+template <class What>
+[[nodiscard]] Result<void> check_range(const What& what, std::uint64_t offset, std::uint64_t bytes,
+                                       std::uint64_t size) {
   if (range_fits(offset, bytes, size)) return {};
+  std::string name;
+  if constexpr (std::is_invocable_v<const What&>) {
+    name = what();
+  } else {
+    name = what;
+  }
   return Status{StatusCode::InvalidArgument,
-                what + " range [" + std::to_string(offset) + ", " + std::to_string(offset) + " + " +
+                name + " range [" + std::to_string(offset) + ", " + std::to_string(offset) + " + " +
                     std::to_string(bytes) + ") is outside " + std::to_string(size) + " bytes"};
 }
 

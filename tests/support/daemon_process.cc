@@ -43,6 +43,9 @@ std::string read_file(const std::string& path) {
   }
   // A group of its own, as a shell gives it, and no longer life than the test's.
   if (::setpgid(0, 0) != 0 || ::prctl(PR_SET_PDEATHSIG, SIGTERM) != 0) ::_exit(126);
+  for (const std::string& variable : options.environment) {
+    ::putenv(const_cast<char*>(variable.c_str()));
+  }
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);

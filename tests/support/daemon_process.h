@@ -19,6 +19,7 @@ class DaemonProcess {
   struct Options {
     std::vector<std::string> arguments;        // Besides the socket and the log.
     std::string socket;                        // Empty: in a new folder.
+    std::vector<std::string> environment;      // Besides the test's: "NAME=value".
     std::optional<unsigned> descriptor_limit;  // RLIMIT_NOFILE of it and its children.
     std::optional<uid_t> run_as;               // As another user; needs root.
     bool wait_until_ready = true;              // For its socket, and an executor that is ready.

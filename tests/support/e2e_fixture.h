@@ -58,7 +58,10 @@ class E2eTest : public testing::Test {
  protected:
   void SetUp() override {
     if (wants_gpu() && !has_gpu()) GTEST_SKIP() << "no GPU";
-    daemon_ = DaemonProcess::start(arguments());
+    DaemonProcess::Options options;
+    options.arguments = arguments();
+    options.environment = environment();
+    daemon_ = DaemonProcess::start(std::move(options));
     ASSERT_NE(daemon_, nullptr);
   }
   // A test that ended it itself sets daemon_ to null.
@@ -67,6 +70,7 @@ class E2eTest : public testing::Test {
     EXPECT_EQ(daemon_->stop(), 0) << daemon_->log();
   }
   virtual std::vector<std::string> arguments() { return {}; }
+  virtual std::vector<std::string> environment() { return {}; }
 
   [[nodiscard]] Client connect(const std::string& name = "test") const {
     ClientOptions options;

@@ -193,10 +193,10 @@ Result<void> RunPreparation::find_foreign_memory() {
   for (std::size_t i = 0; i < plan_.loads.size(); ++i) {
     const wire::PlanRange& range = plan_.loads[i];
     if (needed_bytes(i) < range.bytes()) task_.foreign[range.allocation()] = kNotForeign;
-    KAAS_RETURN_IF_ERROR(note_foreign(range, task_.loads[i], numbered("load", i)));
+    KAAS_RETURN_IF_ERROR(note_foreign(range, task_.loads[i], "load", i));
   }
   for (std::size_t i = 0; i < plan_.stores.size(); ++i) {
-    KAAS_RETURN_IF_ERROR(note_foreign(plan_.stores[i], task_.stores[i], numbered("store", i)));
+    KAAS_RETURN_IF_ERROR(note_foreign(plan_.stores[i], task_.stores[i], "store", i));
   }
   for (DeviceAddress& address : task_.foreign) {
     if (address % kDeviceAlignmentBytes != 0) address = 0;
@@ -205,13 +205,14 @@ Result<void> RunPreparation::find_foreign_memory() {
 }
 
 Result<void> RunPreparation::note_foreign(const wire::PlanRange& range,
-                                          const wire::Location& location, const std::string& what) {
+                                          const wire::Location& location, const char* what,
+                                          std::size_t index) {
   DeviceAddress& noted = task_.foreign[range.allocation()];
   if (!plan_.allocations[range.allocation()].may_be_foreign || location.segment() == 0) {
     noted = kNotForeign;
   }
   if (noted == kNotForeign) return {};
-  KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, range.bytes(), what));
+  KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, range.bytes(), what, index));
   const bool fits = segment->is_direct() && location.offset() >= range.offset();
   const DeviceAddress begin =
       fits ? segment->device_address() + location.offset() - range.offset() : kNotForeign;
@@ -298,7 +299,7 @@ DeviceAddress RunPreparation::registered_place(std::size_t allocation) {
     stored = true;
   }
   if (place == nullptr || (planned.written && !stored)) return 0;
-  const auto segment = segment_of(*place, planned.bytes, "");
+  const auto segment = segment_of(*place, planned.bytes, "allocation", allocation);
   if (!segment || !(*segment)->pinned() || (stored && !(*segment)->terms().writable)) return 0;
   const auto address = reinterpret_cast<DeviceAddress>((*segment)->mapped() + place->offset());
   return address % kDeviceAlignmentBytes == 0 ? address : 0;
@@ -417,7 +418,7 @@ Result<void> RunPreparation::add_host_load(std::size_t load) {
   const wire::Location& location = task_.loads[load];
   LoadStep step;
   step.bytes = needed_bytes(load);
-  KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, step.bytes, numbered("load", load)));
+  KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, step.bytes, "load", load));
   step.to = task_.addresses[range.allocation()] + range.offset();
   step.offset = location.offset();
   step.segment = segment.get();
@@ -451,11 +452,11 @@ Result<void> RunPreparation::add_stores() {
     const wire::PlanRange& range = plan_.stores[i];
     if (location.segment() == 0 && task_.fetches != 0) add_fetched_store(range);
     if (location.segment() == 0 || is_foreign(range.allocation())) continue;
-    const std::string what = numbered("store", i);
-    KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, range.bytes(), what));
+    KAAS_ASSIGN_OR_RETURN(auto segment, segment_of(location, range.bytes(), "store", i));
     if (!segment->terms().writable) {
-      return Status{StatusCode::InvalidArgument,
-                    what + ": segment " + std::to_string(location.segment()) + " is read-only"};
+      return Status{StatusCode::InvalidArgument, numbered("store", i) + ": segment " +
+                                                     std::to_string(location.segment()) +
+                                                     " is read-only"};
     }
     StoreStep step;
     step.from = task_.addresses[range.allocation()] + range.offset();
@@ -494,11 +495,14 @@ void RunPreparation::add_fetched_store(const wire::PlanRange& range) {
 
 Result<std::shared_ptr<ExecutorSegment>> RunPreparation::segment_of(const wire::Location& location,
                                                                     std::uint64_t bytes,
-                                                                    const std::string& what) {
+                                                                    const char* what,
+                                                                    std::size_t index) {
   auto segment = segments_.open(location.segment());
   if (!segment) return segment;
-  KAAS_RETURN_IF_ERROR(check_range(what + ": segment " + std::to_string(location.segment()),
-                                   location.offset(), bytes, (*segment)->terms().bytes));
+  const auto name = [&] {
+    return numbered(what, index) + ": segment " + std::to_string(location.segment());
+  };
+  KAAS_RETURN_IF_ERROR(check_range(name, location.offset(), bytes, (*segment)->terms().bytes));
   return segment;
 }
 

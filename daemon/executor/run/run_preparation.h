@@ -36,7 +36,7 @@ class RunPreparation {
   Result<void> take_frame();
   Result<void> find_foreign_memory();
   Result<void> note_foreign(const wire::PlanRange& range, const wire::Location& location,
-                            const std::string& what);
+                            const char* what, std::size_t index);
   [[nodiscard]] bool is_foreign(std::size_t allocation) const noexcept {
     return !task_.foreign.empty() && task_.foreign[allocation] != 0;
   }
@@ -53,8 +53,10 @@ class RunPreparation {
   void add_fetched_store(const wire::PlanRange& range);
   bool move(std::vector<Move>& moves, DeviceAddress to, DeviceAddress from,
             const wire::PlanRange& range) const;
+  // `what` and `index` name the location in errors.
   Result<std::shared_ptr<ExecutorSegment>> segment_of(const wire::Location& location,
-                                                      std::uint64_t bytes, const std::string& what);
+                                                      std::uint64_t bytes, const char* what,
+                                                      std::size_t index);
   Result<void> add_events(const std::vector<std::uint32_t>& segments,
                           std::vector<ImportedEvent*>& events);
   Result<void> set_parameters();

@@ -152,6 +152,15 @@ TEST(Untrusted, ComesOutOfACheckThatNamesIt) {
   EXPECT_EQ(over.error().message, "payload_bytes is 70000, limit 65536");
   EXPECT_EQ(check_range("buffer 'x'", 8, 16, 20).error().message,
             "buffer 'x' range [8, 8 + 16) is outside 20 bytes");
+  int named = 0;
+  const auto name = [&] {
+    ++named;
+    return std::string("load 3");
+  };
+  EXPECT_TRUE(check_range(name, 4, 16, 20).has_value());
+  EXPECT_EQ(named, 0);  // A name is made for a message only.
+  EXPECT_EQ(check_range(name, 8, 16, 20).error().message,
+            "load 3 range [8, 8 + 16) is outside 20 bytes");
 }
 
 // --- Messages ------------------------------------------------------------------------------------
