@@ -94,11 +94,21 @@ class Allocations : public E2eTest {
     EXPECT_OK(plan);
     return *std::move(plan);
   }
+  // Both of its buffers in memory of the client.
+  Bindings in_memory() {
+    auto memory = client_->allocate(2048);
+    EXPECT_OK(memory);
+    memory_.emplace(*std::move(memory));
+    Bindings bindings;
+    bindings.in("x", *memory_).in("y", *memory_, 1024);
+    return bindings;
+  }
 
   std::string folder_;
   std::unique_ptr<Counted> kaasd_;
   std::unique_ptr<Counted> executor_;
   std::optional<Client> client_;
+  std::optional<Buffer> memory_;
 };
 
 // What the processes do now and then by themselves hardly shows in an average.
@@ -116,12 +126,7 @@ TEST_F(Allocations, NoneForANullRequest) {
 
 // Through kaasd one: the list of a request's bindings, while it is decoded.
 TEST_F(Allocations, OneForARunOnMemoryOfTheClient) {
-  auto x = client_->allocate(1024);
-  auto y = client_->allocate(1024);
-  ASSERT_OK(x);
-  ASSERT_OK(y);
-  Bindings bindings;
-  bindings.in("x", *x).in("y", *y);
+  const Bindings bindings = in_memory();
   const Plan plan = sum();
   const Average average = average_of([&] { ASSERT_OK(plan.run(bindings)); });
   EXPECT_LT(average.kaasd, 1 + kNone);
@@ -129,12 +134,7 @@ TEST_F(Allocations, OneForARunOnMemoryOfTheClient) {
 }
 
 TEST_F(Allocations, NoneByALane) {
-  auto x = client_->allocate(1024);
-  auto y = client_->allocate(1024);
-  ASSERT_OK(x);
-  ASSERT_OK(y);
-  Bindings bindings;
-  bindings.in("x", *x).in("y", *y);
+  const Bindings bindings = in_memory();
   const Plan plan = sum();
   const BoundPlan bound = plan.bind(bindings);
   ASSERT_TRUE(eventually([&] {
