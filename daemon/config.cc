@@ -32,15 +32,52 @@ Reader text(Field field) {
   };
 }
 
-template <class Field>
-Reader number(Field field, std::int64_t min, std::int64_t max) {
-  return [=](const toml::node& node, Config& config) -> std::optional<std::string> {
+// A field that is a number: the same limits for the file and for flags.
+struct NumberField {
+  const char* name;
+  std::int64_t min;
+  std::int64_t max;
+  std::function<void(Config&, std::int64_t)> set;
+  std::function<std::uint64_t(const Config&)> get;
+};
+
+template <class Value>
+NumberField number(const char* name, Value Config::*field, std::int64_t min, std::int64_t max) {
+  return {
+      name, min, max,
+      [field](Config& config, std::int64_t value) { config.*field = static_cast<Value>(value); },
+      [field](const Config& config) { return std::uint64_t{config.*field}; }};
+}
+
+const std::vector<NumberField>& numbers() {
+  constexpr std::int64_t kBytesMax = std::int64_t{1} << 50;
+  constexpr auto kArenaMax = static_cast<std::int64_t>(kSegmentBytesMax);
+  static const std::vector<NumberField> table = {
+      number("idle_release", &Config::idle_release_s, 0, 31'536'000),  // A year.
+      number("store.bytes", &Config::store_bytes, 0, kBytesMax),
+      number("arena.bytes", &Config::arena_bytes, 4096, kArenaMax),
+      number("arena.ready", &Config::arenas_ready, 0, 1024),
+      number("export.bytes", &Config::export_bytes, 0, kBytesMax),
+      number("executor.device_bytes", &Config::device_bytes, 0, kBytesMax),
+      number("executor.running_limit_ms", &Config::running_limit_ms, 0, 86'400'000),  // A day.
+      {"spin_us", 0, 1'000'000,
+       [](Config& config, std::int64_t value) {
+         config.spin_us = static_cast<std::uint64_t>(value);
+       },
+       [](const Config& config) { return config.spin_us.value_or(0); }},
+  };
+  return table;
+}
+
+std::string allowed_of(const NumberField& field) {
+  return "an integer from " + std::to_string(field.min) + " to " + std::to_string(field.max);
+}
+
+Reader reader_of(const NumberField& field) {
+  return [&field](const toml::node& node, Config& config) -> std::optional<std::string> {
     const auto value = node.value_exact<std::int64_t>();
-    if (!value || *value < min || *value > max) {
-      return "an integer from " + std::to_string(min) + " to " + std::to_string(max);
-    }
-    using Value = std::remove_reference_t<decltype(config.*field)>;
-    config.*field = static_cast<Value>(*value);
+    if (!value || *value < field.min || *value > field.max) return allowed_of(field);
+    field.set(config, *value);
     return std::nullopt;
   };
 }
@@ -54,8 +91,6 @@ Reader boolean(Field field) {
     return std::nullopt;
   };
 }
-
-constexpr std::int64_t kIdleReleaseSecondsMax = 31'536'000;  // A year.
 
 constexpr const char* kModeAllowed = "a string of octal digits up to \"0777\"";
 
@@ -97,42 +132,31 @@ std::optional<std::string> read_domains(const toml::node& node, Config& config) 
   return std::nullopt;
 }
 
-std::optional<std::string> read_spin(const toml::node& node, Config& config) {
-  const auto value = node.value_exact<std::int64_t>();
-  if (!value || *value < 0 || *value > 1'000'000) return "an integer from 0 to 1000000";
-  config.spin_us = static_cast<std::uint64_t>(*value);
-  return std::nullopt;
-}
-
 const std::map<std::string, Reader>& readers() {
-  constexpr std::int64_t kBytesMax = std::int64_t{1} << 50;
-  static const std::map<std::string, Reader> table = {
-      {"socket", text(&Config::socket)},
-      {"socket_mode", read_mode},
-      {"socket_group", text(&Config::socket_group)},
-      {"device", text(&Config::device)},
-      {"idle_release", number(&Config::idle_release_s, 0, kIdleReleaseSecondsMax)},
-      {"policy", text(&Config::policy)},
-      {"spin_us", read_spin},
-      {"store.bytes", number(&Config::store_bytes, 0, kBytesMax)},
-      {"arena.bytes", number(&Config::arena_bytes, 4096, kBytesMax)},
-      {"arena.ready", number(&Config::arenas_ready, 0, 1024)},
-      {"export.bytes", number(&Config::export_bytes, 0, kBytesMax)},
-      {"executor.device_bytes", number(&Config::device_bytes, 0, kBytesMax)},
-      {"executor.program", text(&Config::executor_program)},
-      {"executor.prefix", text(&Config::executor_prefix)},
-      {"executor.user", text(&Config::executor_user)},
-      {"executor.confine", boolean(&Config::executor_confine)},
-      {"executor.running_limit_ms", number(&Config::running_limit_ms, 0, 86'400'000)},
-      {"library.path", read_paths},
-      {"log.file", text(&Config::log_file)},
-      {"log.level", text(&Config::log_level)},
-      {"domain.joined", read_domains},
-  };
+  static const std::map<std::string, Reader> table = [] {
+    std::map<std::string, Reader> made = {
+        {"socket", text(&Config::socket)},
+        {"socket_mode", read_mode},
+        {"socket_group", text(&Config::socket_group)},
+        {"device", text(&Config::device)},
+        {"policy", text(&Config::policy)},
+        {"executor.program", text(&Config::executor_program)},
+        {"executor.prefix", text(&Config::executor_prefix)},
+        {"executor.user", text(&Config::executor_user)},
+        {"executor.confine", boolean(&Config::executor_confine)},
+        {"library.path", read_paths},
+        {"log.file", text(&Config::log_file)},
+        {"log.level", text(&Config::log_level)},
+        {"domain.joined", read_domains},
+    };
+    for (const NumberField& field : numbers()) made.emplace(field.name, reader_of(field));
+    return made;
+  }();
   return table;
 }
 
 std::string place(const std::string& path, const toml::source_region& source) {
+  if (source.begin.line == 0) return path + ": ";  // Of the file as a whole.
   return path + ":" + std::to_string(source.begin.line) + ":" +
          std::to_string(source.begin.column) + ": ";
 }
@@ -141,6 +165,11 @@ std::string as_written(const toml::node& node) {
   std::ostringstream text;
   node.visit([&text](const auto& value) { text << value; });
   return text.str();
+}
+
+bool is_section(const std::string& name) {
+  const auto first = readers().lower_bound(name + ".");
+  return first != readers().end() && first->first.starts_with(name + ".");
 }
 
 Result<void> read_field(const std::string& path, const std::string& name, const toml::node& node,
@@ -190,6 +219,9 @@ Result<void> read_config_file(const std::string& path, Config& config) {
       KAAS_RETURN_IF_ERROR(read_field(path, name, node, config));
       continue;
     }
+    if (section->empty() && !is_section(name)) {
+      KAAS_RETURN_IF_ERROR(read_field(path, name, node, config));
+    }
     for (const auto& [field, value] : *section) {
       KAAS_RETURN_IF_ERROR(read_field(path, name + "." + std::string(field.str()), value, config));
     }
@@ -219,6 +251,25 @@ Result<void> check_executor_user(const Config& config) {
   return Status{StatusCode::InvalidArgument, what + "; allowed: a user other than root"};
 }
 
+Result<void> check_numbers(const Config& config) {
+  for (const NumberField& field : numbers()) {
+    const std::uint64_t value = field.get(config);
+    if (value >= static_cast<std::uint64_t>(field.min) &&
+        value <= static_cast<std::uint64_t>(field.max)) {
+      continue;
+    }
+    return Status{StatusCode::InvalidArgument, std::string(field.name) + " is " +
+                                                   std::to_string(value) +
+                                                   ", allowed: " + allowed_of(field)};
+  }
+  // The first session's arena could not be made.
+  if (config.store_bytes == 0 || config.store_bytes >= config.arena_bytes) return {};
+  return Status{StatusCode::InvalidArgument,
+                "store.bytes is " + std::to_string(config.store_bytes) +
+                    ", allowed: 0 (from the machine's memory) or at least arena.bytes, which is " +
+                    std::to_string(config.arena_bytes)};
+}
+
 Result<void> check_domains(const Config& config) {
   std::set<std::uint32_t> seen;
   for (const auto& domain : config.joined_domains) {
@@ -236,10 +287,7 @@ Result<void> check_domains(const Config& config) {
 Result<void> complete_config(Config& config) {
   KAAS_RETURN_IF_ERROR(check_executor_user(config));
   KAAS_RETURN_IF_ERROR(check_domains(config));
-  if (config.idle_release_s > kIdleReleaseSecondsMax) {
-    return over_limit(StatusCode::InvalidArgument, "idle_release", config.idle_release_s,
-                      kIdleReleaseSecondsMax);
-  }
+  KAAS_RETURN_IF_ERROR(check_numbers(config));
   if (config.socket.empty()) config.socket = default_socket_paths().front();
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
@@ -256,9 +304,9 @@ Result<void> complete_config(Config& config) {
                     "library path has '" + entry + "', allowed: absolute folders"};
     }
   }
-  return split_words(config.executor_prefix).has_value()
-             ? Result<void>()
-             : split_words(config.executor_prefix).error();
+  const auto prefix = split_words(config.executor_prefix);
+  if (prefix.has_value()) return {};
+  return Status{StatusCode::InvalidArgument, "executor.prefix: " + prefix.error().message};
 }
 
 std::string config_json(const Config& config) {

@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cstdio>
 #include <functional>
 #include <thread>
+#include <type_traits>
 
 #include "daemon/config.h"
 #include "daemon/control/control.h"
@@ -178,7 +180,7 @@ LoopEvents loop_events(ControlThread& thread, LogBook& log) {
   return passed_on;
 }
 
-Result<void> serve(Config config, const std::string& config_path) {
+Result<void> serve(Config config, const std::function<Result<Config>()>& configure) {
   // First of all: a second daemon must say so before it does anything.
   KAAS_ASSIGN_OR_RETURN(Listener listener,
                         Listener::create({config.socket, config.socket_mode, config.socket_group}));
@@ -196,6 +198,8 @@ Result<void> serve(Config config, const std::string& config_path) {
   // this pointer, which is null before and after.
   std::atomic<Dispatcher*> told{nullptr};
   ByteBudget budget(budget_options(config));
+  // Else kaasd would be there, and no session could.
+  KAAS_RETURN_IF_ERROR(budget.reserve(config.arena_bytes, "a session's arena (arena.bytes)"));
   Closer closer;
   budget.set_last_resort([&closer] { closer.drain(); });
   const auto released = [&told](std::uint32_t segment) {
@@ -217,7 +221,7 @@ Result<void> serve(Config config, const std::string& config_path) {
     dispatcher.set_waker([&loop = *loop] { loop.wake(); });
     Supervisor supervisor(std::move(command), choice.devices, joined_uids(config), *events,
                           dispatcher, *log);
-    Control control({*events, dispatcher, budget, *log, supervisor, epoch, kVersion, config_path},
+    Control control({*events, dispatcher, budget, *log, supervisor, epoch, kVersion, configure},
                     config, std::move(listener));
     thread.supervisor = &supervisor;
     thread.control = &control;
@@ -235,6 +239,19 @@ Result<void> serve(Config config, const std::string& config_path) {
     told.store(nullptr);
   }
   return {};
+}
+
+// Empty, or what is wrong with a flag's text. The limits of numbers are complete_config's.
+template <class Field>
+std::string check_text(const std::string& text) {
+  if constexpr (std::is_same_v<Field, bool>) {
+    return text == "true" || text == "false" ? "" : "is '" + text + "', allowed: true, false";
+  } else {
+    Field value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool good = error == std::errc() && end == text.data() + text.size();
+    return good ? "" : "is '" + text + "', allowed: an integer from 0 on";
+  }
 }
 
 // The flags; those that were given win over the configuration file.
@@ -269,7 +286,8 @@ class Flags {
     add("--log-file", &Config::log_file, "Log file; default: stderr");
     add("--log-level", &Config::log_level, "trace, debug, info, warning, error, critical, off");
     spin_option_ =
-        app.add_option("--spin-us", spin_us_, "Time to spin before sleeping; default: measured");
+        app.add_option("--spin-us", spin_us_, "Time to spin before sleeping; default: measured")
+            ->check(check_text<std::uint64_t>);
     app.set_version_flag("--version", std::string("kaasd ") + kVersion);
   }
 
@@ -285,6 +303,7 @@ class Flags {
   template <class Field>
   void add(const char* name, Field Config::*field, const char* help) {
     CLI::Option* option = app_.add_option(name, values_.*field, help);
+    if constexpr (std::is_arithmetic_v<Field>) option->check(check_text<Field>);
     given_.push_back([this, option, field](Config& config) {
       if (option->count() != 0) config.*field = values_.*field;
     });
@@ -313,6 +332,9 @@ Result<Config> configure(const Flags& flags) {
 int run(int argc, char** argv) {
   CLI::App app{"KaaS daemon: serves GPU kernels to the processes of this machine"};
   const Flags flags(app);
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return std::string("kaasd: ") + error.what() + "; kaasd --help lists the flags\n";
+  });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -322,7 +344,7 @@ int run(int argc, char** argv) {
   if (!config.has_value()) return fail(config.error());
   raise_descriptor_limit();
   make_untraceable();
-  const auto served = serve(*std::move(config), flags.config_path);
+  const auto served = serve(*std::move(config), [&flags] { return configure(flags); });
   return served.has_value() ? 0 : fail(served.error());
 }
 

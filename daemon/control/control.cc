@@ -194,23 +194,17 @@ void Control::on_signal(int signals) {
 }
 
 void Control::reload(const std::function<void(Result<void>)>& done) {
-  Config fresh = config_;
-  if (!parts_.config_path.empty()) {
-    // What is not in the file any more goes back to its default.
-    fresh.running_limit_ms = Config().running_limit_ms;
-    fresh.library_path.clear();
-    const auto read = read_config_file(parts_.config_path, fresh);
-    if (!read.has_value()) return done(read.error());
-    const auto complete = complete_config(fresh);
-    if (!complete.has_value()) return done(complete.error());
-  }
-  const auto level = parts_.log.set_level(fresh.log_level);
+  const auto fresh = parts_.configure();
+  if (!fresh.has_value()) return done(fresh.error());
+  const auto level = parts_.log.set_level(fresh->log_level);
   if (!level.has_value()) return done(level.error());
-  config_.log_level = fresh.log_level;
-  config_.running_limit_ms = fresh.running_limit_ms;
-  config_.library_path = fresh.library_path;
-  parts_.dispatcher.post([limit_ns = fresh.running_limit_ms * 1'000'000, path = fresh.library_path](
-                             Dispatcher& dispatcher) { dispatcher.reconfigure(limit_ns, path); });
+  config_.log_level = fresh->log_level;
+  config_.running_limit_ms = fresh->running_limit_ms;
+  config_.library_path = fresh->library_path;
+  parts_.dispatcher.post([limit_ns = fresh->running_limit_ms * 1'000'000,
+                          path = fresh->library_path](Dispatcher& dispatcher) {
+    dispatcher.reconfigure(limit_ns, path);
+  });
   parts_.log.write(spdlog::level::info, "configuration re-read");
   done({});
 }

@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -29,7 +30,8 @@ struct ControlParts {
   Supervisor& supervisor;
   std::uint64_t epoch = 0;
   std::string version;
-  std::string config_path;  // For SIGHUP; empty: none.
+  // The whole configuration anew, from the file, the environment and the flags: for SIGHUP.
+  std::function<Result<Config>()> configure;
 };
 
 class Control {

@@ -87,6 +87,8 @@ class RequestBuilder;
 class KAAS_API BufferBuilder {
  public:
   // Bytes [offset, offset + size) of the store's object `key`. Without this, the key is the name.
+  // As an output with an offset it replaces these bytes of the object, whose rest stays; with none
+  // it makes the object anew, of `size` bytes.
   BufferBuilder& at(std::string_view key, std::uint64_t offset = 0);
   BufferBuilder& offset(std::uint64_t bytes);
   BufferBuilder& offset(std::string_view expression);

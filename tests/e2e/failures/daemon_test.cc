@@ -115,6 +115,8 @@ TEST(DaemonConfig, MistakesNameFieldLineAndWhatIsAllowed) {
       {"[store]\nbyte = 1\n", {":2:", "store.byte", "unknown field", "store.bytes"}},
       {"socket = \n", {":1:"}},
       {"policy = \"fastest\"\n", {"policy", "fastest", "fifo"}},
+      {"[bogus]\n", {":1:", "unknown field 'bogus'"}},
+      {"[device]\n", {":1:", "'device'", "a string"}},
       {"[library]\npath = [\"relative\"]\n", {":2:", "library.path", "absolute"}},
   };
   for (const Mistake& mistake : mistakes) {
@@ -134,6 +136,54 @@ TEST(DaemonConfig, MistakesNameFieldLineAndWhatIsAllowed) {
     }
     std::filesystem::remove(path);
   }
+}
+
+TEST(DaemonConfig, WrongFlagsAreToldWithWhatIsAllowed) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> mistakes = {
+      {{"--arena-bytes", "0"}, "arena.bytes is 0, allowed: an integer from 4096 to "},
+      {{"--arena-bytes", "-1"}, "--arena-bytes: is '-1', allowed: an integer from 0 on"},
+      {{"--arena-bytes", "1GiB"}, "--arena-bytes: is '1GiB', allowed: an integer from 0 on"},
+      {{"--store-bytes", ""}, "--store-bytes: is '', allowed: an integer from 0 on"},
+      {{"--store-bytes", "1"}, "store.bytes is 1, allowed: 0"},
+      {{"--arenas-ready", "100000"}, "arena.ready is 100000, allowed: an integer from 0 to 1024"},
+      {{"--spin-us", "99999999999999999999"}, "--spin-us: is '99999999999999999999'"},
+      {{"--executor-confine", "maybe"}, "is 'maybe', allowed: true, false"},
+      {{"--bogus"}, "kaasd: The following argument was not expected: --bogus"},
+  };
+  for (const auto& [words, said] : mistakes) {
+    DaemonProcess::Options options;
+    options.arguments = words;
+    options.wait_until_ready = false;
+    const auto daemon = DaemonProcess::start(std::move(options));
+    ASSERT_NE(daemon, nullptr);
+    EXPECT_EQ(daemon->wait(), 2) << said;
+    EXPECT_NE(daemon->log().find(said), std::string::npos) << daemon->log();
+  }
+}
+
+TEST(DaemonConfig, FlagsWinOverTheFileThatIsReReadToo) {
+  char path[] = "/tmp/kaas-test-XXXXXX";
+  const int file = ::mkstemp(path);
+  ASSERT_GE(file, 0);
+  ::close(file);
+  std::ofstream(path) << "[executor]\nrunning_limit_ms = 500\n[log]\nlevel = \"error\"\n";
+  const auto daemon = DaemonProcess::start(
+      {"--config", path, "--running-limit-ms", "70000", "--library-path", "/nowhere"});
+  ASSERT_NE(daemon, nullptr);
+  ClientOptions options;
+  options.socket = daemon->socket();
+  options.administration_only = true;
+  auto client = Client::connect(options);
+  ASSERT_OK(client);
+  ASSERT_OK(client->reload());
+  const auto status = client->status_json();
+  ASSERT_OK(status);
+  for (const char* said : {"\"running_limit_ms\":70000", "\"library_path\":[\"/nowhere\"]",
+                           "\"log_level\":\"debug\""}) {
+    EXPECT_NE(status->find(said), std::string::npos) << said << " is not in " << *status;
+  }
+  EXPECT_EQ(daemon->stop(), 0);
+  std::filesystem::remove(path);
 }
 
 TEST(DaemonConfig, HangUpReReadsWhatCanBeReRead) {

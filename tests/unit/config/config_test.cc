@@ -19,6 +19,50 @@ TEST(Config, UidIsJoinedOnceOnly) {
   EXPECT_EQ(fault_of(config), "ok");
 }
 
+// What a flag may say is what the file may say.
+TEST(Config, NumbersHaveTheSameLimitsWhereverTheyComeFrom) {
+  Config config;
+  EXPECT_EQ(fault_of(config), "ok");
+  config.arena_bytes = 0;
+  EXPECT_EQ(fault_of(config), "arena.bytes is 0, allowed: an integer from 4096 to 1099511627776");
+  config = {};
+  config.arenas_ready = 100'000;
+  EXPECT_EQ(fault_of(config), "arena.ready is 100000, allowed: an integer from 0 to 1024");
+  config = {};
+  config.running_limit_ms = 18'446'744'073'710;  // In nanoseconds beyond 64 bits.
+  EXPECT_EQ(fault_of(config),
+            "executor.running_limit_ms is 18446744073710, allowed: an integer from 0 to 86400000");
+  config = {};
+  config.spin_us = 1'000'001;
+  EXPECT_EQ(fault_of(config), "spin_us is 1000001, allowed: an integer from 0 to 1000000");
+  config = {};
+  config.idle_release_s = 31'536'001;
+  EXPECT_NE(fault_of(config).find("idle_release is 31536001"), std::string::npos);
+  for (std::uint64_t Config::*bytes :
+       {&Config::store_bytes, &Config::export_bytes, &Config::device_bytes}) {
+    config = {};
+    config.*bytes = ~std::uint64_t{0};
+    EXPECT_NE(fault_of(config).find("is 18446744073709551615, allowed: an integer from 0"),
+              std::string::npos);
+  }
+}
+
+TEST(Config, StoreHasRoomForAnArena) {
+  Config config;
+  config.store_bytes = kArenaBytesDefault;
+  EXPECT_EQ(fault_of(config), "ok");
+  config.store_bytes = 1'000'000;
+  EXPECT_EQ(fault_of(config),
+            "store.bytes is 1000000, allowed: 0 (from the machine's memory) or at least "
+            "arena.bytes, which is 8388608");
+}
+
+TEST(Config, FaultOfThePrefixNamesIt) {
+  Config config;
+  config.executor_prefix = "gdb 'a";
+  EXPECT_EQ(fault_of(config), "executor.prefix: 'gdb 'a' has an open '");
+}
+
 TEST(Config, DomainIsThatOfTheFirstUidOfItsList) {
   Config config;
   config.joined_domains = {{1000, 1001}, {1002}};
