@@ -31,7 +31,7 @@ inline constexpr std::uint32_t kVerifierDepthMax = 16;
 inline constexpr std::uint32_t kVerifierTablesMax = kMessageBytesMax / 8;
 
 // --- Sessions ----------------------------------------------------------------------------------
-inline constexpr std::uint32_t kSessionsMax = 1024;
+inline constexpr std::uint32_t kSessionsMax = 2048;
 inline constexpr std::uint32_t kRingsPerSessionMax = 64;
 inline constexpr std::uint32_t kSegmentsPerSessionMax = 1024;
 // Allocations named by IPC handle in requests, without registration, that stay open for the next.

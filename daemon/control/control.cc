@@ -4,6 +4,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "schema/ipc/clock.h"
 
 namespace kaas {
@@ -57,10 +59,15 @@ void Control::accept() {
     if (!socket) return;
     const auto peer = peer_credentials(socket.get());
     if (!peer.has_value()) continue;
-    if (connections_.size() >= kSessionsMax) {
-      send_failure(socket, 0,
-                   over_limit(StatusCode::ResourceExhausted, "sessions", connections_.size() + 1,
-                              kSessionsMax));
+    // No user has more sessions than it leaves to the others.
+    const auto own = static_cast<std::size_t>(
+        std::count_if(connections_.begin(), connections_.end(),
+                      [&](const auto& entry) { return entry.second->peer.uid == peer->uid; }));
+    const std::size_t room = kSessionsMax - connections_.size();
+    if (own >= room) {
+      send_failure(
+          socket, 0,
+          over_limit(StatusCode::ResourceExhausted, "sessions of this user", own + 1, room));
       continue;
     }
     auto connection = std::make_unique<Connection>();

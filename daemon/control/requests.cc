@@ -104,7 +104,7 @@ void Control::hello(Asked asked, const wire::Hello& hello) {
     send_reply(*connection.socket, fields);
     return;
   }
-  auto ring = make_ring(hello.ring_slots(), parts_.epoch);
+  auto ring = make_ring(parts_.budget, hello.ring_slots(), parts_.epoch);
   auto arena = ring.has_value()
                    ? arenas_.take(hello.arena_bytes(),
                                   static_cast<std::uint32_t>(connection.peer.uid), connection.id)
@@ -148,7 +148,7 @@ void Control::add_ring(Asked asked, const wire::AddRing& wanted) {
                             connection.rings + 1u, connection.has_rings ? kRingsPerSessionMax : 0));
     return;
   }
-  auto ring = make_ring(wanted.ring_slots(), parts_.epoch);
+  auto ring = make_ring(parts_.budget, wanted.ring_slots(), parts_.epoch);
   if (!ring.has_value()) {
     send_failure(*connection.socket, asked.id, ring.error());
     return;

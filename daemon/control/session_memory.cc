@@ -18,7 +18,7 @@ std::vector<std::byte> bytes_of(const flatbuffers::Vector<std::uint8_t>* from) {
 
 }  // namespace
 
-Result<RingMemory> make_ring(std::uint32_t slots, std::uint64_t epoch) {
+Result<RingMemory> make_ring(ByteBudget& budget, std::uint32_t slots, std::uint64_t epoch) {
   if (slots == 0) slots = kRingSlotsDefault;
   if (!std::has_single_bit(slots) || slots < kRingSlotsMin || slots > kRingSlotsMax) {
     return Status{StatusCode::InvalidArgument,
@@ -28,6 +28,8 @@ Result<RingMemory> make_ring(std::uint32_t slots, std::uint64_t epoch) {
   const RingGeometry geometry{slots, kRingHeapBytes};
   const std::size_t bytes = geometry.segment_bytes();
   RingMemory ring;
+  KAAS_ASSIGN_OR_RETURN(Reservation reservation, budget.reserve(2 * bytes, "ring"));
+  ring.endpoints.charge = std::make_shared<Reservation>(std::move(reservation));
   KAAS_ASSIGN_OR_RETURN(ring.submit, create_segment("kaas-submit", bytes));
   {
     KAAS_ASSIGN_OR_RETURN(

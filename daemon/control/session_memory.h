@@ -21,7 +21,8 @@ struct RingMemory {
 };
 
 // `slots`: 0 for the default; refused with InvalidArgument if not a power of two within limits.
-Result<RingMemory> make_ring(std::uint32_t slots, std::uint64_t epoch);
+// ResourceExhausted when the byte budget refuses.
+Result<RingMemory> make_ring(ByteBudget& budget, std::uint32_t slots, std::uint64_t epoch);
 
 // Arenas that nobody has seen yet, made and touched before a client asks. An arena that was handed
 // out never comes back: its receiver, or a fork of it, may hold it for ever.

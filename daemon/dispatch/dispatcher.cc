@@ -64,7 +64,12 @@ std::size_t Dispatcher::step() {
   if (options_.idle_release_ns != 0) release_idle();
   if (fetches_due_) send_fetches();
   tell_dropped();
-  for (auto& [id, executor] : executors_) executor->link->flush();
+  for (auto& [id, executor] : executors_) {
+    executor->link->flush();
+    if (executor->link->is_overrun() && !executor->distrusted) {
+      distrust(*executor, "it has not read what kaasd has for it");
+    }
+  }
   for (auto& [id, session] : sessions_) {
     for (auto& ring : session->rings) ring->ring.flush();
   }
@@ -257,15 +262,19 @@ void Dispatcher::detach_everywhere(std::uint32_t segment) {
     const bool had_it = executor->link->detach_segment(segment, acknowledge);
     if (had_it && acknowledge) waiting->second.executors.insert(id);
   }
-  if (acknowledge && waiting->second.executors.empty()) detached(segment, 0);
+  if (acknowledge && waiting->second.executors.empty()) all_detached(segment);
 }
 
 // One executor has let go of it, or is gone.
 void Dispatcher::detached(std::uint32_t segment, std::uint32_t executor) {
   const auto waiting = detaching_.find(segment);
-  if (waiting == detaching_.end()) return;
-  waiting->second.executors.erase(executor);
-  if (!waiting->second.executors.empty()) return;
+  // One that was not asked says nothing of those that were, or will be.
+  if (waiting == detaching_.end() || waiting->second.executors.erase(executor) == 0) return;
+  if (waiting->second.executors.empty()) all_detached(segment);
+}
+
+void Dispatcher::all_detached(std::uint32_t segment) {
+  const auto waiting = detaching_.find(segment);
   const std::function<void()> done = std::move(waiting->second.done);
   detaching_.erase(waiting);
   done();

@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -260,6 +261,7 @@ class Dispatcher {
   };
   Result<void> start(Start request);
   Result<std::shared_ptr<PlanInstance>> rebuild(Start& request);
+  Result<Run*> new_run(Session& session, RingState& ring);
   void fill(Run& run, Start& request, std::shared_ptr<PlanInstance> instance,
             std::uint64_t decoded_ns);
   static void record(RingState& ring, Run& run);
@@ -397,7 +399,7 @@ class Dispatcher {
   void after_death(Run& run, bool only_one, bool over_limit, const std::string& cause);
   void give_up(Run& run, const Status& cause);
   void cancel_at_executor(const Run& run);
-  bool cancel_done(const wire::CancelDone& report);
+  bool cancel_done(const ExecutorState& executor, const wire::CancelDone& report);
   static void tell_cancels(Run& run, bool was_cancelled);
   void expire();
   void check_running_limit();
@@ -410,6 +412,7 @@ class Dispatcher {
   void tell_dropped();
   void detach_everywhere(std::uint32_t segment);
   void detached(std::uint32_t segment, std::uint32_t executor);
+  void all_detached(std::uint32_t segment);
 
   DispatcherOptions options_;
   DispatcherHost& host_;
@@ -432,7 +435,7 @@ class Dispatcher {
   std::vector<Suspension> suspensions_;
   std::map<std::uint64_t, Export> exports_;  // Not answered yet, by number.
   std::uint64_t next_export_ = 1;
-  std::multimap<std::uint64_t, std::uint64_t> deadlines_;  // When, run number.
+  std::set<std::pair<std::uint64_t, std::uint64_t>> deadlines_;  // When; the run under way.
   std::size_t stalled_tokens_ = 0;  // Rings that wait for a donated descriptor.
   std::vector<std::pair<std::uint64_t, std::uint32_t>> resumable_;  // (session, ring).
   std::uint64_t step_ns_ = 0;                                       // When this step began.

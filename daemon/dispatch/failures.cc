@@ -59,13 +59,17 @@ void Dispatcher::cancel(std::uint64_t session_id, std::uint32_t ring_index, std:
   }
   Run& run = **found;
   run.cancels.push_back(std::move(done));
-  if (run.state == Run::State::InFlight) return cancel_at_executor(run);
+  if (run.state == Run::State::InFlight) {
+    if (run.cancels.size() == 1) cancel_at_executor(run);  // One answer tells all.
+    return;
+  }
   give_up(run, Status{StatusCode::Cancelled, "the request was cancelled before it was started"});
 }
 
-bool Dispatcher::cancel_done(const wire::CancelDone& report) {
+bool Dispatcher::cancel_done(const ExecutorState& executor, const wire::CancelDone& report) {
   Run* run = runs_.find(report.run());
   if (run == nullptr || report.cancelled()) return true;  // Settling it tells those who wait.
+  if (run->executor != executor.link->identity().executor) return true;  // Not its own to tell of.
   const Status started{StatusCode::InvalidArgument,
                        "request " + std::to_string(run->id) +
                            " has been started already; only waiting requests can be cancelled"};

@@ -27,6 +27,7 @@ class Instances {
     std::vector<std::string> kernels;  // As the executor reported them.
     std::string error;                 // Why the executor could not load it.
     std::uint64_t loads = 0;
+    bool is_good = false;  // An executor has loaded it.
   };
 
   Instances(LibraryRules rules, std::size_t entries_max)

@@ -207,6 +207,7 @@ bool Dispatcher::lane_call_added(ExecutorState& executor, const wire::LaneCallAd
     failure = {StatusCode::Unavailable, "the lane is ending"};
   } else if (const auto granted = grant(*lane, run); !granted.has_value()) {
     failure = granted.error();
+    executor.link->remove_lane_call(report.lane(), report.call());  // Nobody knows of it.
   }
   if (failure.code == StatusCode::Ok) {
     settle(run, nullptr, nullptr);

@@ -120,12 +120,10 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
   if (!compiled.has_value()) return fail(session, ring, id, compiled.error());
   auto instance = instances_.current(*compiled, session.uid);
   if (!instance.has_value()) return fail(session, ring, id, instance.error());
-  Run* run = runs_.create();
-  if (run == nullptr) {
-    return fail(session, ring, id,
-                over_limit(StatusCode::ResourceExhausted, "requests under way",
-                           RunTable::kRunsMax + 1, RunTable::kRunsMax));
-  }
+  const auto made = new_run(session, ring);
+  if (!made.has_value()) return fail(session, ring, id, made.error());
+  Run* const run = *made;
+  if (run == nullptr) return;
   run->kind = Run::Kind::Prepare;
   run->session = &session;
   run->session_id = session.id;

@@ -75,6 +75,7 @@ bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& 
     case wire::Report::LibraryLoaded:
       return library_loaded(executor, *item.report_as_LibraryLoaded());
     case wire::Report::CountersReport: {
+      executor.link->counters_have_come();
       const auto& report = *item.report_as_CountersReport();
       if (report.counters() != nullptr) executor.counters = *report.counters();
       executor.used_bytes = report.device_used_bytes();
@@ -94,7 +95,7 @@ bool Dispatcher::handle_report(ExecutorState& executor, const wire::ReportItem& 
       memory_short(executor, *item.report_as_MemoryShort());
       return true;
     case wire::Report::CancelDone:
-      return cancel_done(*item.report_as_CancelDone());
+      return cancel_done(executor, *item.report_as_CancelDone());
     case wire::Report::ExportDone: {
       const auto& report = *item.report_as_ExportDone();
       return is_known(report.code()) &&
@@ -125,6 +126,7 @@ bool Dispatcher::library_loaded(ExecutorState& executor, const wire::LibraryLoad
   Instances::Library& known = library->second;
   ++known.loads;
   if (report.code() == wire::StatusCode::Ok) {
+    known.is_good = true;
     known.name = std::string(view(report.name()).substr(0, kNameBytesMax));
     known.kernels.clear();
     for (std::size_t i = 0; i < std::min<std::size_t>(count(report.kernels()), 4096); ++i) {
@@ -136,7 +138,8 @@ bool Dispatcher::library_loaded(ExecutorState& executor, const wire::LibraryLoad
   host_.log(report.code(), "library '" + known.version->path +
                                "': " + status_of(report.code(), report.message()).message);
   executor.link->drop_library(report.library());
-  instances_.forget_library(report.library());
+  // Whoever has it keeps it, with its state: another domain, or device, could not load it.
+  if (!known.is_good) instances_.forget_library(report.library());
   return true;
 }
 
@@ -428,6 +431,7 @@ void Dispatcher::finish(Run& run, const Status* failure) {
   dependents.swap(run.dependents);
   if (!run.cancels.empty()) tell_cancels(run, false);  // Its client is gone.
   if (Session* session = run.session; session != nullptr) {
+    --session->runs;
     RingState& ring = *session->rings[run.ring];
     ring.runs.erase(std::find(ring.runs.begin(), ring.runs.end(), &run));
     forget_pending(ring, run, failure != nullptr);
@@ -442,6 +446,7 @@ void Dispatcher::finish(Run& run, const Status* failure) {
       }
     }
   }
+  if (run.options.deadline_ns != 0) deadlines_.erase({run.options.deadline_ns, run.number});
   runs_.destroy(run);
   for (Run* dependent : dependents) enqueue_if_ready(*dependent);
 }

@@ -45,6 +45,7 @@ class RunTable {
   }
 
   [[nodiscard]] std::size_t size() const noexcept { return slots_.size() - free_.size(); }
+  [[nodiscard]] std::size_t room() const noexcept { return kRunsMax - size(); }
 
   template <class Visit>
   void for_each(Visit visit) const {
@@ -73,6 +74,9 @@ class RunTable {
     run.session = nullptr;
     run.accepted_ns = run.decoded_ns = run.planned_ns = run.sent_ns = run.reported_ns = 0;
     run.started_ns = 0;
+    run.lane = run.lane_call = 0;
+    run.lane_is_stale = false;
+    run.lane_keys.clear();
   }
 
   std::vector<std::unique_ptr<Run>> slots_;

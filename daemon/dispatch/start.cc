@@ -84,6 +84,21 @@ Result<void> find_events(const Session& session, const RunOptions& options,
 
 }  // namespace
 
+// No session has more under way than it leaves to the others: null, and the ring waits for one of
+// its own to end.
+Result<Run*> Dispatcher::new_run(Session& session, RingState& ring) {
+  if (session.runs < runs_.room()) {
+    ++session.runs;
+    return runs_.create();
+  }
+  if (ring.runs.empty()) {
+    return over_limit(StatusCode::ResourceExhausted, "requests under way", session.runs + 1,
+                      runs_.room());
+  }
+  ring.stalled_on = ring.runs.front()->number;
+  return nullptr;
+}
+
 // Compiles anew with the run's own places, where renames make or end shared memory.
 Result<std::shared_ptr<PlanInstance>> Dispatcher::rebuild(Start& request) {
   KAAS_ASSIGN_OR_RETURN(PlanTemplate plan,
@@ -115,11 +130,8 @@ Result<void> Dispatcher::start(Start request) {
                                binding.offset.value_or(places_[binding.buffer].offset)};
   }
 
-  Run* run = runs_.create();
-  if (run == nullptr) {
-    return over_limit(StatusCode::ResourceExhausted, "requests under way", RunTable::kRunsMax + 1,
-                      RunTable::kRunsMax);
-  }
+  KAAS_ASSIGN_OR_RETURN(Run* const run, new_run(request.session, request.ring));
+  if (run == nullptr) return {};
   const History history(request.ring);
   Handles handles(request.session, segments_);
   const BindContext context{store_,
@@ -139,6 +151,7 @@ Result<void> Dispatcher::start(Start request) {
     if (!checked.has_value()) outcome = checked.error();
   }
   if (!outcome.has_value() || outcome->blocked_on != 0) {
+    --request.session.runs;
     runs_.destroy(*run);
     if (!outcome.has_value()) return outcome.error();
     request.ring.stalled_on = outcome->blocked_on;

@@ -88,6 +88,7 @@ struct Session {
   std::unordered_map<std::uint64_t, Donation> donations;
   std::uint64_t next_token = 1;  // Of descriptors that kaasd sends.
   SessionCounters counters;
+  std::size_t runs = 0;  // Under way.
 };
 
 }  // namespace kaas

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -17,8 +18,9 @@ namespace kaas {
 // The memory and the doorbell of one ring, kaasd's side. In tests the memory need not be mapped:
 // `submit` and `completion` are what counts, the mappings only keep it alive.
 struct RingEndpoints {
-  Mapping submit_mapping;      // Read-only.
-  Mapping completion_mapping;  // Read-write; kaasd is its only writer.
+  std::shared_ptr<const void> charge;  // Of both segments, in the byte budget. Goes last.
+  Mapping submit_mapping;              // Read-only.
+  Mapping completion_mapping;          // Read-write; kaasd is its only writer.
   RingView submit;
   RingView completion;
   Doorbell doorbell;

@@ -14,9 +14,11 @@ namespace {
 using flatbuffers::FlatBufferBuilder;
 using flatbuffers::Offset;
 
-// Control items that wait for room. Past it the executor has not read for so long that it counts
-// as down: dropping one would leak memory there.
+// Control items that wait for room. Past it the executor is overrun.
 constexpr std::size_t kHeldMax = 65'536;
+// Dropped versions in one item, so that it always fits half a heap, and items a flush.
+constexpr std::size_t kDroppedPerItem = 4096;
+constexpr int kDroppedItemsPerFlush = 4;
 // More than any ExportedMemory has.
 constexpr std::size_t kExportedMessageBytesMax = 256;
 
@@ -359,7 +361,8 @@ const wire::ReportItem* ExecutorLink::next_report(bool& violation) {
 void ExecutorLink::send_or_hold(FlatBufferBuilder& builder) {
   if (held_.empty() && send(builder, "bytes of a control item") == PushOutcome::Sent) return;
   const auto bytes = finished(builder);
-  if (held_.size() < kHeldMax) held_.emplace_back(bytes.begin(), bytes.end());
+  overrun_ = overrun_ || held_.size() >= kHeldMax;
+  if (!overrun_) held_.emplace_back(bytes.begin(), bytes.end());
 }
 
 void ExecutorLink::drop_plan(std::uint32_t plan) {
@@ -392,6 +395,8 @@ void ExecutorLink::drop_version(std::uint64_t version) {
 }
 
 void ExecutorLink::ask_for_counters() {
+  if (asked_for_counters_) return;
+  asked_for_counters_ = true;
   builder_.Clear();
   const auto item = wire::CreateReportCounters(builder_);
   builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::ReportCounters, item.Union()));
@@ -427,15 +432,16 @@ bool ExecutorLink::drain_held() {
 }
 
 void ExecutorLink::send_dropped_versions() {
-  // A slice at a time, so that the item always fits half a heap.
-  const std::size_t count = std::min<std::size_t>(dropped_versions_.size(), 4096);
-  builder_.Clear();
-  const auto versions = builder_.CreateVector(dropped_versions_.data(), count);
-  const auto item = wire::CreateDropVersions(builder_, versions);
-  builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::DropVersions, item.Union()));
-  if (send(builder_, "bytes of dropped versions") != PushOutcome::Sent) return;
-  dropped_versions_.erase(dropped_versions_.begin(),
-                          dropped_versions_.begin() + static_cast<std::ptrdiff_t>(count));
+  for (int n = 0; n < kDroppedItemsPerFlush && !dropped_versions_.empty(); ++n) {
+    const auto end = dropped_versions_.begin() + static_cast<std::ptrdiff_t>(std::min(
+                                                     dropped_versions_.size(), kDroppedPerItem));
+    builder_.Clear();
+    const std::vector<std::uint64_t> slice(dropped_versions_.begin(), end);
+    const auto item = wire::CreateDropVersions(builder_, builder_.CreateVector(slice));
+    builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::DropVersions, item.Union()));
+    if (send(builder_, "bytes of dropped versions") != PushOutcome::Sent) return;
+    dropped_versions_.erase(dropped_versions_.begin(), end);
+  }
 }
 
 void ExecutorLink::flush() {

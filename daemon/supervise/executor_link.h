@@ -129,7 +129,11 @@ class ExecutorLink {
   // False: it has not got it. `acknowledge`: a SegmentDetached report follows.
   bool detach_segment(std::uint32_t segment, bool acknowledge = false);
   void drop_version(std::uint64_t version);
+  // CountersReport answers it. While one is awaited no other is asked for.
   void ask_for_counters();
+  void counters_have_come() noexcept { asked_for_counters_ = false; }
+  // It has not read for so long that items for it had to be dropped: it must end.
+  [[nodiscard]] bool is_overrun() const noexcept { return overrun_; }
   void remove_lane_call(std::uint32_t lane, std::uint32_t call);
   // From now on nothing is taken from any lane before the executor has seen to this. LaneEnded
   // answers it.
@@ -140,6 +144,9 @@ class ExecutorLink {
   void cancel_run(std::uint64_t run);
   // Sends what was held back and wakes the executor if it sleeps. Once a dispatcher step.
   void flush();
+
+  // How many items its ring has had.
+  [[nodiscard]] std::uint64_t items_sent() const noexcept { return writer_.written(); }
 
   void mark_ready() noexcept { ready_ = true; }
   [[nodiscard]] bool knows_plan(std::uint32_t plan) const { return plans_.count(plan) != 0; }
@@ -186,13 +193,15 @@ class ExecutorLink {
   flatbuffers::FlatBufferBuilder builder_;
   Outbox outbox_;
   bool ready_ = false;
+  bool asked_for_counters_ = false;
+  bool overrun_ = false;
   std::uint64_t woken_for_ = 0;  // Items written when the executor's sleep was last looked at.
   Status too_large_;
   std::uint64_t lanes_ended_ = 0;
   std::unordered_set<std::uint32_t> plans_;
   std::unordered_set<std::uint32_t> libraries_;
   std::unordered_set<std::uint32_t> segments_;
-  std::vector<std::uint64_t> dropped_versions_;
+  std::deque<std::uint64_t> dropped_versions_;
   std::deque<std::vector<std::byte>> held_;  // Small control items that found the ring full.
 };
 

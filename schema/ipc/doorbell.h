@@ -45,21 +45,26 @@ class Doorbell {
     while (::send(socket_.get(), &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EINTR) {
     }
   }
-  // Takes all pending rings. Returns false when the peer has hung up.
+  // Takes all pending rings. Returns false when the peer has hung up. A peer that rings on and on
+  // does not keep it here: what is left wakes the sleeper once more, for nothing.
   bool clear() const noexcept {
-    char bytes[512];
-    for (;;) {
+    char bytes[4096];
+    for (int round = 0; round < kRoundsMax; ++round) {
       const ssize_t count = ::recv(socket_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
       if (count == 0) return false;
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) return errno == EAGAIN || errno == EWOULDBLOCK;
       if (count < static_cast<ssize_t>(sizeof bytes)) return true;
     }
+    return true;
   }
   [[nodiscard]] int descriptor() const noexcept { return socket_.get(); }
   [[nodiscard]] Descriptor release() noexcept { return std::move(socket_); }
 
  private:
+  // More bytes than a peer that has hung up can leave in a socket, so that its end is seen.
+  static constexpr int kRoundsMax = 256;
+
   Descriptor socket_;
 };
 

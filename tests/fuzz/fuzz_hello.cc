@@ -35,7 +35,7 @@ Parts& parts() {
 }
 
 void make_ring_of(std::uint32_t slots) {
-  const auto ring = make_ring(slots, 1);
+  const auto ring = make_ring(parts().budget, slots, 1);
   if (!ring.has_value()) return;
   const std::uint32_t made = ring->endpoints.submit.geometry.slot_count;
   KAAS_CHECK(made == (slots == 0 ? kRingSlotsDefault : slots));

@@ -239,6 +239,28 @@ TEST_F(DeviceMemoryTest, OwnerHearsWhenNobodyHasItOpenAnyMore) {
   EXPECT_EQ(executor.device().mapped(), 0u);
 }
 
+TEST_F(DeviceMemoryTest, ExecutorThatWasNotAskedSaysNothingOfWhoHasIt) {
+  start_with_memory();
+  const auto segment = add(kHandle);
+  submit(add_one_request(segment_buffer("a", kBytes, segment)));
+  step();
+  bool told = false;
+  dispatcher().when_detached(segment, [&] { told = true; });
+  drop(segment);
+  step();
+  SimExecutor& stranger = world.start_executor(client->uid() + 1);
+  stranger.step();
+  step();
+  flatbuffers::FlatBufferBuilder b;
+  b.Finish(wire::CreateReportItem(b, wire::Report::SegmentDetached,
+                                  wire::CreateSegmentDetached(b, segment).Union()));
+  stranger.forge_report(finished(b));
+  step();
+  EXPECT_FALSE(told) << "a run still uses it";
+  settle();
+  EXPECT_TRUE(told);
+}
+
 TEST_F(DeviceMemoryTest, OwnerHearsAtOnceOfWhatNobodyHas) {
   start_with_memory();
   const auto segment = add(kHandle);

@@ -126,6 +126,38 @@ TEST_F(ReadingLaneTest, OtherKeysLeaveItAlone) {
   EXPECT_EQ(lane->read().size(), 1u);
 }
 
+// Runs are pooled: nothing of a call that was refused may be found in the next one.
+TEST_F(LaneTest, CallThatIsRefusedLeavesNothingToOthers) {
+  put("k", kOnes);
+  const std::uint32_t plan = prepare(reading("k"));
+  const auto refused = open(plan);
+  step();
+  put("k", Words(16, 2));
+  settle();
+  EXPECT_EQ(code(refused), StatusCode::Unavailable);
+  SimClient& other = world.connect();
+  ASSERT_TRUE(other.send(0, prepare_message(kOthers, encode_request(add_one_request(segment_buffer(
+                                                         "x", kLaneBytes, other.arena()))))));
+  settle();
+  ASSERT_TRUE(other.send(0, open_lane_message(kOthers + 1, answer(kOthers).plan, {})));
+  settle();
+  EXPECT_EQ(code(kOthers + 1), StatusCode::Ok) << answer(kOthers + 1).message;
+}
+
+TEST_F(LaneTest, RefusedCallsTakeNoPlacesOfTheLane) {
+  put("k", kOnes);
+  granted(in_place());
+  const std::uint32_t plan = prepare(reading("k"));
+  for (std::uint32_t n = 0; n < 2 * kLaneCallsMax; ++n) {
+    const auto refused = open(plan);
+    step();
+    put("k", Words(16, n));
+    settle();
+    ASSERT_EQ(code(refused), StatusCode::Unavailable) << answer(refused).message;
+  }
+  granted(in_place(32));
+}
+
 TEST_F(ReadingLaneTest, AllLanesThatReadTheKeyEnd) {
   SimClient& other = world.connect(client->uid());
   const auto request =

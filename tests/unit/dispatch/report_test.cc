@@ -140,5 +140,45 @@ TEST_F(LyingExecutorTest, PlanLoadedTwiceIsTakenOnce) {
   EXPECT_EQ(code(id), StatusCode::Ok);
 }
 
+// Anyone may ask for the status, as often as he likes.
+TEST_F(LyingExecutorTest, CountersAreAskedForOnceUntilTheyCome) {
+  const auto asked = [&] {
+    dispatcher().ask_for_counters();
+    step();
+    return dispatcher().executors().begin()->second->link->items_sent();
+  };
+  const std::uint64_t first = asked();
+  for (int n = 0; n < 100; ++n) EXPECT_EQ(asked(), first);
+  forge(wire::Report::CountersReport, [](auto& b) { return wire::CreateCountersReport(b); });
+  step();
+  EXPECT_EQ(asked(), first + 1);
+}
+
+TEST_F(LyingExecutorTest, LibraryThatOneHasLoadedIsNotForgottenForAnother) {
+  const auto request = encode_request(fill_request(store_buffer("x", kBytes), 1));
+  send([&](std::uint64_t n) { return prepare_message(n, request); });
+  step();
+  const auto loaded = [&](StatusCode code) {
+    forge(wire::Report::LibraryLoaded,
+          [&](auto& b) { return wire::CreateLibraryLoaded(b, 1, code); });
+    step();
+  };
+  loaded(StatusCode::Ok);
+  ASSERT_EQ(dispatcher().instances().libraries().count(1), 1u);
+  loaded(StatusCode::PermissionDenied);
+  EXPECT_EQ(dispatcher().instances().libraries().count(1), 1u);
+}
+
+TEST_F(LyingExecutorTest, LibraryThatNobodyHasLoadedIsForgotten) {
+  const auto request = encode_request(fill_request(store_buffer("x", kBytes), 1));
+  send([&](std::uint64_t n) { return prepare_message(n, request); });
+  step();
+  ASSERT_EQ(dispatcher().instances().libraries().count(1), 1u);
+  forge(wire::Report::LibraryLoaded,
+        [](auto& b) { return wire::CreateLibraryLoaded(b, 1, StatusCode::PermissionDenied); });
+  step();
+  EXPECT_EQ(dispatcher().instances().libraries().count(1), 0u);
+}
+
 }  // namespace
 }  // namespace kaas

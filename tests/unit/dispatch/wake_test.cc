@@ -30,6 +30,18 @@ TEST_F(HeldDispatcherTest, SleepingClientIsWokenByAnAnswerAndByNothingElse) {
   EXPECT_EQ(word(), asleep + 1);
 }
 
+TEST_F(DispatcherTest, DeadlineOfAFinishedRequestIsForgotten) {
+  RunOptions options;
+  options.deadline_ns = world.now + 1'000'000'000'000;
+  const auto id = submit(fill_request(store_buffer("x", 64), 1), options);
+  settle();
+  EXPECT_EQ(code(id), StatusCode::Ok);
+  std::uint64_t wake_at = 0;
+  dispatcher().prepare_to_sleep(wake_at);
+  dispatcher().finish_sleep();
+  EXPECT_NE(wake_at, options.deadline_ns);
+}
+
 TEST_F(DispatcherTest, ClientOnItsDoorbellIsRungByAnAnswer) {
   SimClient::Ring& ring = client->ring(0);
   RingHeader& own = *ring.submit.view().header;

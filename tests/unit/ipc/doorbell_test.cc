@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <atomic>
 #include <thread>
+#include <vector>
 
 #include "schema/ipc/clock.h"
 
@@ -52,6 +54,40 @@ TEST(Doorbell, PeerThatClearsNonBlockingModeDoesNotBlockClear) {
   ASSERT_TRUE(ends.has_value());
   ::fcntl(ends->second.descriptor(), F_SETFL, 0);
   EXPECT_TRUE(ends->second.clear());
+}
+
+TEST(Doorbell, PeerThatRingsOnAndOnDoesNotHoldWhoClears) {
+  auto ends = Doorbell::create_pair();
+  ASSERT_TRUE(ends.has_value());
+  std::atomic<bool> cleared{false};
+  std::atomic<bool> flooding{false};
+  bool gave_up = false;
+  std::thread flood([&] {
+    const std::vector<char> bytes(64u << 10, 1);
+    const std::uint64_t end = now_ns() + 5'000'000'000;
+    while (!cleared.load() && !gave_up) {
+      ::send(ends->first.descriptor(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      flooding = true;
+      gave_up = now_ns() > end;
+    }
+  });
+  while (!flooding.load()) {
+  }
+  for (int i = 0; i < 100; ++i) EXPECT_TRUE(ends->second.clear());
+  cleared = true;
+  flood.join();
+  EXPECT_FALSE(gave_up);
+}
+
+TEST(Doorbell, HangUpIsSeenBehindAsManyRingsAsFit) {
+  auto ends = Doorbell::create_pair();
+  ASSERT_TRUE(ends.has_value());
+  const std::vector<char> bytes(4096, 1);
+  while (::send(ends->first.descriptor(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >
+         0) {
+  }
+  ends->first = Doorbell();
+  EXPECT_FALSE(ends->second.clear());
 }
 
 TEST(Doorbell, HangUpIsSeenBySleeperAndHarmlessToRinger) {

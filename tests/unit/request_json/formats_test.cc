@@ -114,8 +114,8 @@ TEST_F(DocumentedExample, OlderFormatKeepsItsMeaning) {
 TEST_F(DocumentedExample, ListsOfInputsAndOutputsAreArguments) {
   const DecodedRequest request(examples_[4]);
   ASSERT_TRUE(request.ok());
-  EXPECT_EQ(request.arguments(0), "count:i a:io product:o");
-  EXPECT_EQ(request.roles(), "count:in a:in,out product:out");
+  EXPECT_EQ(request.arguments(0), "count:i a:i b:i product:o");
+  EXPECT_EQ(request.roles(), "count:in a:in b:in product:out");
 }
 
 // --- Our own format, field by field --------------------------------------------------------------
@@ -246,6 +246,16 @@ TEST(OriginalFormat, RepeatedListsBesideArgumentsAreIgnored) {
        "outputs": [{"name": "x", "size": 4, "key": "x"}]}]})");
   ASSERT_TRUE(request.ok());
   EXPECT_EQ(request.arguments(0), "x:io");
+}
+
+TEST(OriginalFormat, OutputThatIsAnInputIsChangedInPlace) {
+  const DecodedRequest request(R"({"kernels": [
+      {"library": "l", "kernel": "k", "nGrid": 1, "nBlock": 1,
+       "inputs": [{"name": "count", "size": 8}, {"name": "a", "size": 256}], "temps": [],
+       "outputs": [{"name": "a", "size": 256}, {"name": "product", "size": 256}]}]})");
+  ASSERT_TRUE(request.ok());
+  EXPECT_EQ(request.arguments(0), "count:i a:io product:o");
+  EXPECT_EQ(request.roles(), "count:in a:in,out product:out");
 }
 
 TEST(OriginalFormat, BufferMayBeDeclaredAgainTheSameWay) {
