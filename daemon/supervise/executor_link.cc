@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <array>
 
 #include "schema/ipc/lane.h"
@@ -433,14 +434,16 @@ bool ExecutorLink::drain_held() {
 
 void ExecutorLink::send_dropped_versions() {
   for (int n = 0; n < kDroppedItemsPerFlush && !dropped_versions_.empty(); ++n) {
-    const auto end = dropped_versions_.begin() + static_cast<std::ptrdiff_t>(std::min(
-                                                     dropped_versions_.size(), kDroppedPerItem));
+    const std::size_t count = std::min(dropped_versions_.size(), kDroppedPerItem);
     builder_.Clear();
-    const std::vector<std::uint64_t> slice(dropped_versions_.begin(), end);
-    const auto item = wire::CreateDropVersions(builder_, builder_.CreateVector(slice));
+    std::uint64_t* copied = nullptr;
+    const auto versions = builder_.CreateUninitializedVector(count, &copied);
+    std::copy_n(dropped_versions_.begin(), count, copied);
+    const auto item = wire::CreateDropVersions(builder_, versions);
     builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::DropVersions, item.Union()));
     if (send(builder_, "bytes of dropped versions") != PushOutcome::Sent) return;
-    dropped_versions_.erase(dropped_versions_.begin(), end);
+    dropped_versions_.erase(dropped_versions_.begin(),
+                            dropped_versions_.begin() + static_cast<std::ptrdiff_t>(count));
   }
 }
 
