@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "tools/kaasctl/transfer.h"
+#include "tools/kaasctl/text.h"
 
 namespace kaas {
 namespace {
@@ -41,6 +41,11 @@ Result<Assignment::Kind> direction_of(const Assignment& assignment, const Roles&
                                                             : "no output";
   return invalid("'" + name + "' is " + what + "; inputs: " + listed(roles.inputs) +
                  "; outputs: " + listed(roles.outputs));
+}
+
+Status twice_used(const std::string& stream, const std::string& first, const std::string& second) {
+  return invalid("standard " + stream + " (-) is for " + first + " and for " + second +
+                 ", allowed is one of them; name a file");
 }
 
 class Sorter {
@@ -124,36 +129,24 @@ Result<RunArguments> sort_assignments(const std::vector<std::string>& words, con
   return sorter.take();
 }
 
-FileObjects::FileObjects(Client& client, const std::vector<BoundFile>& files)
-    : client_(client), session_(client.session()), files_(files) {}
-
-void FileObjects::remove(Client& client) const {
-  for (const BoundFile& file : files_) {
-    const auto removed = client.remove(key_of(file));
-    static_cast<void>(removed.has_value());
-  }
+bool writes_standard_output(const RunArguments& arguments) {
+  return std::any_of(arguments.files.begin(), arguments.files.end(),
+                     [](const BoundFile& file) { return file.output == "-"; });
 }
 
-std::string FileObjects::key_of(const BoundFile& file) const {
-  return ".kaasctl/" + std::to_string(session_) + "/" + file.buffer;
-}
-
-Result<void> FileObjects::bind(Bindings& bindings, const Console& console) {
-  for (const BoundFile& file : files_) {
-    if (!file.input.empty()) {
-      KAAS_RETURN_IF_ERROR(put_file(client_, key_of(file), file.input, console));
+Result<void> check_streams(const CommandLine& line, const RunArguments& arguments) {
+  std::string reader = line.file == "-" ? "the request" : "";
+  std::string writer = line.json ? "the JSON of --json" : "";
+  for (const BoundFile& file : arguments.files) {
+    const std::string name = "'" + printable(file.buffer) + "'";
+    if (file.input == "-") {
+      if (!reader.empty()) return twice_used("input", reader, name);
+      reader = name;
     }
-    bindings.at(file.buffer, key_of(file), 0);
-  }
-  return {};
-}
-
-Result<void> FileObjects::write_outputs(Console& console) {
-  for (const BoundFile& file : files_) {
-    if (file.output.empty()) continue;
-    auto object = client_.get(key_of(file));
-    if (!object.has_value()) return std::move(object).error();
-    KAAS_RETURN_IF_ERROR(write_object(*object, file.output, console));
+    if (file.output == "-") {
+      if (!writer.empty()) return twice_used("output", writer, name);
+      writer = name;
+    }
   }
   return {};
 }

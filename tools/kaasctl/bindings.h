@@ -9,7 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "tools/kaasctl/console.h"
+#include "schema/ipc/result.h"
+#include "tools/kaasctl/command_line.h"
 #include "tools/kaasctl/text.h"
 
 namespace kaas {
@@ -38,26 +39,11 @@ struct RunArguments {
 //        not read or not written; "@FILE" for one that is both. These are wrong usage.
 Result<RunArguments> sort_assignments(const std::vector<std::string>& words, const Roles& roles);
 
-// The files' bytes lie in objects with keys of their own (".kaasctl/SESSION/BUFFER") while a
-// request runs; remove() ends that.
-class FileObjects {
- public:
-  FileObjects(Client& client, const std::vector<BoundFile>& files);
+// Whether an output goes to standard output.
+bool writes_standard_output(const RunArguments& arguments);
 
-  // Stores the inputs and adds all files to `bindings`.
-  Result<void> bind(Bindings& bindings, const Console& console);
-  // Writes the outputs' files.
-  Result<void> write_outputs(Console& console);
-  // Removes the objects. Given the client of the runs, it waits for them; a client of its own does
-  // not. Failures are not reported: what never came to be is gone as well.
-  void remove(Client& client) const;
-
- private:
-  [[nodiscard]] std::string key_of(const BoundFile& file) const;
-
-  Client& client_;
-  std::uint64_t session_;
-  const std::vector<BoundFile>& files_;
-};
+// Refuses two uses of one standard stream ("-"): of the command's own file and JSON, and of the
+// files around the runs. Fails: InvalidArgument, which is wrong usage.
+Result<void> check_streams(const CommandLine& line, const RunArguments& arguments);
 
 }  // namespace kaas

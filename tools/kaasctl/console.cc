@@ -103,22 +103,35 @@ void Progress::show(std::uint64_t done_bytes) {
 
 // --- Sessions ------------------------------------------------------------------------------------
 
-std::optional<Client> connect(const CommandLine& line, const Console& console, SessionKind kind) {
+Result<Client> connect(const CommandLine& line, SessionKind kind) {
   ClientOptions options;
   options.socket = line.socket;
   options.name = "kaasctl";
   options.administration_only = kind == SessionKind::Administration;
-  auto client = Client::connect(options);
-  if (!client.has_value()) {
-    console.error(client.error());
-    return std::nullopt;
+  return Client::connect(options);
+}
+
+ExitCode exit_without_session(const Status& reason) {
+  switch (reason.code) {
+    case StatusCode::Unavailable:
+    case StatusCode::DeadlineExceeded:
+      return kExitNoDaemon;
+    case StatusCode::InvalidArgument:  // The path of the socket is none.
+      return kExitUsage;
+    default:  // Somebody was there and said no.
+      return kExitFailed;
   }
-  return *std::move(client);
+}
+
+int no_session(const Console& console, const Status& reason) {
+  console.error(reason);
+  return exit_without_session(reason);
 }
 
 int fail(const Console& console, Client& client, const Status& status) {
   console.error(status);
-  return client.alive().has_value() ? kExitFailed : kExitNoDaemon;
+  const auto alive = client.alive();
+  return alive.has_value() ? kExitFailed : exit_without_session(alive.error());
 }
 
 }  // namespace kaas

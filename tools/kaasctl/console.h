@@ -66,13 +66,19 @@ class Progress {
   bool visible_ = false;
 };
 
-// A session with the daemon that `line` names. A failure is reported; the command then ends with
-// kExitNoDaemon.
+// A session with the daemon that `line` names.
+// Fails: as Client::connect; no_session() reports it.
 enum class SessionKind : std::uint8_t { Administration, Full };
-std::optional<Client> connect(const CommandLine& line, const Console& console, SessionKind kind);
+Result<Client> connect(const CommandLine& line, SessionKind kind);
+
+// How a command ends that got no session, or whose session has ended, for this reason.
+ExitCode exit_without_session(const Status& reason);
+
+// Reports why there is no session, and returns the exit status.
+int no_session(const Console& console, const Status& reason);
 
 // Reports the failure of a call and returns the exit status: whether the daemon has gone, or said
-// no.
+// no, be it to the call or to the whole session.
 int fail(const Console& console, Client& client, const Status& status);
 
 }  // namespace kaas

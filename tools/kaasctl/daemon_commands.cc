@@ -151,8 +151,8 @@ std::string log_line(const Json& line) {
 // A command that shows one answer of the daemon.
 int show(const CommandLine& line, Console& console, Result<std::string> (Client::*ask)(),
          std::string (*render)(const Json&)) {
-  auto client = connect(line, console, SessionKind::Administration);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Administration);
+  if (!client.has_value()) return no_session(console, client.error());
   const auto answer = (*client.*ask)();
   if (!answer.has_value()) return fail(console, *client, answer.error());
   if (console.json()) {
@@ -210,8 +210,8 @@ int show_libraries(const CommandLine& line, Console& console) {
 }
 
 int show_logs(const CommandLine& line, Console& console) {
-  auto client = connect(line, console, SessionKind::Administration);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Administration);
+  if (!client.has_value()) return no_session(console, client.error());
   const auto render = [&](const Json& entry) {
     return console.json() ? dump(entry) + "\n" : log_line(entry);
   };
@@ -239,8 +239,8 @@ int show_logs(const CommandLine& line, Console& console) {
 int cancel_request(const CommandLine& line, Console& console) {
   const auto name = parse_request_name(line.target);
   if (!name.has_value()) return wrong_usage(console, name.error());
-  auto client = connect(line, console, SessionKind::Administration);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Administration);
+  if (!client.has_value()) return no_session(console, client.error());
   const auto cancelled = client->cancel_request(name->session, name->ring, name->id);
   if (!cancelled.has_value()) return fail(console, *client, cancelled.error());
   return done(console, "cancelled " + line.target, {{"cancelled", line.target}});
@@ -253,8 +253,8 @@ int kick_session(const CommandLine& line, Console& console) {
         console, {StatusCode::InvalidArgument,
                   "session is '" + printable(line.target) + "', allowed a number, as ps shows it"});
   }
-  auto client = connect(line, console, SessionKind::Administration);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Administration);
+  if (!client.has_value()) return no_session(console, client.error());
   const auto kicked = client->kick(*session);
   if (!kicked.has_value()) return fail(console, *client, kicked.error());
   return done(console, "ended session " + line.target, {{"kicked", *session}});
@@ -279,22 +279,22 @@ int devices_done(Console& console, Client& client, const Result<std::string>& an
 }  // namespace
 
 int suspend_device(const CommandLine& line, Console& console) {
-  auto client = connect(line, console, SessionKind::Administration);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Administration);
+  if (!client.has_value()) return no_session(console, client.error());
   const auto answer =
       client->suspend_device(line.target, std::chrono::seconds(line.within_s), line.force);
   return devices_done(console, *client, answer, "suspended");
 }
 
 int resume_device(const CommandLine& line, Console& console) {
-  auto client = connect(line, console, SessionKind::Administration);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Administration);
+  if (!client.has_value()) return no_session(console, client.error());
   return devices_done(console, *client, client->resume_device(line.target), "resumed");
 }
 
 int reload_configuration(const CommandLine& line, Console& console) {
-  auto client = connect(line, console, SessionKind::Administration);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Administration);
+  if (!client.has_value()) return no_session(console, client.error());
   const auto reloaded = client->reload();
   if (!reloaded.has_value()) return fail(console, *client, reloaded.error());
   return done(console, "configuration re-read", {{"reloaded", true}});

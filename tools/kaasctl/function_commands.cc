@@ -80,8 +80,8 @@ int deploy_function(const CommandLine& line, Console& console) {
                    name_of_source(line.file) + " has no field 'function'; give --name"});
     return kExitUsage;
   }
-  auto client = connect(line, console, SessionKind::Full);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Full);
+  if (!client.has_value()) return no_session(console, client.error());
   const auto version = client->deploy(name, request->request);
   if (!version.has_value()) return fail(console, *client, version.error());
   if (console.json()) {
@@ -93,8 +93,8 @@ int deploy_function(const CommandLine& line, Console& console) {
 }
 
 int undeploy_function(const CommandLine& line, Console& console) {
-  auto client = connect(line, console, SessionKind::Administration);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Administration);
+  if (!client.has_value()) return no_session(console, client.error());
   const auto result = client->undeploy(line.name, line.version.value_or(0));
   if (!result.has_value()) return fail(console, *client, result.error());
   if (console.json()) {
@@ -109,8 +109,8 @@ int undeploy_function(const CommandLine& line, Console& console) {
 }
 
 int show_functions(const CommandLine& line, Console& console) {
-  auto client = connect(line, console, SessionKind::Administration);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Administration);
+  if (!client.has_value()) return no_session(console, client.error());
   if (line.version) return use_version(line, console, *client);
   const auto answer = client->functions_json();
   if (!answer.has_value()) return fail(console, *client, answer.error());

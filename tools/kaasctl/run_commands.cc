@@ -1,15 +1,14 @@
 // run and call: one request, perhaps often.
-#include <signal.h>
-
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <functional>
 #include <utility>
 
 #include "tools/kaasctl/bindings.h"
 #include "tools/kaasctl/commands.h"
+#include "tools/kaasctl/interruption.h"
 #include "tools/kaasctl/reading.h"
+#include "tools/kaasctl/scratch.h"
 #include "tools/kaasctl/text.h"
 #include "tools/kaasctl/transfer.h"
 #include "tools/request_json/request_json.h"
@@ -21,20 +20,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kShownDataBytesMax = 16;
 constexpr auto kLookForSignalEvery = std::chrono::milliseconds(100);
-// 128 + the signal, as shells say it.
-constexpr int kExitInterrupted = 128 + SIGINT;
-
-std::atomic<bool> interrupted{false};
-static_assert(std::atomic<bool>::is_always_lock_free);  // Set by a signal handler.
-
-// Ctrl-C drops the request and tidies up, once; a second one ends kaasctl.
-void catch_interrupts() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { interrupted.store(true); };
-  action.sa_flags = SA_RESETHAND | SA_RESTART;
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-}
+// 128 + SIGINT, as shells say it, for every signal.
+constexpr int kExitInterrupted = 130;
 
 std::string hex(std::span<const std::byte> bytes) {
   constexpr char kDigits[] = "0123456789abcdef";
@@ -154,7 +141,7 @@ using Submit = std::function<Future<Reply>(const RunOptions&)>;
 // Waits, and drops the request when the user has lost patience.
 Result<Reply> await(Future<Reply> future) {
   while (!future.wait(kLookForSignalEvery)) {
-    if (!interrupted.load()) continue;
+    if (!interrupted()) continue;
     if (auto cancelled = future.cancel(); !cancelled.has_value()) {
       return Status{StatusCode::Cancelled,
                     "interrupted; the request is no longer queued, its results are not waited for"};
@@ -193,7 +180,7 @@ Result<Outcome> run_all(RunSettings settings, const Submit& submit) {
     KAAS_ASSIGN_OR_RETURN(outcome.last, await(submit(settings.options)));
     outcome.latencies_ns.push_back(static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - began).count()));
-    if (interrupted.load()) break;
+    if (interrupted()) break;
   }
   outcome.seconds = std::chrono::duration<double>(Clock::now() - started).count();
   return outcome;
@@ -202,70 +189,66 @@ Result<Outcome> run_all(RunSettings settings, const Submit& submit) {
 using MakeSubmit = std::function<Result<Submit>(const Bindings&)>;
 
 // Stores the input files, runs, and writes the output files.
-Result<Outcome> run_between_files(Console& console, FileObjects& files, const RunSettings& settings,
-                                  const RunArguments& arguments, const MakeSubmit& make_submit) {
+Result<Outcome> run_between_files(Console& console, Scratch& scratch, const RunSettings& settings,
+                                  const MakeSubmit& make_submit) {
   Bindings bindings;
-  for (const auto& [buffer, key] : arguments.keys) bindings.at(buffer, key);
-  KAAS_RETURN_IF_ERROR(files.bind(bindings, console));
+  KAAS_RETURN_IF_ERROR(scratch.bind(bindings, console));
   KAAS_ASSIGN_OR_RETURN(const Submit submit, make_submit(bindings));
   KAAS_ASSIGN_OR_RETURN(Outcome outcome, run_all(settings, submit));
-  KAAS_RETURN_IF_ERROR(files.write_outputs(console));
+  KAAS_RETURN_IF_ERROR(scratch.write_outputs(console));
   return outcome;
+}
+
+// A request that has not ended may still be running, and whatever this session sends would wait for
+// it; and the session may have been ended while the daemon is well.
+void tidy_up(const CommandLine& line, Client& client, const Scratch& scratch, bool has_ended) {
+  if (scratch.empty()) return;
+  if (has_ended) scratch.remove(client);
+  const auto alive = client.alive();
+  if (has_ended && alive.has_value()) return;
+  // All of it has gone with the daemon.
+  if (!alive.has_value() && exit_without_session(alive.error()) == kExitNoDaemon) return;
+  CommandLine same_daemon = line;
+  same_daemon.socket = client.socket();
+  if (auto other = connect(same_daemon, SessionKind::Full); other.has_value()) {
+    scratch.remove(*other);
+  }
+}
+
+// Shows what came of the runs: beside data on standard output, on standard error.
+void show(Console& console, const Outcome& outcome, bool beside_data) {
+  if (console.json()) {
+    console.print(dump(outcome_json(outcome)) + "\n");
+    return;
+  }
+  std::string text = outcome_text(outcome);
+  if (beside_data) {
+    if (text.ends_with('\n')) text.pop_back();
+    console.note(text);
+  } else if (!console.quiet()) {
+    console.print(text);
+  }
 }
 
 // Runs, shows what came of it and tidies up.
 int run_bound(const CommandLine& line, Console& console, Client& client,
-              const RunArguments& arguments, const MakeSubmit& make_submit) {
+              const RunArguments& arguments, Scratch& scratch, const MakeSubmit& make_submit) {
   const auto settings = settings_of(line);
   if (!settings.has_value()) {
     console.error(settings.error());
     return kExitUsage;
   }
-  catch_interrupts();
-  FileObjects files(client, arguments.files);
-  const auto outcome = run_between_files(console, files, *settings, arguments, make_submit);
+  catch_interruption();
+  const auto outcome = run_between_files(console, scratch, *settings, make_submit);
+  int code = kExitDone;
   if (outcome.has_value()) {
-    files.remove(client);
-    if (console.json()) {
-      console.print(dump(outcome_json(*outcome)) + "\n");
-    } else if (!console.quiet()) {
-      console.print(outcome_text(*outcome));
-    }
-    return interrupted.load() ? kExitInterrupted : kExitDone;
+    show(console, *outcome, writes_standard_output(arguments));
+  } else {
+    code = fail(console, client, scratch.in_words_of_user(outcome.error()));
   }
-  const int code = fail(console, client, outcome.error());
-  // The request may still be running, and whatever this session sends would wait for it.
-  if (!arguments.files.empty() && code != kExitNoDaemon) {
-    if (auto other = connect(line, console, SessionKind::Full)) files.remove(*other);
-  }
-  return interrupted.load() ? kExitInterrupted : code;
+  tidy_up(line, client, scratch, outcome.has_value());
+  return interrupted() ? kExitInterrupted : code;
 }
-
-// A function that exists only while a request with parameters is run.
-class PassingFunction {
- public:
-  explicit PassingFunction(Client& client)
-      : client_(client), name_(".kaasctl/" + std::to_string(client.session())) {}
-  ~PassingFunction() {
-    if (!deployed_) return;
-    const auto removed = client_.undeploy(name_);
-    static_cast<void>(removed.has_value());  // It goes with the daemon, if not now.
-  }
-  PassingFunction(const PassingFunction&) = delete;
-  PassingFunction& operator=(const PassingFunction&) = delete;
-
-  Result<void> deploy(const Request& request) {
-    KAAS_ASSIGN_OR_RETURN(const std::uint32_t version, client_.deploy(name_, request));
-    deployed_ = version != 0;
-    return {};
-  }
-  [[nodiscard]] const std::string& name() const { return name_; }
-
- private:
-  Client& client_;
-  std::string name_;
-  bool deployed_ = false;
-};
 
 Roles roles_of(const JsonRequest& request) {
   Roles roles;
@@ -301,6 +284,13 @@ Result<Roles> roles_of(Client& client, const CommandLine& line) {
   return Status{StatusCode::NotFound, ""};
 }
 
+// The words of the command line, sorted and possible.
+Result<RunArguments> arguments_of(const CommandLine& line, const Roles& roles) {
+  KAAS_ASSIGN_OR_RETURN(RunArguments arguments, sort_assignments(line.assignments, roles));
+  KAAS_RETURN_IF_ERROR(check_streams(line, arguments));
+  return arguments;
+}
+
 }  // namespace
 
 int run_request(const CommandLine& line, Console& console) {
@@ -315,7 +305,7 @@ int run_request(const CommandLine& line, Console& console) {
         {request.error().code, name_of_source(line.file) + ": " + request.error().message});
     return kExitFailed;
   }
-  const auto arguments = sort_assignments(line.assignments, roles_of(*request));
+  const auto arguments = arguments_of(line, roles_of(*request));
   if (!arguments.has_value()) {
     console.error(arguments.error());
     return kExitUsage;
@@ -327,14 +317,14 @@ int run_request(const CommandLine& line, Console& console) {
                                           " has no parameters"});
     return kExitUsage;
   }
-  auto client = connect(line, console, SessionKind::Full);
-  if (!client) return kExitNoDaemon;
-  PassingFunction function(*client);
+  auto client = connect(line, SessionKind::Full);
+  if (!client.has_value()) return no_session(console, client.error());
+  Scratch scratch(*client, *arguments);
   const auto make_submit = [&](const Bindings& bindings) -> Result<Submit> {
     if (!request->parameters.empty()) {
-      KAAS_RETURN_IF_ERROR(function.deploy(request->request));
-      return Submit([&](const RunOptions& options) {
-        return client->call_async(function.name(), arguments->parameters, bindings, options);
+      KAAS_ASSIGN_OR_RETURN(const std::string name, scratch.deploy(request->request, line.file));
+      return Submit([&, name](const RunOptions& options) {
+        return client->call_async(name, arguments->parameters, bindings, options);
       });
     }
     if (line.repeat == 1 && bindings.empty()) {
@@ -345,12 +335,12 @@ int run_request(const CommandLine& line, Console& console) {
     return Submit(
         [plan, &bindings](const RunOptions& options) { return plan.submit(bindings, options); });
   };
-  return run_bound(line, console, *client, *arguments, make_submit);
+  return run_bound(line, console, *client, *arguments, scratch, make_submit);
 }
 
 int call_function(const CommandLine& line, Console& console) {
-  auto client = connect(line, console, SessionKind::Full);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Full);
+  if (!client.has_value()) return no_session(console, client.error());
   auto roles = roles_of(*client, line);
   if (!roles.has_value()) {
     if (roles.error().code != StatusCode::NotFound) {
@@ -362,18 +352,19 @@ int call_function(const CommandLine& line, Console& console) {
                 refused.has_value() ? Status{StatusCode::NotFound, "there is no such function"}
                                     : refused.error());
   }
-  const auto arguments = sort_assignments(line.assignments, *roles);
+  const auto arguments = arguments_of(line, *roles);
   if (!arguments.has_value()) {
     console.error(arguments.error());
     return kExitUsage;
   }
+  Scratch scratch(*client, *arguments);
   const auto make_submit = [&](const Bindings& bindings) -> Result<Submit> {
     return Submit([&](const RunOptions& options) {
       return client->call_async(line.name, arguments->parameters, bindings, options,
                                 line.version.value_or(0));
     });
   };
-  return run_bound(line, console, *client, *arguments, make_submit);
+  return run_bound(line, console, *client, *arguments, scratch, make_submit);
 }
 
 }  // namespace kaas

@@ -58,8 +58,8 @@ Result<Json> list_all(Client& client, const ListedPrefix& wanted) {
 }  // namespace
 
 int put_object(const CommandLine& line, Console& console) {
-  auto client = connect(line, console, SessionKind::Full);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Full);
+  if (!client.has_value()) return no_session(console, client.error());
   const std::string& key = line.key;
   const auto info = put_file(*client, key, line.file, console);
   if (!info.has_value()) return fail(console, *client, info.error());
@@ -79,8 +79,8 @@ int get_object(const CommandLine& line, Console& console) {
                    "kv get: standard output is a terminal; name a file, or - if you mean it"});
     return kExitUsage;
   }
-  auto client = connect(line, console, SessionKind::Full);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Full);
+  if (!client.has_value()) return no_session(console, client.error());
   const std::string& key = line.key;
   const auto object = client->get(key);
   if (!object.has_value()) return fail(console, *client, object.error());
@@ -105,8 +105,8 @@ int list_objects(const CommandLine& line, Console& console) {
     console.error(prefix.error());
     return kExitUsage;
   }
-  auto client = connect(line, console, SessionKind::Administration);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Administration);
+  if (!client.has_value()) return no_session(console, client.error());
   const auto objects = list_all(*client, *prefix);
   if (!objects.has_value()) return fail(console, *client, objects.error());
   if (console.json()) {
@@ -129,8 +129,8 @@ int list_objects(const CommandLine& line, Console& console) {
 }
 
 int show_object(const CommandLine& line, Console& console) {
-  auto client = connect(line, console, SessionKind::Full);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Full);
+  if (!client.has_value()) return no_session(console, client.error());
   const std::string& key = line.key;
   const auto info = client->stat(key);
   if (!info.has_value()) return fail(console, *client, info.error());
@@ -148,8 +148,8 @@ int show_object(const CommandLine& line, Console& console) {
 }
 
 int remove_objects(const CommandLine& line, Console& console) {
-  auto client = connect(line, console, SessionKind::Full);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Full);
+  if (!client.has_value()) return no_session(console, client.error());
   int code = kExitDone;
   Json removed = Json::array();
   for (const std::string& key : line.keys) {
@@ -167,8 +167,8 @@ int remove_objects(const CommandLine& line, Console& console) {
 }
 
 int share_object(const CommandLine& line, Console& console) {
-  auto client = connect(line, console, SessionKind::Administration);
-  if (!client) return kExitNoDaemon;
+  auto client = connect(line, SessionKind::Administration);
+  if (!client.has_value()) return no_session(console, client.error());
   const std::string& key = line.key;
   const auto result =
       line.revoke ? client->unshare(key, line.uid) : client->share(key, line.uid, line.write);

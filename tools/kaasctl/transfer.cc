@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "schema/limits.h"
+#include "tools/kaasctl/interruption.h"
 #include "tools/kaasctl/reading.h"
 #include "tools/kaasctl/text.h"
 
@@ -29,6 +30,10 @@ Status file_error(const std::string& path, const char* what) {
   const int error = errno;
   return {StatusCode::InvalidArgument,
           std::string(what) + " '" + path + "': " + std::strerror(error)};
+}
+
+Status interruption() {
+  return {StatusCode::Cancelled, "interrupted"};
 }
 
 // A file that is read: its own descriptor, or standard input.
@@ -75,6 +80,7 @@ Result<std::uint64_t> copy_by_buffer(const Source& source, int to, const std::st
                                      std::uint64_t done, Progress& progress) {
   const auto buffer = std::make_unique_for_overwrite<char[]>(kChunkBytes);
   for (;;) {
+    if (!wait_for_input(source.descriptor)) return interruption();
     const ssize_t got = ::read(source.descriptor, buffer.get(), kChunkBytes);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return file_error(path, "can't read");
@@ -96,6 +102,7 @@ Result<std::uint64_t> copy_into(const Source& source, int to, const std::string&
                                 Progress& progress) {
   std::uint64_t done = 0;
   while (source.bytes) {
+    if (interrupted()) return interruption();
     const ssize_t moved = ::sendfile(to, source.descriptor, nullptr, kChunkBytes);
     if (moved < 0 && errno == EINTR) continue;
     if (moved < 0 && (errno == EINVAL || errno == ENOSYS)) break;
@@ -149,6 +156,7 @@ Result<void> write_object(const Object& object, const std::string& path, Console
   for (std::size_t done = 0; done < text.size();) {
     const std::string_view chunk = text.substr(done, kChunkBytes);
     const ssize_t count = ::write(file.get(), chunk.data(), chunk.size());
+    if (count < 0 && errno == EINTR && interrupted()) return interruption();
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return file_error(path, "can't write");
     done += static_cast<std::size_t>(count);

@@ -14,13 +14,15 @@ namespace kaas {
 
 // Stores the bytes of `path` under `key`. A large file is copied once, into memory that is then the
 // daemon's; it is refused before that if the daemon has no room for it.
-// Fails: InvalidArgument: the file can't be read. What Client::put and donate fail with.
+// Fails: InvalidArgument: the file can't be read. Cancelled: interrupted(). What Client::put and
+// donate fail with.
 Result<ObjectInfo> put_file(Client& client, const std::string& key, const std::string& path,
                             const Console& console);
 
 // Writes the object's bytes to `path`: over the file's old contents, or to a new file. Writes to
 // standard output are Console's business: an unread pipe ends them without an error.
-// Fails: InvalidArgument: the file can't be written; a file that was begun is then incomplete.
+// Fails: InvalidArgument: the file can't be written. Cancelled: interrupted() while nobody takes
+//        what is written. A file that was begun is then incomplete.
 Result<void> write_object(const Object& object, const std::string& path, Console& console);
 
 // How messages name a file: "-" is "standard input".

@@ -1,114 +1,15 @@
-"""kaasctl with a real daemon: every command, its two outputs and its exit status.
-
-Runs in the environment that ctest gives it. Everything it makes lies in a temporary folder.
-"""
+"""kaasctl with a real daemon: every command, its two outputs and its exit status."""
 
 import json
 import os
-import re
 import select
-import shutil
-import signal
 import struct
 import subprocess
-import tempfile
 import time
 import unittest
 
-SOURCE = os.environ["KAAS_TEST_SOURCE_DIR"]
-BUILD = os.environ["KAAS_TEST_BINARY_DIR"]
-KAASD = os.path.join(BUILD, "bin/kaasd")
-KAASCTL = os.path.join(BUILD, "bin/kaasctl")
-PATIENCE_SECONDS = 60
-
-DONE, FAILED, USAGE, NO_DAEMON = 0, 1, 2, 3
-
-
-def documented_examples() -> list[str]:
-    with open(os.path.join(SOURCE, "docs/request-format.md"), encoding="utf-8") as file:
-        return re.findall(r"^```json\n(.*?)^```$", file.read(), re.MULTILINE | re.DOTALL)
-
-
-def floats(*values: float) -> bytes:
-    return struct.pack(f"<{len(values)}f", *values)
-
-
-class DaemonCase(unittest.TestCase):
-    """A folder and a daemon for the tests of one class."""
-
-    DAEMON_FLAGS: tuple[str, ...] = ()
-
-    @classmethod
-    def setUpClass(cls):
-        cls.folder = tempfile.mkdtemp(prefix="kaasctl-test-")
-        cls.addClassCleanup(shutil.rmtree, cls.folder)
-        cls.socket = os.path.join(cls.folder, "kaasd.sock")
-        log = open(os.path.join(cls.folder, "kaasd.log"), "wb")
-        cls.addClassCleanup(log.close)
-        cls.daemon = subprocess.Popen([KAASD, "--socket", cls.socket, *cls.DAEMON_FLAGS],
-                                      stderr=log)
-        cls.addClassCleanup(cls.stop_daemon)
-        for number, text in enumerate(documented_examples()):
-            cls.write(f"example{number}.json", text.encode())
-        end = time.monotonic() + PATIENCE_SECONDS
-        while cls.ctl("status").returncode != DONE:
-            if cls.daemon.poll() is not None or time.monotonic() > end:
-                raise AssertionError("kaasd does not start: " + cls.log_text())
-
-    @classmethod
-    def stop_daemon(cls):
-        cls.daemon.terminate()
-        if cls.daemon.wait(PATIENCE_SECONDS) != 0:
-            raise AssertionError(f"kaasd ended with {cls.daemon.returncode}: {cls.log_text()}")
-
-    @classmethod
-    def log_text(cls) -> str:
-        with open(os.path.join(cls.folder, "kaasd.log"), encoding="utf-8") as file:
-            return file.read()
-
-    @classmethod
-    def path(cls, name: str) -> str:
-        return os.path.join(cls.folder, name)
-
-    @classmethod
-    def write(cls, name: str, data: bytes) -> str:
-        with open(cls.path(name), "wb") as file:
-            file.write(data)
-        return cls.path(name)
-
-    @classmethod
-    def read(cls, name: str) -> bytes:
-        with open(cls.path(name), "rb") as file:
-            return file.read()
-
-    @classmethod
-    def environment(cls) -> dict[str, str]:
-        return {**os.environ, "KAAS_SOCKET": cls.socket, "TZ": "UTC"}
-
-    @classmethod
-    def ctl(cls, *words: str, stdin: bytes = b"", **options) -> subprocess.CompletedProcess:
-        return subprocess.run([KAASCTL, *words], input=stdin, capture_output=True, check=False,
-                              cwd=cls.folder, env=cls.environment(), timeout=PATIENCE_SECONDS,
-                              **options)
-
-    def done(self, *words: str, stdin: bytes = b"") -> str:
-        result = self.ctl(*words, stdin=stdin)
-        self.assertEqual(result.returncode, DONE, (words, result.stderr))
-        return result.stdout.decode()
-
-    def done_json(self, *words: str, stdin: bytes = b""):
-        return json.loads(self.done(*words, "--json", stdin=stdin))
-
-    def refused(self, code: int, *words: str, stdin: bytes = b"") -> str:
-        result = self.ctl(*words, stdin=stdin)
-        self.assertEqual(result.returncode, code, (words, result.stdout, result.stderr))
-        self.assertEqual(result.stdout, b"", words)
-        message = result.stderr.decode()
-        self.assertTrue(message.startswith("kaasctl: "), message)
-        return message
-
-    def keys(self, prefix: str = "") -> list[str]:
-        return self.done("kv", "ls", prefix, "-q").split()
+from daemon_case import (DONE, FAILED, KAASCTL, NO_DAEMON, PATIENCE_SECONDS, USAGE, DaemonCase,
+                         floats)
 
 
 class KaasctlTest(DaemonCase):
@@ -310,6 +211,36 @@ class KaasctlTest(DaemonCase):
                                               "data": "hex:0700000007000000"}])
         self.assertIn("0700000007000000", self.done("run", "-", stdin=request.encode()))
 
+    def test_data_on_standard_output_comes_alone(self):
+        one = self.write("one.bin", floats(1, 1, 1, 1))
+        words = ("run", "example1.json", "y=in:" + one, "y=out:-")
+        expected = floats(8.5, 16, 23.5, 31)
+        loud = self.ctl(*words)
+        self.assertEqual((loud.returncode, loud.stdout), (DONE, expected))
+        self.assertIn(b"OUTPUT", loud.stderr)
+        quiet = self.ctl(*words, "-q")
+        self.assertEqual((quiet.stdout, quiet.stderr), (expected, b""))
+        refused = self.ctl(*words, "--json")
+        self.assertEqual((refused.returncode, refused.stdout), (USAGE, b""))
+        self.assertIn("standard output (-)", json.loads(refused.stderr)["error"]["message"])
+        self.assertIn("standard input (-) is for the request and for 'y'",
+                      self.refused(USAGE, "run", "-", "y=in:-", stdin=self.read("example1.json")))
+        self.done("deploy", "example1.json", "--name", "saxpy")
+        self.assertEqual(self.ctl("call", "saxpy", *words[2:]).stdout, expected)
+        self.assertEqual(self.ctl("call", "saxpy", *words[2:], "--json").returncode, USAGE)
+        self.done("undeploy", "saxpy")
+        self.assertEqual(self.keys(".kaasctl"), [])
+
+    def test_failures_name_the_users_files(self):
+        self.write("one.bin", floats(1))
+        for words in (("example0.json", "width=1", "in=@one.bin"),
+                      ("example0.json", "width=1", "height=1", "heigth=1", "in=@one.bin"),
+                      ("example0.json", "width=100", "height=1", "in=@one.bin"),
+                      ("example0.json", "width=0", "height=1", "in=@one.bin")):
+            message = self.refused(FAILED, "run", *words)
+            self.assertNotIn(".kaasctl", message)
+            self.assertRegex(message, r"example0\.json|'one\.bin'")
+
     def test_repeat_profile_and_options(self):
         words = ("run", "example1.json", "y=in:" + self.write("one.bin", floats(1, 1, 1, 1)),
                  "y=out:y.bin", "--repeat", "20", "--profile", "--tag", "9", "--deadline", "60s",
@@ -436,48 +367,6 @@ class KaasctlTest(DaemonCase):
         self.assertIn("is no socket", text)
         self.assertIn("-> remove it", text)
 
-    def test_completion_asks_the_daemon(self):
-        self.done("deploy", "example0.json", "--name", "completed")
-        self.done("kv", "put", "completed/key", self.write("key.bin", b"x"))
-        candidates = {
-            ("st",): {"status"},
-            ("kv", "s"): {"share", "stat"},
-            ("call", "compl"): {"completed"},
-            ("undeploy", "compl"): {"completed"},
-            ("suspend", ""): {"host", "all"},
-            ("resume", "h"): {"host"},
-            ("suspend", "host", "--f"): {"--force"},
-            ("call", "completed", ""): {"in=", "out=", "width=", "height="},
-            ("call", "completed", "in=@"): {"@files"},
-            ("kv", "get", "completed/"): {"completed/key"},
-            ("kv", "get", "completed/key", ""): {"@files"},
-            ("kv", "share", "completed/key", "--r"): {"--revoke"},
-            ("run", "f.json", "--rep"): {"--repeat"},
-            ("run", ""): {"@files"},
-            ("run", "f.json", "--repeat", ""): set(),
-            ("--socket", self.path("nobody.sock"), "call", ""): set(),
-        }
-        for words, expected in candidates.items():
-            self.assertEqual(set(self.done("__complete", *words).split()), expected, words)
-        self.done("undeploy", "completed")
-        self.done("kv", "rm", "completed/key")
-
-    def test_completion_works_in_bash(self):
-        script = self.write("completion.bash", self.done("completion", "bash").encode())
-        with open(os.path.join(SOURCE, "tools/completion/kaasctl.bash"), "rb") as file:
-            self.assertEqual(self.read("completion.bash"), file.read())
-        self.write("frame.rgb", b"x")
-        for line, expected in ((f"{KAASCTL} stat", ["status"]),
-                               (f"{KAASCTL} kv ", ["put", "get", "ls", "stat", "rm", "share"]),
-                               (f"{KAASCTL} deploy fram", ["frame.rgb"]),
-                               (f"{KAASCTL} call f in=@fram", ["@frame.rgb"]),
-                               (f"{KAASCTL} call f in=in:fram", ["frame.rgb"])):
-            shell = (f'source "{script}"; COMP_LINE="{line}"; COMP_POINT={len(line)}; _kaasctl; '
-                     'printf "%s\\n" "${COMPREPLY[@]}"')
-            result = subprocess.run(["bash", "-c", shell], capture_output=True, check=False,
-                                    text=True, cwd=self.folder, env=self.environment())
-            self.assertEqual(sorted(result.stdout.split()), sorted(expected), (line, result.stderr))
-
     def test_without_a_daemon_every_command_ends_with_three_and_says_where_it_looked(self):
         nobody = self.path("nobody.sock")
         for words in (("status",), ("ps",), ("run", "example1.json"), ("deploy", "example0.json"),
@@ -509,51 +398,6 @@ class KaasctlTest(DaemonCase):
         self.assertEqual(result.returncode, FAILED)
         self.assertIn(b"No space left", result.stderr)
         self.done("kv", "rm", "long")
-
-
-class EndlessRequestTest(DaemonCase):
-
-    # What these tests leave behind runs no longer than this.
-    DAEMON_FLAGS = ("--running-limit-ms", "10000")
-
-    def test_session_is_kicked(self):
-        request = json.dumps({
-            "n_iter": 4294967296,
-            "kernels": [{"library": "std", "kernel": "noop", "grid": 1, "block": 1}]})
-        self.write("endless.json", request.encode())
-        with subprocess.Popen([KAASCTL, "run", "endless.json", "--tag", "77"], cwd=self.folder,
-                              stderr=subprocess.PIPE, env=self.environment()) as running:
-            end = time.monotonic() + PATIENCE_SECONDS
-            session = None
-            while session is None:
-                self.assertLess(time.monotonic(), end)
-                for client in self.done_json("ps")["clients"]:
-                    if any(run["tag"] == 77 for run in client["under_way"]):
-                        session = client["session"]
-            self.assertIn(f"\n{session}.", self.done("ps"))
-            completions = self.done("__complete", "kick", "").split()
-            self.assertIn(str(session), completions)
-            self.done("kick", str(session))
-            self.assertEqual(running.wait(PATIENCE_SECONDS), NO_DAEMON)
-            self.assertIn(b"kaasctl: ", running.stderr.read())
-
-    def test_interrupt_drops_the_request_and_tidies_up(self):
-        endless = {"n_iter": 4294967296, "buffers": [{"name": "x", "size": 4}],
-                   "kernels": [{"library": "std", "kernel": "scale", "grid": 1, "block": 1,
-                                "literals": [{"u64": 1}, {"f32": 1}], "arguments": [["x", "io"]]}]}
-        self.write("scale.json", json.dumps(endless).encode())
-        self.write("x.bin", floats(1))
-        with subprocess.Popen([KAASCTL, "run", "scale.json", "x=in:x.bin", "x=out:x.out"],
-                              cwd=self.folder, stderr=subprocess.PIPE,
-                              env=self.environment()) as running:
-            end = time.monotonic() + PATIENCE_SECONDS
-            while not any(client["under_way"] and client["pid"] == running.pid
-                          for client in self.done_json("ps")["clients"]):
-                self.assertLess(time.monotonic(), end)
-            running.send_signal(signal.SIGINT)
-            self.assertEqual(running.wait(PATIENCE_SECONDS), 130)
-        self.assertEqual(self.keys(".kaasctl"), [])
-        self.assertFalse(os.path.exists(self.path("x.out")))
 
 
 if __name__ == "__main__":

@@ -52,5 +52,38 @@ TEST(SortAssignments, NoRolesAreNamedAsNone) {
             "'in' is neither input nor output; inputs: none; outputs: none");
 }
 
+// What is refused of the files of a command; "accepted" if nothing is.
+std::string stream_fault(const CommandLine& line, const std::vector<std::string>& words) {
+  const auto sorted = sort_assignments(words, kRoles);
+  if (!sorted.has_value()) return sorted.error().message;
+  const auto checked = check_streams(line, *sorted);
+  return checked.has_value() ? "accepted" : checked.error().message;
+}
+
+TEST(CheckStreams, StandardStreamHasOneUse) {
+  CommandLine line;
+  line.file = "f.json";
+  EXPECT_EQ(stream_fault(line, {"in=@-", "out=@-"}), "accepted");
+  EXPECT_EQ(stream_fault(line, {"in=@-", "x=in:-"}),
+            "standard input (-) is for 'in' and for 'x', allowed is one of them; name a file");
+  EXPECT_EQ(stream_fault(line, {"out=@-", "x=out:-"}),
+            "standard output (-) is for 'out' and for 'x', allowed is one of them; name a file");
+  line.file = "-";
+  EXPECT_EQ(stream_fault(line, {"out=@-"}), "accepted");
+  EXPECT_EQ(
+      stream_fault(line, {"in=@-"}),
+      "standard input (-) is for the request and for 'in', allowed is one of them; name a file");
+  line.json = true;
+  EXPECT_EQ(stream_fault(line, {"in=@f"}), "accepted");
+  EXPECT_EQ(stream_fault(line, {"out=@-"}),
+            "standard output (-) is for the JSON of --json and for 'out', allowed is one of them; "
+            "name a file");
+}
+
+TEST(WritesStandardOutput, IsAboutOutputsAlone) {
+  EXPECT_TRUE(writes_standard_output(*sort_assignments({"in=@f", "out=@-"}, kRoles)));
+  EXPECT_FALSE(writes_standard_output(*sort_assignments({"in=@-", "out=@f"}, kRoles)));
+}
+
 }  // namespace
 }  // namespace kaas
