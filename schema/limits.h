@@ -47,6 +47,8 @@ inline constexpr std::uint64_t kSegmentBytesMax = std::uint64_t{1} << 40;
 inline constexpr std::size_t kControlMessageBytesMax = 64u << 10;
 inline constexpr std::size_t kDescriptorsPerMessageMax = 8;
 inline constexpr std::size_t kClientNameBytesMax = 128;
+// What the kernel allows, less the ending that kaasd adds to the name until the socket listens.
+inline constexpr std::size_t kSocketPathBytesMax = 103;
 
 // --- Requests ----------------------------------------------------------------------------------
 inline constexpr std::uint32_t kKernelsMax = 4096;

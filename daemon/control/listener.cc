@@ -14,12 +14,14 @@
 #include <string_view>
 
 #include "schema/ipc/socket.h"
+#include "schema/limits.h"
 
 namespace kaas {
 namespace {
 
 // Ends the socket's name until it listens: who sees its path can connect.
 constexpr std::string_view kUnready = ".new";
+static_assert(kSocketPathBytesMax + kUnready.size() < sizeof sockaddr_un::sun_path);
 
 Status errno_status(StatusCode code, const std::string& what) {
   if (errno == EACCES || errno == EPERM || errno == EROFS) code = StatusCode::PermissionDenied;
@@ -102,10 +104,9 @@ Result<void> publish(int socket, const ListenerOptions& options, const std::stri
 }  // namespace
 
 Result<Listener> Listener::create(const ListenerOptions& options) {
-  constexpr std::size_t kLengthMax = sizeof sockaddr_un::sun_path - 1 - kUnready.size();
-  if (options.path.empty() || options.path.size() > kLengthMax) {
+  if (options.path.empty() || options.path.size() > kSocketPathBytesMax) {
     return over_limit(StatusCode::InvalidArgument, "length of socket path '" + options.path + "'",
-                      options.path.size(), kLengthMax);
+                      options.path.size(), kSocketPathBytesMax);
   }
   KAAS_RETURN_IF_ERROR(make_folder(options.path));
   Listener listener;

@@ -125,9 +125,10 @@ Result<PeerCredentials> peer_credentials(int socket) {
 Result<Descriptor> connect_socket(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) {
+  static_assert(kSocketPathBytesMax < sizeof address.sun_path);
+  if (path.size() > kSocketPathBytesMax) {
     return over_limit(StatusCode::InvalidArgument, "length of socket path '" + path + "'",
-                      path.size(), sizeof address.sun_path - 1);
+                      path.size(), kSocketPathBytesMax);
   }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   Descriptor socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));

@@ -48,7 +48,9 @@ struct PeerCredentials {
 // SO_PEERCRED: who connected, as the kernel saw it then.
 Result<PeerCredentials> peer_credentials(int socket);
 
-// Connects to the listening socket at `path`. Unavailable when nobody listens there.
+// Connects to the listening socket at `path`.
+// Fails: Unavailable: nobody listens there. PermissionDenied: not for this user. InvalidArgument:
+//        the path has more than kSocketPathBytesMax bytes. ResourceExhausted: no descriptors left.
 Result<Descriptor> connect_socket(const std::string& path);
 
 // Where a client looks for the daemon, in order, when no path is given: $KAAS_SOCKET alone if set,

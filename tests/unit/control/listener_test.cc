@@ -15,6 +15,8 @@
 #include <string>
 #include <thread>
 
+#include "schema/limits.h"
+
 namespace kaas {
 namespace {
 
@@ -113,7 +115,7 @@ TEST_F(ListenerTest, WhatIsNoSocketIsLeftAlone) {
 }
 
 TEST_F(ListenerTest, PathThatIsTooLongIsRefusedWithTheLimit) {
-  options_.path = folder_ + "/" + std::string(103 - folder_.size() - 1, 'x');
+  options_.path = folder_ + "/" + std::string(kSocketPathBytesMax - folder_.size() - 1, 'x');
   ASSERT_TRUE(Listener::create(options_).has_value());
   options_.path += "x";
   const auto listener = Listener::create(options_);
