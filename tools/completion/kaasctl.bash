@@ -5,10 +5,11 @@
 # line. "@files" among them means any file name.
 
 _kaasctl() {
-  # The words as they were typed: bash also splits at = and :, which our words contain.
+  # The words as they were typed: bash also splits at = and :, which our words contain. Without -r,
+  # read takes a blank behind a backslash as part of the word, as bash does.
   local line="${COMP_LINE:0:COMP_POINT}" words=() current
-  read -ra words <<<"$line"
-  if [[ $line == *[[:space:]] ]]; then words+=(""); fi
+  read -a words <<<"$line"
+  if [[ $line == *[[:space:]] && $line != *\\[[:space:]] ]]; then words+=(""); fi
   current="${words[-1]}"
 
   local candidates=() candidate files=no
@@ -29,8 +30,11 @@ _kaasctl() {
 
   COMPREPLY=()
   for candidate in "${candidates[@]}"; do
-    COMPREPLY+=("${candidate#"$kept"}")
     if [[ $candidate == *= ]]; then compopt -o nospace 2>/dev/null; fi
+    candidate="${candidate#"$kept"}"
+    # Names of files are quoted by bash itself.
+    if [[ $files == no ]]; then printf -v candidate %q "$candidate"; fi
+    COMPREPLY+=("$candidate")
   done
 }
 

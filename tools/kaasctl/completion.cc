@@ -113,12 +113,27 @@ std::string socket_among(const std::vector<std::string>& words) {
   return {};
 }
 
+// Where the key begins in "in=key:pho"; 0: the word is no NAME=key:KEY.
+std::size_t key_in(std::string_view word) {
+  constexpr std::string_view kKey = "=key:";
+  const std::size_t assigned = word.find('=');
+  if (assigned == word.npos || !word.substr(assigned).starts_with(kKey)) return 0;
+  return assigned + kKey.size();
+}
+
 // What may stand in the place of the next positional word.
 std::vector<std::string> positional(const Expected& expected, const std::string& begun,
                                     const std::string& socket) {
   const std::string command = expected.path.empty() ? "" : expected.path.back();
   const bool is_first = expected.values.empty();
   const auto daemon = [&] { return DaemonWords(socket); };
+  const bool is_assignment = (command == "run" || command == "call") && !is_first;
+  const std::size_t key = is_assignment ? key_in(begun) : 0;
+  if (key > 0) {
+    auto words = daemon().keys(begun.substr(key));
+    for (std::string& word : words) word.insert(0, begun, 0, key);
+    return words;
+  }
   if (command == "run") return {kAnyFile};
   if (command == "deploy" && is_first) return {kAnyFile};
   if (command == "completion" && is_first) return {"bash"};

@@ -22,6 +22,9 @@ class CompletionTest(DaemonCase):
             ("suspend", "host", "--f"): {"--force"},
             ("call", "completed", ""): {"in=", "out=", "width=", "height="},
             ("call", "completed", "in=@"): {"@files"},
+            ("call", "completed", "in=key:compl"): {"in=key:completed/key"},
+            ("run", "f.json", "in=key:compl"): {"in=key:completed/key"},
+            ("run", "f.json", "in=in:key:"): {"@files"},
             ("kv", "get", "completed/"): {"completed/key"},
             ("kv", "get", "completed/key", ""): {"@files"},
             ("kv", "share", "completed/key", "--r"): {"--revoke"},
@@ -40,16 +43,27 @@ class CompletionTest(DaemonCase):
         with open(os.path.join(SOURCE, "tools/completion/kaasctl.bash"), "rb") as file:
             self.assertEqual(self.read("completion.bash"), file.read())
         self.write("frame.rgb", b"x")
+        for key in ("bash/key", "bash/my key", "bash/it's:1"):
+            self.done("kv", "put", key, "frame.rgb")
         for line, expected in ((f"{KAASCTL} stat", ["status"]),
                                (f"{KAASCTL} kv ", ["put", "get", "ls", "stat", "rm", "share"]),
                                (f"{KAASCTL} deploy fram", ["frame.rgb"]),
                                (f"{KAASCTL} call f in=@fram", ["@frame.rgb"]),
-                               (f"{KAASCTL} call f in=in:fram", ["frame.rgb"])):
-            shell = (f'source "{script}"; COMP_LINE="{line}"; COMP_POINT={len(line)}; _kaasctl; '
+                               (f"{KAASCTL} call f in=in:fram", ["frame.rgb"]),
+                               (f"{KAASCTL} call f in=key:bash/k", ["bash/key"]),
+                               (f"{KAASCTL} kv get bash/m", ["bash/my\\ key"]),
+                               (f"{KAASCTL} kv get bash/my\\ ", ["bash/my\\ key"]),
+                               (f"{KAASCTL} call f in=key:bash/my\\ k", ["bash/my\\ key"]),
+                               (f"{KAASCTL} kv get bash/i", ["bash/it\\'s:1"]),
+                               (f"{KAASCTL} kv rm bash/key bash/my\\ key bash/k", ["bash/key"])):
+            shell = (f'source "{script}"; COMP_LINE=$1; COMP_POINT=${{#1}}; _kaasctl; '
                      'printf "%s\\n" "${COMPREPLY[@]}"')
-            result = subprocess.run(["bash", "-c", shell], capture_output=True, check=False,
-                                    text=True, cwd=self.folder, env=self.environment())
-            self.assertEqual(sorted(result.stdout.split()), sorted(expected), (line, result.stderr))
+            result = subprocess.run(["bash", "-c", shell, "bash", line], capture_output=True,
+                                    check=False, text=True, cwd=self.folder,
+                                    env=self.environment())
+            self.assertEqual(sorted(result.stdout.splitlines()), sorted(expected),
+                             (line, result.stderr))
+        self.done("kv", "rm", "bash/key", "bash/my key", "bash/it's:1")
 
 
 if __name__ == "__main__":
