@@ -30,7 +30,9 @@ void check_machine(Checks& checks);
 // The places where a daemon is looked for. doctor_daemon.cc
 void check_sockets(const std::string& socket, Checks& checks);
 // Of the daemon that answered: who it is, its health, memory, devices and libraries, and a request
-// that does nothing. doctor_daemon.cc
-void check_daemon(Client& client, Checks& checks);
+// that does nothing, in a session of its own. doctor_daemon.cc
+void check_daemon(const CommandLine& line, Client& client, Checks& checks);
+// What to do when there is no session, for this reason. doctor_daemon.cc
+std::string advice_for(const Status& reason);
 
 }  // namespace kaas

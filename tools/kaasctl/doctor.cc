@@ -221,18 +221,14 @@ int examine(const CommandLine& line, Console& console) {
   Checks checks;
   check_machine(checks);
   check_sockets(line.socket, checks);
-  ClientOptions options;
-  options.socket = line.socket;
-  options.name = "kaasctl";
-  auto client = Client::connect(options);
+  auto client = connect(line, SessionKind::Administration);
   if (client.has_value()) {
-    check_daemon(*client, checks);
+    check_daemon(line, *client, checks);
   } else {
-    checks.push_back({Level::Fail, "daemon", client.error().message,
-                      "start kaasd, or name its socket with --socket or $KAAS_SOCKET"});
+    checks.push_back({Level::Fail, "daemon", client.error().message, advice_for(client.error())});
   }
   report(checks, console);
-  if (!client.has_value()) return kExitNoDaemon;
+  if (!client.has_value()) return exit_without_session(client.error());
   const bool failed = std::any_of(checks.begin(), checks.end(),
                                   [](const Check& check) { return check.level == Level::Fail; });
   return failed ? kExitFailed : kExitDone;

@@ -13,6 +13,7 @@
 
 #include "schema/ipc/socket.h"
 #include "tools/kaasctl/checks.h"
+#include "tools/kaasctl/console.h"
 #include "tools/kaasctl/reading.h"
 #include "tools/kaasctl/text.h"
 
@@ -24,6 +25,10 @@ using Level = Check::Level;
 constexpr int kNullRequests = 200;
 constexpr auto kPatience = std::chrono::seconds(10);
 constexpr double kFullFraction = 0.9;
+constexpr const char* kResume = "kaasctl resume all, by its operator, takes them again";
+constexpr const char* kNoPermission =
+    "become one of socket_group, or have the operator of the daemon change socket_mode and "
+    "socket_group";
 
 std::string octal(mode_t mode) {
   std::array<char, 16> text{};
@@ -46,6 +51,11 @@ std::optional<std::string> folder_fault(const struct stat& info) {
 void check_socket(const std::string& path, Checks& checks) {
   struct stat info {};
   if (::lstat(path.c_str(), &info) != 0) {
+    if (errno == EACCES) {
+      checks.push_back({Level::Warn, "socket", path + ": " + std::strerror(errno),
+                        "its folder is closed to you: have its owner open it (chmod +x)"});
+      return;
+    }
     checks.push_back({Level::Ok, "socket", path + ": " + std::strerror(errno), ""});
     return;
   }
@@ -66,6 +76,11 @@ void check_socket(const std::string& path, Checks& checks) {
     }
   }
   const auto connected = connect_socket(path);
+  if (!connected.has_value() && connected.error().code == StatusCode::PermissionDenied) {
+    checks.push_back(
+        {Level::Fail, "socket", text + "; " + connected.error().message, kNoPermission});
+    return;
+  }
   if (!connected.has_value()) {
     checks.push_back({Level::Warn, "socket", text + "; " + connected.error().message,
                       "a daemon that was killed leaves it; the next one takes it over"});
@@ -86,6 +101,13 @@ void check_socket(const std::string& path, Checks& checks) {
   }
 }
 
+bool all_are_suspended(const Json& status) {
+  const Json& devices = list_at(status, "devices");
+  return !devices.empty() && std::all_of(devices.begin(), devices.end(), [](const Json& device) {
+    return text_at(device, "state") == "suspended";
+  });
+}
+
 void check_health(Client& client, const Json& status, Checks& checks) {
   const std::string version = text_at(status, "version");
   const bool same = version == KAAS_VERSION;
@@ -99,7 +121,9 @@ void check_health(Client& client, const Json& status, Checks& checks) {
   const std::string reason = text_at(status, "health_reason");
   const Level level = health == "ok" ? Level::Ok : health == "starting" ? Level::Warn : Level::Fail;
   checks.push_back({level, "health", health + (reason.empty() ? "" : ": " + reason),
-                    level == Level::Ok ? "" : "see kaasctl logs"});
+                    level == Level::Ok          ? ""
+                    : all_are_suspended(status) ? kResume
+                                                : "see kaasctl logs"});
 }
 
 void check_store(const Json& status, Checks& checks) {
@@ -136,7 +160,14 @@ void check_devices(const Json& status, Checks& checks) {
                       : state == "suspended" ? "kaasctl resume takes it again"
                                              : "see kaasctl logs"});
   }
-  for (const Json& executor : list_at(status, "executors")) {
+  const Json& executors = list_at(status, "executors");
+  if (executors.empty()) {
+    checks.push_back({Level::Ok, "executor",
+                      all_are_suspended(status) ? "none, because every device is suspended"
+                                                : "none yet; a request starts one",
+                      ""});
+  }
+  for (const Json& executor : executors) {
     const bool ready = text_at(executor, "state") == "ready";
     const std::uint64_t restarts = natural_at(executor, "restarts");
     const Level level = ready && restarts == 0 ? Level::Ok : Level::Warn;
@@ -170,12 +201,6 @@ void check_confinement(const Json& status, Checks& checks) {
                    "of their user"
              : "build with libseccomp (tools/setup), on a kernel with CONFIG_SECCOMP_FILTER"});
   }
-}
-
-bool all_are_suspended(const Json& status) {
-  const Json& devices = list_at(status, "devices");
-  return std::all_of(devices.begin(), devices.end(),
-                     [](const Json& device) { return text_at(device, "state") == "suspended"; });
 }
 
 void check_library_file(const std::filesystem::directory_entry& entry, Checks& checks,
@@ -228,24 +253,26 @@ void check_libraries(const Json& status, Checks& checks) {
 }
 
 // The whole way of a request, without work of its own.
-void check_null_request(Client& client, Checks& checks) {
+void check_null_request(const CommandLine& line, Checks& checks) {
   using Clock = std::chrono::steady_clock;
   const auto began = Clock::now();
   RequestBuilder builder;
   builder.kernel("std", "noop").grid(1).block(1);
-  const auto failed = [&](const Status& status) {
-    checks.push_back({Level::Fail, "null request", status.message, "see kaasctl logs"});
+  const auto failed = [&](const Status& status, const std::string& advice = "see kaasctl logs") {
+    checks.push_back({Level::Fail, "null request", status.message, advice});
   };
+  auto client = connect(line, SessionKind::Full);
+  if (!client.has_value()) return failed(client.error(), advice_for(client.error()));
   const auto request = builder.build();
   if (!request.has_value()) return failed(request.error());
   // With no device to run on, a request waits.
   RunOptions options;
   options.deadline = began + kPatience;
-  const auto first_reply = client.run(*request, options);
+  const auto first_reply = client->run(*request, options);
   if (!first_reply.has_value()) return failed(first_reply.error());
   const auto first = static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - began).count());
-  const auto plan = client.prepare(*request);
+  const auto plan = client->prepare(*request);
   if (!plan.has_value()) return failed(plan.error());
   std::vector<std::uint64_t> times;
   for (int n = 0; n < kNullRequests; ++n) {
@@ -271,7 +298,27 @@ void check_sockets(const std::string& socket, Checks& checks) {
   for (const std::string& path : paths) check_socket(path, checks);
 }
 
-void check_daemon(Client& client, Checks& checks) {
+std::string advice_for(const Status& reason) {
+  switch (reason.code) {
+    case StatusCode::Unavailable:
+      return "start kaasd, or name its socket with --socket or $KAAS_SOCKET";
+    case StatusCode::DeadlineExceeded:
+      return "the daemon is there but does not answer: restart it";
+    case StatusCode::PermissionDenied:
+      return kNoPermission;
+    case StatusCode::ResourceExhausted:
+      return "the daemon refuses the session: end sessions (kaasctl ps, kick), remove objects, or "
+             "raise its limits (docs/kaasd.md)";
+    case StatusCode::VersionMismatch:
+      return "kaasctl and kaasd are of different versions: restart the daemon after an update";
+    case StatusCode::InvalidArgument:
+      return "name the daemon's socket with --socket or $KAAS_SOCKET";
+    default:
+      return "the daemon refuses the session; its log may say more";
+  }
+}
+
+void check_daemon(const CommandLine& line, Client& client, Checks& checks) {
   const auto answer = client.status_json();
   const auto status = answer.has_value() ? parse_answer(*answer) : Result<Json>(answer.error());
   if (!status.has_value()) {
@@ -283,9 +330,12 @@ void check_daemon(Client& client, Checks& checks) {
   check_devices(*status, checks);
   check_confinement(*status, checks);
   check_libraries(*status, checks);
-  // It would only wait.
-  if (all_are_suspended(*status)) return;
-  check_null_request(client, checks);
+  if (all_are_suspended(*status)) {
+    checks.push_back({Level::Warn, "null request",
+                      "not tried: it would wait, because every device is suspended", kResume});
+    return;
+  }
+  check_null_request(line, checks);
 }
 
 }  // namespace kaas

@@ -86,9 +86,9 @@ class DaemonCase(unittest.TestCase):
 
     @classmethod
     def ctl(cls, *words: str, stdin: bytes = b"", **options) -> subprocess.CompletedProcess:
+        options = {"cwd": cls.folder, **options}
         return subprocess.run([KAASCTL, *words], input=stdin, capture_output=True, check=False,
-                              cwd=cls.folder, env=cls.environment(), timeout=PATIENCE_SECONDS,
-                              **options)
+                              env=cls.environment(), timeout=PATIENCE_SECONDS, **options)
 
     def done(self, *words: str, stdin: bytes = b"") -> str:
         result = self.ctl(*words, stdin=stdin)
