@@ -109,14 +109,21 @@ std::string sessions_text(const Json& clients) {
   return sessions.to_string() + (has_requests ? "\n" + requests.to_string() : "");
 }
 
+// A library that a request has named is opened when a run needs it; what is in it is known then.
+std::string library_state(const Json& library) {
+  const std::string error = text_at(library, "error");
+  if (!error.empty()) return error;
+  const bool is_known = !text_at(library, "name").empty() || !list_at(library, "kernels").empty();
+  return is_known ? "ok" : "not loaded";
+}
+
 std::string libraries_text(const Json& libraries) {
   Table table({">LIBRARY", "NAME", ">KERNELS", ">SIZE", "PATH", "STATE"});
   std::string kernels;
   for (const Json& library : list_at(libraries, "libraries")) {
-    const std::string error = text_at(library, "error");
     const Json& names = list_at(library, "kernels");
     table.add({count(library, "library"), text_at(library, "name"), std::to_string(names.size()),
-               bytes(library, "bytes"), text_at(library, "path"), error.empty() ? "ok" : error});
+               bytes(library, "bytes"), text_at(library, "path"), library_state(library)});
     std::string line;
     for (const Json& name : names) {
       line += (line.empty() ? "" : ", ") + (name.is_string() ? name.get<std::string>() : "");

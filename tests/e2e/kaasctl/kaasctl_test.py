@@ -3,13 +3,14 @@
 import json
 import os
 import select
+import shutil
 import struct
 import subprocess
 import time
 import unittest
 
-from daemon_case import (DONE, FAILED, KAASCTL, NO_DAEMON, PATIENCE_SECONDS, USAGE, DaemonCase,
-                         floats)
+from daemon_case import (BUILD, DONE, FAILED, KAASCTL, NO_DAEMON, PATIENCE_SECONDS, USAGE,
+                         DaemonCase, floats)
 
 
 class KaasctlTest(DaemonCase):
@@ -31,6 +32,16 @@ class KaasctlTest(DaemonCase):
         std = [library for library in libraries if library["name"] == "std"]
         self.assertIn("saxpy", std[0]["kernels"])
         self.assertIn("std: ", self.done("libraries"))
+        self.assertRegex(self.done("libraries"), r"/std.so +ok\n")
+
+    def test_library_that_was_named_only_is_not_loaded(self):
+        copy = self.path("copy.so")
+        shutil.copy(os.path.join(BUILD, "lib/kaas/kernels/std.so"), copy)
+        request = {"buffers": [{"name": "x", "size": 4, "key": "absent"}],
+                   "kernels": [{"library": copy, "kernel": "noop", "grid": 1, "block": 1,
+                                "arguments": [["x", "i"]]}]}
+        self.refused(FAILED, "run", "-", stdin=json.dumps(request).encode())
+        self.assertRegex(self.done("libraries"), r"/copy.so +not loaded\n")
 
     def test_logs_are_shown_and_followed(self):
         self.assertIn("listens at", self.done("logs"))
@@ -69,7 +80,6 @@ class KaasctlTest(DaemonCase):
                                            "executors"})
         self.assertEqual(self.done_json("suspend", "ho"), {"suspended": ["host"]})
         self.assertIn("suspended", self.done("status"))
-        self.assertIn("every device is suspended", self.ctl("doctor").stdout.decode())
         self.assertEqual(self.done("suspend", "all"), "suspended host\n")
         self.assertEqual(self.done("resume", "host"), "resumed host\n")
         self.assertEqual(self.done_json("resume", "all"), {"resumed": ["host"]})
@@ -334,38 +344,7 @@ class KaasctlTest(DaemonCase):
         self.refused(FAILED, "undeploy", "absent")
         self.assertIn("absent", self.refused(FAILED, "functions", "absent", "--use", "1"))
 
-    # --- Doctor, completion, the outside ---------------------------------------------------------
-
-    def test_doctor_runs_a_request_and_finds_nothing_to_fail(self):
-        checks = self.done_json("doctor")["checks"]
-        by_name = {check["name"]: check for check in checks}
-        for name in ("versions", "shared memory", "descriptors", "locked memory", "memory",
-                     "socket", "daemon", "health", "store", "devices", "libraries",
-                     "null request"):
-            self.assertIn(name, by_name)
-        self.assertEqual(by_name["null request"]["level"], "ok")
-        self.assertIn("std:noop", by_name["null request"]["text"])
-        for check in checks:
-            self.assertNotEqual(check["level"], "fail", check)
-            self.assertEqual("advice" in check, check["level"] != "ok", check)
-        self.assertRegex(self.done("doctor"), r"(?m)^ok    null request +std:noop")
-
-    def test_doctor_names_what_is_wrong(self):
-        folder = self.path("open")
-        os.mkdir(folder)
-        os.chmod(folder, 0o777)
-        socket = os.path.join(folder, "kaasd.sock")
-        result = self.ctl("doctor", "--socket", socket, "--json")
-        self.assertEqual(result.returncode, NO_DAEMON)
-        failed = [check for check in json.loads(result.stdout)["checks"]
-                  if check["level"] == "fail"]
-        self.assertEqual([check["name"] for check in failed], ["daemon"])
-        self.assertIn(socket, failed[0]["text"])
-        self.assertIn("--socket", failed[0]["advice"])
-        self.write("open/kaasd.sock", b"")
-        text = self.ctl("doctor", "--socket", socket).stdout.decode()
-        self.assertIn("is no socket", text)
-        self.assertIn("-> remove it", text)
+    # --- The outside ------------------------------------------------------------------------------
 
     def test_without_a_daemon_every_command_ends_with_three_and_says_where_it_looked(self):
         nobody = self.path("nobody.sock")
