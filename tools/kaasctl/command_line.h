@@ -78,6 +78,9 @@ struct ParsedCommandLine {
   CommandLine line;
 };
 
+// Whether --json is among the words, which may be wrong otherwise.
+bool asks_for_json(int argc, const char* const* argv);
+
 // Prints help, version and usage errors itself.
 ParsedCommandLine parse_command_line(int argc, const char* const* argv);
 

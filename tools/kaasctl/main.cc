@@ -82,7 +82,10 @@ int main(int argc, char** argv) {
   try {
     return kaas::run(argc, argv);
   } catch (const std::bad_alloc&) {
-    std::fputs("kaasctl: out of memory\n", stderr);
+    std::fputs(kaas::asks_for_json(argc, argv)
+                   ? "{\"error\":{\"code\":\"ResourceExhausted\",\"message\":\"out of memory\"}}\n"
+                   : "kaasctl: out of memory\n",
+               stderr);
     return kaas::kExitFailed;
   }
 }

@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from daemon_case import FAILED, KAASCTL, NO_DAEMON, PATIENCE_SECONDS, DaemonCase, floats
+from daemon_case import FAILED, KAASCTL, NO_DAEMON, PATIENCE_SECONDS, USAGE, DaemonCase, floats
 
 
 # What a shell ignores in its background jobs, kaasctl would ignore as well.
@@ -122,6 +122,16 @@ class LostDaemonTest(EndlessCase):
             self.wait_until_it_runs(running)
             self.stop_daemon()
             self.assertEqual(running.wait(PATIENCE_SECONDS), NO_DAEMON)
+
+
+class SocketPathTest(DaemonCase):
+
+    def test_path_that_no_socket_can_have_is_wrong_usage(self):
+        for words in (("status",), ("kv", "stat", "key"), ("run", "example1.json"), ("doctor",)):
+            result = self.ctl(*words, "--socket", "/" + "x" * 103)
+            self.assertEqual(result.returncode, USAGE, result)
+            self.assertIn(b"is 104, limit 103", result.stderr + result.stdout)
+            self.assertEqual(self.ctl(*words, "--socket", "/" + "x" * 102).returncode, NO_DAEMON)
 
 
 class RefusingDaemonTest(DaemonCase):

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "tools/kaasctl/reading.h"
+
 namespace kaas {
 namespace {
 
@@ -114,8 +116,26 @@ TEST(CommandLineTest, WrongUsageEndsWithTwoAndSaysWhy) {
       {{"kv", "get"}, "key is required"},
       {{"kick"}, "session is required"},
       {{"suspend"}, "device is required"},
-      {{"suspend", "d", "--within", "3601"}, "--within"},
+      {{"suspend", "d", "--within", "3601"},
+       "--within: '3601' is given, allowed is a whole number from 0 to 3600"},
+      {{"suspend", "d", "--within", "1.5"},
+       "--within: '1.5' is given, allowed is a whole number from 0 to 3600"},
       {{"suspend", "d", "--within", "-1"}, "--within"},
+      {{"kv", "share", "k", "--uid", "x"},
+       "--uid: 'x' is given, allowed is a whole number from 0 to 4294967295"},
+      {{"run", "f", "--tag", "x"},
+       "--tag: 'x' is given, allowed is a whole number from 0 to 18446744073709551615"},
+      {{"run", "f", "--tag", "-1"}, "--tag: '-1' is given"},
+      {{"logs", "-n", "x"},
+       "--lines: 'x' is given, allowed is a whole number from 0 to 4294967295"},
+      {{"run", "f", "--version", "2"}, "run: --version was not expected"},
+      {{"status", "--version"}, "status: --version was not expected"},
+      {{"kv", "ls", "--version"}, "kv: --version was not expected"},
+      {{"deploy", "f", "--name", ""}, "--name: it is empty"},
+      {{"functions", ""}, "function: it is empty"},
+      {{"kv", "get", "k", ""}, "file: it is empty"},
+      {{"status", "--socket", ""}, "--socket: it is empty"},
+      {{"run", "f", "--deadline", ""}, "--deadline: it is empty"},
       {{"run"}, "file is required"},
       {{"run", "f", "--repeat", "0"}, "--repeat"},
       {{"run", "f", "--repeat", "x"}, "--repeat"},
@@ -129,7 +149,6 @@ TEST(CommandLineTest, WrongUsageEndsWithTwoAndSaysWhy) {
       {{"kv", "share", "k"}, "kv share: give --uid N or --everyone"},
       {{"kv", "share", "k", "--uid", "1", "--everyone"}, "excludes"},
       {{"kv", "share", "k", "--everyone", "--write", "--revoke"}, "excludes"},
-      {{"kv", "get", "k", "--json"}, "kv get --json: give a file"},
       {{"completion", "zsh"}, "zsh not in"},
       {{"status", "extra"}, "not expected: extra"}};
   for (const auto& [words, text] : cases) {
@@ -137,6 +156,25 @@ TEST(CommandLineTest, WrongUsageEndsWithTwoAndSaysWhy) {
     EXPECT_EQ(exit, kExitUsage) << text;
     EXPECT_NE(message.find(text), std::string::npos) << message;
     EXPECT_TRUE(message.starts_with("kaasctl: ")) << message;
+  }
+}
+
+TEST(CommandLineTest, WrongUsageIsJsonWhereJsonIsWanted) {
+  const std::pair<std::vector<const char*>, const char*> cases[] = {
+      {{"--json"}, "A subcommand is required"},
+      {{"statsu", "--json"}, "there is no command 'statsu'"},
+      {{"--json", "kv", "share", "k"}, "kv share: give --uid N or --everyone"},
+      {{"logs", "-n", "x", "--json"}, "--lines: 'x' is given"},
+      {{"run", "f", "--version", "2", "--json"}, "run: --version was not expected"},
+      {{"kv", "get", "k", "--json"}, "kv get --json: give a file"}};
+  for (const auto& [words, text] : cases) {
+    const auto [exit, message] = refused(words);
+    EXPECT_EQ(exit, kExitUsage);
+    const auto object = parse_answer(message);
+    ASSERT_TRUE(object.has_value()) << message;
+    const Json& error = object_at(*object, "error");
+    EXPECT_EQ(text_at(error, "code"), "InvalidArgument");
+    EXPECT_TRUE(text_at(error, "message").starts_with(text)) << message;
   }
 }
 
@@ -166,6 +204,8 @@ TEST(ExpectedAfter, NamesCommandsAndOptionsOfTheLevel) {
   EXPECT_EQ(undeploy.path, std::vector<std::string>{"undeploy"});
   EXPECT_EQ(undeploy.values, std::vector<std::string>{"f"});
   EXPECT_TRUE(holds(undeploy.words, "--version"));
+  EXPECT_TRUE(holds(start.words, "--version"));
+  EXPECT_FALSE(holds(expected_after({"run", "f"}).words, "--version"));
 }
 
 TEST(ExpectedAfter, KnowsWhichOptionsWantAValue) {
