@@ -156,7 +156,7 @@ int remove_objects(const CommandLine& line, Console& console) {
     const auto result = client->remove(key);
     if (!result.has_value()) {
       code = fail(console, *client, result.error());
-      if (code == kExitNoDaemon) return code;
+      if (!client->alive().has_value()) return code;
       continue;
     }
     removed.push_back(key);

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import struct
 import subprocess
 import tempfile
@@ -108,3 +107,26 @@ class DaemonCase(unittest.TestCase):
 
     def keys(self, prefix: str = "") -> list[str]:
         return self.done("kv", "ls", prefix, "-q").split()
+
+
+class FullDaemonCase(DaemonCase):
+    """A daemon with room for one session with rings and an arena, which somebody has."""
+
+    DAEMON_FLAGS = ("--store-bytes", "9000000")
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.holder = subprocess.Popen([KAASCTL, "kv", "put", "held", "-", "-q"],
+                                      stdin=subprocess.PIPE, env=cls.environment())
+        cls.addClassCleanup(cls.stop_holder)
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not any(client["pid"] == cls.holder.pid and client["rings"] > 0
+                      for client in json.loads(cls.ctl("ps", "--json").stdout)["clients"]):
+            if cls.holder.poll() is not None or time.monotonic() > end:
+                raise AssertionError("kv put does not wait: " + cls.log_text())
+
+    @classmethod
+    def stop_holder(cls):
+        cls.holder.stdin.close()
+        cls.holder.wait(PATIENCE_SECONDS)

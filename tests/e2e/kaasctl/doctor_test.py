@@ -5,7 +5,7 @@ import os
 import stat
 import unittest
 
-from daemon_case import DONE, FAILED, NO_DAEMON, DaemonCase
+from daemon_case import FAILED, NO_DAEMON, DaemonCase, FullDaemonCase
 
 NOBODY = 65534
 
@@ -87,17 +87,14 @@ class DoctorTest(DoctorCase):
         self.assertIn("folder", found["socket"]["advice"])
 
 
-class RefusingDaemonDoctorTest(DoctorCase):
-
-    # Too little for the memory that a session with rings is given.
-    DAEMON_FLAGS = ("--store-bytes", "1000000")
+class FullDaemonDoctorTest(FullDaemonCase, DoctorCase):
 
     def test_refused_session_has_the_reason_of_the_daemon(self):
         found = self.examined(FAILED)
         self.assertEqual(found["daemon"]["level"], "ok")
         self.assertIn("executor", found)
         self.assertEqual(found["null request"]["level"], "fail")
-        self.assertIn("1000000", found["null request"]["text"])
+        self.assertIn("9000000", found["null request"]["text"])
         self.assertIn("raise its limits", found["null request"]["advice"])
 
 

@@ -7,7 +7,8 @@ import subprocess
 import time
 import unittest
 
-from daemon_case import FAILED, KAASCTL, NO_DAEMON, PATIENCE_SECONDS, USAGE, DaemonCase, floats
+from daemon_case import (FAILED, KAASCTL, NO_DAEMON, PATIENCE_SECONDS, USAGE, DaemonCase,
+                         FullDaemonCase, floats)
 
 
 # What a shell ignores in its background jobs, kaasctl would ignore as well.
@@ -134,10 +135,7 @@ class SocketPathTest(DaemonCase):
             self.assertEqual(self.ctl(*words, "--socket", "/" + "x" * 102).returncode, NO_DAEMON)
 
 
-class RefusingDaemonTest(DaemonCase):
-
-    # Too little for the memory that every session with rings is given.
-    DAEMON_FLAGS = ("--store-bytes", "1000000")
+class FullDaemonTest(FullDaemonCase):
 
     def test_daemon_that_refuses_the_session_is_a_failure(self):
         self.write("request.json", json.dumps({
@@ -145,7 +143,7 @@ class RefusingDaemonTest(DaemonCase):
         for words in (("kv", "put", "key", "request.json"), ("kv", "get", "key", "-"),
                       ("kv", "stat", "key"), ("kv", "rm", "key"), ("run", "request.json"),
                       ("call", "f"), ("deploy", "request.json", "--name", "f")):
-            self.assertIn("1000000", self.refused(FAILED, *words))
+            self.assertIn("9000000", self.refused(FAILED, *words))
         result = self.ctl("kv", "put", "key", "request.json", "--json")
         self.assertEqual(result.returncode, FAILED)
         self.assertEqual(json.loads(result.stderr)["error"]["code"], "ResourceExhausted")
