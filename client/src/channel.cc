@@ -344,8 +344,7 @@ std::size_t Channel::poll(bool rearm) {
 
 void Channel::show_answers_on(int event) {
   Lock lock(mutex_);
-  // Answers on a lane ring for nobody: with an event to show them on, there is no lane.
-  event_ = event;
+  event_ = event;  // First of all, so that nothing more goes by the lane.
   if (on_lane_ != 0) (void)leave_lane(lock, WhenFull::Wait);
 }
 

@@ -69,7 +69,8 @@ class Channel {
   // Takes in what has arrived; returns how many answers. `rearm`: the next answer rings the
   // doorbell again.
   std::size_t poll(bool rearm);
-  // From now on answers that others take in are shown on `event`, an eventfd of the session.
+  // From now on answers that others take in are shown on `event`, an eventfd of the session, and
+  // the lane serves nobody. Waits for what is under way on it.
   void show_answers_on(int event);
 
   // The session has ended: operations under way end with it, and the session lets go.

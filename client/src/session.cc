@@ -397,9 +397,9 @@ int Session::event_fd() noexcept {
     }
     watching_daemon_ = true;
     for (const Slot& slot : channels_) watch(*slot.channel);
-    ::eventfd_write(event_.get(), 1);  // What has arrived before this.
   }
   poll();
+  ::eventfd_write(event_.get(), 1);  // Shows what has been taken in before and by this.
   return epoll_.get();
 }
 

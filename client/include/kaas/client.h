@@ -453,7 +453,8 @@ class KAAS_API Client {
 
   // --- Event loops ----------------------------------------------------------------------------
   // Readable when answers may be there, or the daemon is gone: then call poll(). Of this client,
-  // closed with it; -1: no descriptors left. From the first call on, kaasd rings it.
+  // closed with it; -1: no descriptors left. From the first call on, kaasd rings it, and bound
+  // plans use no lanes; that call waits for their runs that are under way on one.
   [[nodiscard]] int event_fd() noexcept;
   // Handles answers that have arrived, of all threads' rings; never blocks. Returns how many.
   std::size_t poll() noexcept;
