@@ -54,7 +54,7 @@ Result<Pending*> Channel::submit(EncodedSubmission message, Effect effect, std::
                       message_bytes_max());
   }
   Lock lock(mutex_);
-  return submit_locked(lock, message, effect, tag, when_full);
+  return submit_locked(lock, std::move(message), effect, tag, when_full);
 }
 
 Result<Pending*> Channel::submit_locked(Lock& lock, EncodedSubmission message, Effect effect,

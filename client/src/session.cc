@@ -161,11 +161,15 @@ Result<Channel*> Session::channel() {
   if (forked()) return link_->forked_status();
   // After the end, channels may be gone; before it, the caller keeps the session alive.
   if (link_->dead()) return Status{StatusCode::Unavailable, link_->reason().message};
-  if (Channel* mine = ThreadRings::mine().find(serial_)) return mine;
-  return assign_channel();
+  ThreadRings* rings = ThreadRings::mine();
+  if (rings != nullptr) {
+    if (Channel* mine = rings->find(serial_)) return mine;
+  }
+  return assign_channel(rings);
 }
 
-Result<Channel*> Session::assign_channel() {
+// Without `rings` the thread is at its end: it uses a channel for this one operation.
+Result<Channel*> Session::assign_channel(ThreadRings* rings) {
   std::unique_lock lock(channels_mutex_);
   auto free = std::find_if(channels_.begin(), channels_.end(),
                            [](const Slot& slot) { return slot.threads == 0; });
@@ -191,8 +195,10 @@ Result<Channel*> Session::assign_channel() {
     free = std::min_element(channels_.begin(), channels_.end(),
                             [](const Slot& a, const Slot& b) { return a.threads < b.threads; });
   }
-  ++free->threads;
-  ThreadRings::mine().add(serial_, weak_from_this(), free->channel);
+  if (rings != nullptr) {
+    ++free->threads;
+    rings->add(serial_, weak_from_this(), free->channel);
+  }
   return free->channel;
 }
 

@@ -5,11 +5,6 @@
 namespace kaas {
 inline namespace v1 {
 
-ThreadRings& ThreadRings::mine() {
-  static thread_local ThreadRings rings;
-  return rings;
-}
-
 ThreadRings::~ThreadRings() {
   for (const Entry& entry : entries_) {
     if (const std::shared_ptr<Session> session = entry.session.lock()) {

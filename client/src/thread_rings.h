@@ -5,6 +5,8 @@
 #include <memory>
 #include <vector>
 
+#include "client/src/thread_own.h"
+
 namespace kaas {
 inline namespace v1 {
 
@@ -14,7 +16,8 @@ class Session;
 // One per thread. Gives the thread's channels back when it ends.
 class ThreadRings {
  public:
-  static ThreadRings& mine();
+  // Null: the thread's end has destroyed it.
+  static ThreadRings* mine() { return thread_own<ThreadRings>(); }
   ~ThreadRings();
 
   // The channel for the session with this serial, or nullptr. The session is alive: it asks.
