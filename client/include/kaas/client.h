@@ -11,8 +11,8 @@
 // Threads: a Client may be used from several threads at once; each has a ring of its own, made when
 // it first submits (beyond 64 threads, rings are shared). The library makes no thread. Futures,
 // plans, buffers and objects may be moved to other threads; one thread at a time uses one of them.
-// All of it may be static or thread-local, and works in destructors of such objects, too; only, what
-// a thread does when its own ring is gone has no order with what was not waited for before.
+// All of it may be static or thread-local, and works in destructors of such objects, too. Only,
+// what a thread does there, its ring being gone, has no order with what it did not wait for before.
 // Fork: a child can't use what its parent connected: every call there fails with Unavailable
 // and touches nothing that is shared. It connects for itself.
 // Errors: never exceptions, but for std::bad_alloc where a call is not noexcept.
