@@ -147,18 +147,15 @@ void Channel::recycle(Pending* pending) {
 }
 
 void Channel::release(Pending* pending) {
-  bool last = false;
-  {
-    const Lock lock(mutex_);
-    --futures_;
-    if (pending->answered) {
-      recycle(pending);
-    } else {
-      pending->wanted = false;
-    }
-    last = futures_ == 0 && !held_by_session_;
+  std::shared_ptr<Channel> last;  // Outlives the lock.
+  const Lock lock(mutex_);
+  --futures_;
+  if (pending->answered) {
+    recycle(pending);
+  } else {
+    pending->wanted = false;
   }
-  if (last) delete this;
+  if (futures_ == 0) last = std::move(self_);
 }
 
 // --- Taking answers in ---------------------------------------------------------------------------
@@ -413,15 +410,10 @@ void Channel::fail(const Status& reason) {
 }
 
 void Channel::close(const Status& reason) {
-  bool last = false;
-  {
-    const Lock lock(mutex_);
-    fail(reason);
-    event_ = -1;
-    held_by_session_ = false;
-    last = futures_ == 0;
-  }
-  if (last) delete this;
+  const Lock lock(mutex_);
+  fail(reason);
+  event_ = -1;
+  if (futures_ > 0) self_ = shared_from_this();
 }
 
 }  // namespace v1
