@@ -50,8 +50,8 @@ void bind_step(kaas_bindings* bindings, Step step) noexcept {
 }
 
 const kaas::Bindings& bindings_of(const kaas_bindings* bindings) {
-  static const kaas::Bindings kNone;
-  if (bindings == nullptr) return kNone;
+  static const kaas::Bindings* const kNone = new kaas::Bindings();  // For static destructors, too.
+  if (bindings == nullptr) return *kNone;
   if (bindings->failed) throw std::bad_alloc();
   return bindings->bindings;
 }

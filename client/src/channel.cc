@@ -54,7 +54,7 @@ Result<Pending*> Channel::submit(EncodedSubmission message, Effect effect, std::
                       message_bytes_max());
   }
   Lock lock(mutex_);
-  return submit_locked(lock, message, effect, tag, when_full);
+  return submit_locked(lock, std::move(message), effect, tag, when_full);
 }
 
 Result<Pending*> Channel::submit_locked(Lock& lock, EncodedSubmission message, Effect effect,
@@ -147,18 +147,15 @@ void Channel::recycle(Pending* pending) {
 }
 
 void Channel::release(Pending* pending) {
-  bool last = false;
-  {
-    const Lock lock(mutex_);
-    --futures_;
-    if (pending->answered) {
-      recycle(pending);
-    } else {
-      pending->wanted = false;
-    }
-    last = futures_ == 0 && !held_by_session_;
+  std::shared_ptr<Channel> last;  // Outlives the lock.
+  const Lock lock(mutex_);
+  --futures_;
+  if (pending->answered) {
+    recycle(pending);
+  } else {
+    pending->wanted = false;
   }
-  if (last) delete this;
+  if (futures_ == 0) last = std::move(self_);
 }
 
 // --- Taking answers in ---------------------------------------------------------------------------
@@ -344,8 +341,7 @@ std::size_t Channel::poll(bool rearm) {
 
 void Channel::show_answers_on(int event) {
   Lock lock(mutex_);
-  // Answers on a lane ring for nobody: with an event to show them on, there is no lane.
-  event_ = event;
+  event_ = event;  // First of all, so that nothing more goes by the lane.
   if (on_lane_ != 0) (void)leave_lane(lock, WhenFull::Wait);
 }
 
@@ -414,15 +410,10 @@ void Channel::fail(const Status& reason) {
 }
 
 void Channel::close(const Status& reason) {
-  bool last = false;
-  {
-    const Lock lock(mutex_);
-    fail(reason);
-    event_ = -1;
-    held_by_session_ = false;
-    last = futures_ == 0;
-  }
-  if (last) delete this;
+  const Lock lock(mutex_);
+  fail(reason);
+  event_ = -1;
+  if (futures_ > 0) self_ = shared_from_this();
 }
 
 }  // namespace v1

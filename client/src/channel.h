@@ -3,7 +3,8 @@
 // Whoever needs an answer takes in all that have arrived, in batches. Of several threads that wait
 // on one channel, one leads: it alone reads the ring and sleeps on it; the others wait for its
 // signal. While nobody leads, anyone with the lock may read.
-// Owner:   its session, and every future of it: the last one destroys it.
+// Owner:   its session, every future of it, and every thread that may be inside: the last one
+//          destroys it.
 // Threads: any, through its lock; with one thread a ring, as is usual, nobody contends for it.
 #pragma once
 
@@ -44,7 +45,7 @@ struct ChannelParts {
 
 enum class WhenFull { Wait, Fail };
 
-class Channel {
+class Channel : public std::enable_shared_from_this<Channel> {
  public:
   Channel(std::shared_ptr<Link> link, ChannelParts parts);
   Channel(const Channel&) = delete;
@@ -69,7 +70,8 @@ class Channel {
   // Takes in what has arrived; returns how many answers. `rearm`: the next answer rings the
   // doorbell again.
   std::size_t poll(bool rearm);
-  // From now on answers that others take in are shown on `event`, an eventfd of the session.
+  // From now on answers that others take in are shown on `event`, an eventfd of the session, and
+  // the lane serves nobody. Waits for what is under way on it.
   void show_answers_on(int event);
 
   // The session has ended: operations under way end with it, and the session lets go.
@@ -84,7 +86,6 @@ class Channel {
 
  private:
   using Lock = std::unique_lock<std::mutex>;
-  ~Channel() = default;
 
   template <class Done>
   bool wait_for(Lock& lock, Done done, std::uint64_t deadline_ns, std::uint64_t look_ns);
@@ -147,9 +148,9 @@ class Channel {
   std::vector<std::unique_ptr<Pending[]>> chunks_;
   Pending* free_ = nullptr;
   std::optional<Status> failed_;
-  std::uint64_t checked_ns_ = 0;  // When the daemon was last seen alive.
-  std::size_t futures_ = 0;       // Records that someone wants.
-  bool held_by_session_ = true;
+  std::uint64_t checked_ns_ = 0;   // When the daemon was last seen alive.
+  std::size_t futures_ = 0;        // Records that someone wants.
+  std::shared_ptr<Channel> self_;  // Keeps it for its futures when the session has let go.
   bool leading_ = false;
   std::size_t followers_ = 0;
   int event_ = -1;

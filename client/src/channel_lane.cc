@@ -59,8 +59,9 @@ bool Channel::serves(const BoundCall& bound) {
   return is_served(bound);
 }
 
+// Answers on a lane ring no event loop: beside one, no lane serves, be it here or yet to come.
 bool Channel::is_served(const BoundCall& bound) const noexcept {
-  return lane_ != nullptr && bound.ticket() >> 32 == lane_->number() &&
+  return lane_ != nullptr && event_ < 0 && bound.ticket() >> 32 == lane_->number() &&
          peer().lanes_ended.load(std::memory_order_acquire) < lane_->number();
 }
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <boost/container/small_vector.hpp>
+#include <utility>
 
+#include "client/src/thread_own.h"
 #include "schema/ipc/messages.h"
 
 namespace kaas {
@@ -18,15 +20,28 @@ constexpr std::size_t kKeptBytes = 64u << 10;
 // Present in the message whatever its value, so that it can be replaced.
 constexpr std::uint64_t kIdToCome = ~std::uint64_t{0};
 
-// The thread's builder, empty. Its memory is used again and again.
+constexpr std::size_t kInitialBytes = 1024;
+
+struct ThreadBuilder : Builder {
+  ThreadBuilder() : Builder(kInitialBytes) {}
+};
+
+// Of a thread at its end, between fresh_builder() and finish(). Without a destructor, see there.
+thread_local Builder* last_builder = nullptr;
+
+// The thread's builder, empty. Its memory is used again and again, but at the thread's end.
 Builder& fresh_builder() {
-  static thread_local Builder builder(1024);
-  if (builder.GetSize() > kKeptBytes) {
-    builder.Reset();
-  } else {
-    builder.Clear();
+  Builder* builder = thread_own<ThreadBuilder>();
+  if (builder == nullptr) {
+    if (last_builder == nullptr) last_builder = new Builder(kInitialBytes);
+    builder = last_builder;
   }
-  return builder;
+  if (builder->GetSize() > kKeptBytes) {
+    builder->Reset();
+  } else {
+    builder->Clear();
+  }
+  return *builder;
 }
 
 template <class Table>
@@ -36,8 +51,10 @@ EncodedSubmission finish(Builder& builder, Offset<Table> table) {
   std::uint8_t* bytes = builder.GetBufferPointer();
   const auto* root = flatbuffers::GetRoot<flatbuffers::Table>(bytes);
   const std::uint8_t* id = root->GetAddressOf(wire::Submission::VT_ID);
-  return {{reinterpret_cast<std::byte*>(bytes), builder.GetSize()},
-          static_cast<std::size_t>(id - bytes)};
+  EncodedSubmission message{{reinterpret_cast<std::byte*>(bytes), builder.GetSize()},
+                            static_cast<std::size_t>(id - bytes)};
+  if (&builder == last_builder) message.builder.reset(std::exchange(last_builder, nullptr));
+  return message;
 }
 
 flatbuffers::Optional<std::uint32_t> optional_uid(std::optional<std::uint32_t> uid) {

@@ -5,6 +5,7 @@
 #include <kaas/client.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,6 +21,8 @@ inline namespace v1 {
 struct EncodedSubmission {
   std::span<std::byte> bytes;
   std::size_t id_offset = 0;
+  // Has `bytes` where the thread's end has taken what usually has them.
+  std::unique_ptr<flatbuffers::FlatBufferBuilder> builder = nullptr;
 };
 
 // Name of a plan's buffer -> its index.

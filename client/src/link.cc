@@ -72,6 +72,7 @@ Result<ControlAnswer> Link::exchange(std::uint64_t id, std::span<const std::byte
       if (dead() || now_ns() >= deadline_ns) {
         awaited_id_ = 0;
         if (dead()) return reason_;
+        ++unanswered_;
         return Status{StatusCode::DeadlineExceeded,
                       "kaasd at " + path_ + " did not answer within " +
                           std::to_string(timeout_ns / 1'000'000) + " ms"};
@@ -79,6 +80,27 @@ Result<ControlAnswer> Link::exchange(std::uint64_t id, std::span<const std::byte
     }
     wait_readable(socket_.get(), kSliceNs);
   }
+}
+
+void Link::send_posted(std::uint64_t id, std::span<const std::byte> message,
+                       std::span<const int> descriptors) {
+  if (!expect_posted()) {
+    // kaasd answers in order: those before this one are read with it.
+    static_cast<void>(exchange(id, message, descriptors, kCallTimeoutNs));
+    return;
+  }
+  if (send(message, descriptors, now_ns() + kCallTimeoutNs)) return;
+  const std::lock_guard lock(mutex_);
+  if (unanswered_ > 0) --unanswered_;
+}
+
+// Whether there is room for one more answer that nobody waits for; it is counted then.
+bool Link::expect_posted() {
+  const std::lock_guard lock(mutex_);
+  drain_locked();
+  if (unanswered_ >= kUnansweredMax) return false;
+  ++unanswered_;
+  return true;
 }
 
 void Link::drain() {
@@ -138,7 +160,10 @@ void Link::take_in(Received received) {
     tokens_.insert_or_assign(reply->token(), std::move(received.descriptors.front()));
     return;
   }
-  if (reply->id() != awaited_id_ || answer_) return;  // Posted, or its caller has given up.
+  if (reply->id() != awaited_id_ || answer_) {  // Posted, or its caller has given up.
+    if (unanswered_ > 0) --unanswered_;
+    return;
+  }
   ControlAnswer& answer = answer_.emplace();
   answer.words.resize((received.message.size() + 7) / 8);
   std::memcpy(answer.words.data(), received.message.data(), received.message.size());

@@ -31,6 +31,7 @@ struct ControlAnswer {
 class Link {
  public:
   static constexpr std::uint64_t kCallTimeoutNs = 30'000'000'000;
+  static constexpr std::size_t kUnansweredMax = 64;
 
   // `path` is for messages.
   Link(Descriptor socket, std::string path);
@@ -48,13 +49,14 @@ class Link {
     const std::uint64_t id = build(fill);
     return exchange(id, finished(builder_), descriptors, timeout_ns);
   }
-  // Sends one request without waiting for its answer, which is dropped. Never fails: a session
-  // that has ended has forgotten what the request would change.
+  // Sends one request whose answer is dropped. Does not wait for it, unless kUnansweredMax answers
+  // are still to come: the socket has room for so many unread ones and for what kaasd says by
+  // itself. Never fails: a session that has ended has forgotten what the request would change.
   template <class Fill>
   void post(Fill fill, std::span<const int> descriptors = {}) {
     const std::lock_guard lock(call_mutex_);
-    build(fill);
-    send(finished(builder_), descriptors, now_ns() + kCallTimeoutNs);
+    const std::uint64_t id = build(fill);
+    send_posted(id, finished(builder_), descriptors);
   }
 
   // Takes everything that has arrived; never blocks.
@@ -83,6 +85,9 @@ class Link {
             std::uint64_t deadline_ns);
   Result<ControlAnswer> exchange(std::uint64_t id, std::span<const std::byte> message,
                                  std::span<const int> descriptors, std::uint64_t timeout_ns);
+  void send_posted(std::uint64_t id, std::span<const std::byte> message,
+                   std::span<const int> descriptors);
+  bool expect_posted();
   void drain_locked();
   void kill_locked(Status reason);
   void take_in(Received received);
@@ -116,6 +121,7 @@ class Link {
   std::unordered_map<std::uint32_t, Status> ended_lanes_;
   std::uint64_t awaited_id_ = 0;
   std::optional<ControlAnswer> answer_;
+  std::size_t unanswered_ = 0;  // Requests whose answers are still to come and will be dropped.
 };
 
 }  // namespace v1

@@ -95,7 +95,7 @@ Result<void> Session::greet(const ClientOptions& options, std::uint64_t deadline
   const std::span<Descriptor> descriptors(answer->descriptors);
   auto parts = open_ring(*reply.ring(), descriptors.first(3));
   if (!parts.has_value()) return std::move(parts).error();
-  channels_.push_back({new Channel(link_, *std::move(parts)), 0});
+  channels_.push_back({std::make_shared<Channel>(link_, *std::move(parts)), 0});
   return open_arena(*reply.arena(), descriptors[3].get());
 }
 
@@ -139,8 +139,12 @@ Result<void> Session::open_arena(const wire::SegmentInfo& info, int descriptor) 
 }
 
 Session::~Session() {
-  // In a fork, the locks may be held by threads that do not exist there: the rings are left alone.
-  if (!forked()) close();
+  if (!forked()) {
+    close();
+    return;
+  }
+  // The locks may be held by threads that do not exist here: the channels are left alone, for ever.
+  static_cast<void>(new std::vector<Slot>(std::move(channels_)));
 }
 
 void Session::close() {
@@ -153,47 +157,61 @@ void Session::close() {
   }
   const Status reason = link_->reason();
   for (const Slot& slot : channels) slot.channel->close(reason);
+  if (ThreadRings* rings = ThreadRings::mine()) rings->tidy();
 }
 
 // --- Channels ------------------------------------------------------------------------------------
 
-Result<Channel*> Session::channel() {
+Result<std::shared_ptr<Channel>> Session::channel() {
   if (forked()) return link_->forked_status();
-  // After the end, channels may be gone; before it, the caller keeps the session alive.
-  if (link_->dead()) return Status{StatusCode::Unavailable, link_->reason().message};
-  if (Channel* mine = ThreadRings::mine().find(serial_)) return mine;
-  return assign_channel();
+  ThreadRings* rings = ThreadRings::mine();
+  if (link_->dead()) {
+    if (rings != nullptr) rings->tidy();
+    return Status{StatusCode::Unavailable, link_->reason().message};
+  }
+  if (rings != nullptr) {
+    // `rings` keeps it: a count of it would cost each call two atomic operations.
+    if (Channel* mine = rings->find(serial_))
+      return std::shared_ptr<Channel>(std::shared_ptr<void>(), mine);
+  }
+  return assign_channel(rings);
 }
 
-Result<Channel*> Session::assign_channel() {
+// Without `rings` the thread is at its end: it uses a channel for this one operation.
+Result<std::shared_ptr<Channel>> Session::assign_channel(ThreadRings* rings) {
   std::unique_lock lock(channels_mutex_);
-  auto free = std::find_if(channels_.begin(), channels_.end(),
-                           [](const Slot& slot) { return slot.threads == 0; });
-  if (free == channels_.end() && channels_.size() + opening_ < kRingsPerSessionMax) {
-    // Without the lock: others may use their channels and poll while kaasd is asked.
-    ++opening_;
-    lock.unlock();
-    auto parts = ask_for_channel();
-    lock.lock();
-    --opening_;
-    if (parts.has_value()) {
-      channels_.push_back({new Channel(link_, *std::move(parts)), 0});
-      if (epoll_) watch(*channels_.back().channel);
-      free = channels_.end() - 1;
-    } else if (channels_.empty() || link_->dead()) {
-      return std::move(parts).error();
-    } else {
-      free = channels_.end();  // Others may have added theirs meanwhile.
-    }
+  const auto fewer_threads = [](const Slot& a, const Slot& b) { return a.threads < b.threads; };
+  auto free = std::min_element(channels_.begin(), channels_.end(), fewer_threads);
+  if (free == channels_.end() || free->threads > 0) {
+    const Result<void> added = add_channel(lock);
+    // Rings are shared where there can be no more: their lock allows it.
+    free = std::min_element(channels_.begin(), channels_.end(), fewer_threads);
+    if (free == channels_.end()) return added.error();
   }
-  // Rings are shared where there can be no more: their lock allows it.
-  if (free == channels_.end()) {
-    free = std::min_element(channels_.begin(), channels_.end(),
-                            [](const Slot& a, const Slot& b) { return a.threads < b.threads; });
+  if (rings != nullptr) {
+    ++free->threads;
+    rings->add(serial_, weak_from_this(), free->channel);
   }
-  ++free->threads;
-  ThreadRings::mine().add(serial_, weak_from_this(), free->channel);
   return free->channel;
+}
+
+// Fails also when the session has ended meanwhile; then it has no channels.
+Result<void> Session::add_channel(std::unique_lock<std::mutex>& lock) {
+  if (channels_.size() + opening_ >= kRingsPerSessionMax) {
+    return over_limit(StatusCode::ResourceExhausted, "rings of the session",
+                      channels_.size() + opening_ + 1, kRingsPerSessionMax);
+  }
+  // Without the lock: others may use their channels and poll while kaasd is asked.
+  ++opening_;
+  lock.unlock();
+  auto parts = ask_for_channel();
+  lock.lock();
+  --opening_;
+  if (link_->dead()) return Status{StatusCode::Unavailable, link_->reason().message};
+  if (!parts.has_value()) return std::move(parts).error();
+  channels_.push_back({std::make_shared<Channel>(link_, *std::move(parts)), 0});
+  if (epoll_) watch(*channels_.back().channel);
+  return {};
 }
 
 Result<ChannelParts> Session::ask_for_channel() {
@@ -207,11 +225,11 @@ Result<ChannelParts> Session::ask_for_channel() {
   return open_ring(*answer->root->ring(), answer->descriptors);
 }
 
-void Session::give_back(Channel* channel) noexcept {
+void Session::give_back(const Channel& channel) noexcept {
   if (forked()) return;
   const std::lock_guard lock(channels_mutex_);
   for (Slot& slot : channels_) {
-    if (slot.channel == channel) --slot.threads;
+    if (slot.channel.get() == &channel) --slot.threads;
   }
 }
 
@@ -397,9 +415,9 @@ int Session::event_fd() noexcept {
     }
     watching_daemon_ = true;
     for (const Slot& slot : channels_) watch(*slot.channel);
-    ::eventfd_write(event_.get(), 1);  // What has arrived before this.
   }
   poll();
+  ::eventfd_write(event_.get(), 1);  // Shows what has been taken in before and by this.
   return epoll_.get();
 }
 

@@ -20,6 +20,8 @@
 namespace kaas {
 inline namespace v1 {
 
+class ThreadRings;
+
 class Session : public std::enable_shared_from_this<Session> {
  public:
   static Result<std::shared_ptr<Session>> connect(const ClientOptions& options);
@@ -29,11 +31,12 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // Ends the session: operations under way end, later calls fail.
   void close();
-  // The channel of the calling thread; made at its first call. Fails with Unavailable in a fork or
-  // at the end of the session.
-  Result<Channel*> channel();
+  // The channel of the calling thread; made at its first call. One for this operation alone where
+  // the thread's end has taken its own. Fails with Unavailable in a fork or at the end of the
+  // session. Valid for this thread until it asks again, also if the session ends meanwhile.
+  Result<std::shared_ptr<Channel>> channel();
   // A thread has ended: its channel serves the next one.
-  void give_back(Channel* channel) noexcept;
+  void give_back(const Channel& channel) noexcept;
 
   Result<Buffer> allocate(std::uint64_t bytes);
   void free(const Buffer& buffer) noexcept;
@@ -77,7 +80,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
  private:
   struct Slot {
-    Channel* channel = nullptr;
+    std::shared_ptr<Channel> channel;
     std::size_t threads = 0;
   };
   struct SharedArena {
@@ -91,7 +94,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Result<ChannelParts> open_ring(const wire::RingInfo& info,
                                  std::span<Descriptor> descriptors) const;
   Result<void> open_arena(const wire::SegmentInfo& info, int descriptor);
-  Result<Channel*> assign_channel();
+  Result<std::shared_ptr<Channel>> assign_channel(ThreadRings* rings);
+  Result<void> add_channel(std::unique_lock<std::mutex>& lock);
   Result<ChannelParts> ask_for_channel();
   Result<void> add_arena(std::uint64_t bytes);
   std::optional<Buffer> allocate_locked(std::uint64_t bytes);

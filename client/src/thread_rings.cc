@@ -5,23 +5,24 @@
 namespace kaas {
 inline namespace v1 {
 
-ThreadRings& ThreadRings::mine() {
-  static thread_local ThreadRings rings;
-  return rings;
-}
-
 ThreadRings::~ThreadRings() {
   for (const Entry& entry : entries_) {
     if (const std::shared_ptr<Session> session = entry.session.lock()) {
-      session->give_back(entry.channel);
+      session->give_back(*entry.channel);
     }
   }
 }
 
 void ThreadRings::add(std::uint64_t session_serial, std::weak_ptr<Session> session,
-                      Channel* channel) {
-  std::erase_if(entries_, [](const Entry& entry) { return entry.session.expired(); });
-  entries_.push_back({session_serial, channel, std::move(session)});
+                      std::shared_ptr<Channel> channel) {
+  tidy();
+  entries_.push_back({session_serial, std::move(channel), std::move(session)});
+}
+
+void ThreadRings::tidy() {
+  std::erase_if(entries_, [](const Entry& entry) {
+    return entry.session.expired() || entry.channel->link()->dead();
+  });
 }
 
 }  // namespace v1

@@ -11,6 +11,8 @@
 // Threads: a Client may be used from several threads at once; each has a ring of its own, made when
 // it first submits (beyond 64 threads, rings are shared). The library makes no thread. Futures,
 // plans, buffers and objects may be moved to other threads; one thread at a time uses one of them.
+// All of it may be static or thread-local, and works in destructors of such objects, too. Only,
+// what a thread does there, its ring being gone, has no order with what it did not wait for before.
 // Fork: a child can't use what its parent connected: every call there fails with Unavailable
 // and touches nothing that is shared. It connects for itself.
 // Errors: never exceptions, but for std::bad_alloc where a call is not noexcept.
@@ -453,7 +455,8 @@ class KAAS_API Client {
 
   // --- Event loops ----------------------------------------------------------------------------
   // Readable when answers may be there, or the daemon is gone: then call poll(). Of this client,
-  // closed with it; -1: no descriptors left. From the first call on, kaasd rings it.
+  // closed with it; -1: no descriptors left. From the first call on, kaasd rings it, and bound
+  // plans use no lanes; that call waits for their runs that are under way on one.
   [[nodiscard]] int event_fd() noexcept;
   // Handles answers that have arrived, of all threads' rings; never blocks. Returns how many.
   std::size_t poll() noexcept;

@@ -1,4 +1,5 @@
 // Bound plans, with and without a lane: the same meaning, whatever happens to the lane.
+#include <poll.h>
 #include <signal.h>
 
 #include <array>
@@ -196,6 +197,16 @@ TEST_F(Lanes, NoneBesideAnEventLoop) {
   auto under_way = bound.submit();
   ASSERT_GE(client.event_fd(), 0);
   ASSERT_OK(under_way.get());
+  EXPECT_FALSE(bound.has_lane());
+  for (int i = 0; i < 20; ++i) {
+    auto reply = bound.submit();
+    pollfd waiting{client.event_fd(), POLLIN, 0};
+    while (!reply.ready()) {
+      ASSERT_EQ(::poll(&waiting, 1, 5'000), 1) << "run " << i << " is not shown";
+      client.poll();
+    }
+    ASSERT_OK(reply.get());
+  }
   const BoundPlan another = prepared(client, scale_in(x, 1.0f)).bind();
   for (int i = 0; i < 40; ++i) ASSERT_OK(another.run());
   EXPECT_FALSE(another.has_lane());

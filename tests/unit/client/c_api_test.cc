@@ -1,12 +1,10 @@
 // The C interface, through a program that is compiled as C99 and linked with the shared library.
 #include <gtest/gtest.h>
 #include <kaas/kaas.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cstdlib>
 #include <string>
 
+#include "tests/support/child_program.h"
 #include "tests/support/loopback_peer.h"
 
 namespace kaas {
@@ -23,17 +21,7 @@ TEST(CInterface, AC99ProgramUsesAllOfIt) {
     return true;
   };
   peer.run([](LoopbackPeer&) {});  // From here on its thread sees that.
-  const std::string program =
-      std::string(std::getenv("KAAS_TEST_BINARY_DIR")) + "/tests/bin/client_c_program";
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::execl(program.c_str(), program.c_str(), peer.path().c_str(), nullptr);
-    ::_exit(127);
-  }
-  int status = 0;
-  ASSERT_EQ(::waitpid(child, &status, 0), child);
-  ASSERT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(run_program("client_c_program", {peer.path()}), 0);
 }
 
 TEST(CInterface, AMessageThatIsTooLongIsCut) {

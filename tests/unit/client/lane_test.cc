@@ -1,8 +1,10 @@
 // The client's end of a lane, against a daemon and an executor that the test plays.
 #include <gtest/gtest.h>
 #include <kaas/client.h>
+#include <poll.h>
 
 #include <atomic>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -168,6 +170,19 @@ class ClientLanes : public testing::Test {
     std::size_t count = 0;
     peer_.run([&](LoopbackPeer&) { count = invoked_by_ring_.size(); });
     return count;
+  }
+
+  static bool is_readable(int descriptor) {
+    pollfd waiting{descriptor, POLLIN, 0};
+    return ::poll(&waiting, 1, 5'000) == 1;
+  }
+  // Whether an event loop that only watches `event` gets the answer.
+  static bool shows_answer(Client& client, int event, Future<Reply> reply) {
+    while (is_readable(event)) {
+      client.poll();
+      if (reply.ready()) return true;
+    }
+    return false;
   }
 
   PlayedLane lane_;
@@ -380,6 +395,54 @@ TEST_F(ClientLanes, DroppedPlanIsDroppedThere) {
   bool dropped = false;
   peer_.run([&](LoopbackPeer&) { dropped = dropped_; });
   EXPECT_TRUE(dropped);
+}
+
+TEST_F(ClientLanes, OneThatIsThereIsNotUsedBesideAnEventLoop) {
+  Client client = connect();
+  const BoundPlan bound = on_lane(client);
+  auto under_way = bound.submit();
+  const LaneInvoke invoke = lane_.wait_and_take();
+  std::thread executor([&] {
+    ::poll(nullptr, 0, 20);
+    lane_.answer(invoke.id);
+  });
+  const int event = client.event_fd();
+  executor.join();
+  ASSERT_GE(event, 0);
+  EXPECT_TRUE(is_readable(event)) << "what was under way has been answered";
+  client.poll();
+  EXPECT_TRUE(under_way.ready());
+  EXPECT_FALSE(bound.has_lane());
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(shows_answer(client, event, bound.submit())) << i;
+  EXPECT_EQ(invoked_by_ring(), 3u);
+  EXPECT_FALSE(lane_.take().has_value());
+}
+
+TEST_F(ClientLanes, OneThatIsGrantedLaterIsNotUsedBesideAnEventLoop) {
+  std::optional<std::uint64_t> question;  // On the peer's thread.
+  peer_.run([&](LoopbackPeer& peer) {
+    peer.on_submission = [&question](PeerSession&, PeerRing&, const wire::Submission& submission) {
+      if (submission.operation_as_OpenLane() == nullptr) return false;
+      question = submission.id();
+      return true;
+    };
+  });
+  Client client = connect();
+  const BoundPlan bound = client.prepare(small_request())->bind();
+  ASSERT_TRUE(eventually([&] {
+    EXPECT_TRUE(bound.run().has_value());
+    bool asks = false;
+    peer_.run([&](LoopbackPeer&) { asks = question.has_value(); });
+    return asks;
+  }));
+  const int event = client.event_fd();
+  ASSERT_GE(event, 0);
+  peer_.run([&](LoopbackPeer& peer) {
+    answer_grant(*peer.sessions()[0], peer.ring(), *question, GrantLie());
+  });
+  EXPECT_FALSE(bound.has_lane());
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(shows_answer(client, event, bound.submit())) << i;
+  EXPECT_FALSE(lane_.take().has_value());
 }
 
 TEST_F(ClientLanes, NoneIsAskedForWhereNoneIsWanted) {

@@ -1,12 +1,15 @@
 // The client library against the loopback peer: what every call sends and makes of the answer.
 #include <gtest/gtest.h>
 #include <kaas/client.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 
+#include "tests/support/eventually.h"
 #include "tests/support/loopback_peer.h"
 
 namespace kaas {
@@ -229,6 +232,38 @@ TEST_F(ClientSession, ARegionIsRegisteredAndTakenBack) {
     ASSERT_EQ(p.dropped.size(), 1u);
     EXPECT_EQ(p.dropped[0], segment);
   });
+}
+
+TEST_F(ClientSession, WhatIsFreedLeavesRoomInTheSocketForOtherAnswers) {
+  Client client = connect();
+  const std::string large(3 * kInlineBytesMax, 'a');
+  ASSERT_TRUE(client.put("large", bytes_of(large)).has_value());
+  const int memory = ::memfd_create("region", MFD_CLOEXEC);
+  ASSERT_EQ(::ftruncate(memory, 4096), 0);
+  for (int round = 0; round < 3; ++round) {
+    {
+      std::vector<Region> regions;
+      for (int i = 0; i < 600; ++i) {
+        auto region = client.register_region(memory, 4096, true);
+        ASSERT_TRUE(region.has_value()) << region.error().message;
+        regions.push_back(*std::move(region));
+      }
+    }
+    const std::size_t dropped = 600 * (static_cast<std::size_t>(round) + 1);
+    ASSERT_TRUE(eventually([&] {
+      bool all = false;
+      peer.run([&](LoopbackPeer& p) { all = p.dropped.size() == dropped; });
+      return all;
+    }));
+    peer.run([&](LoopbackPeer& p) {
+      int unread_bytes = 0;
+      ASSERT_EQ(::ioctl(p.sessions()[0]->socket.get(), SIOCOUTQ, &unread_bytes), 0);
+      EXPECT_LT(unread_bytes, 100'000) << "of some 200'000 that a socket holds";
+    });
+    // Its memory comes by the socket.
+    ASSERT_TRUE(client.get("large").has_value()) << client.alive().error().message;
+  }
+  ::close(memory);
 }
 
 TEST_F(ClientSession, DeviceMemoryIsRegisteredAsItIsDescribed) {

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <deque>
+#include <optional>
 #include <thread>
 
 #include "schema/ipc/clock.h"
@@ -64,12 +65,12 @@ class Waiting : public testing::Test {
       peer.run([](LoopbackPeer&) {});
     }
   }
-  // Until a thread waits on the first ring, and not for the event descriptor.
-  void wait_until_asleep_on_futex() {
+  // Until a thread waits on a ring, usually the first, and not for the event descriptor.
+  void wait_until_asleep_on_futex(std::size_t ring = 0) {
     bool asleep = false;
     while (!asleep) {
       peer.run([&](LoopbackPeer& p) {
-        const RingHeader& header = *p.ring().submit.header;
+        const RingHeader& header = *p.ring(0, ring).submit.header;
         asleep = (header.sleeping.load() & 1) != 0 && header.sleeps_on_doorbell.load() == 0;
       });
     }
@@ -147,6 +148,45 @@ TEST_F(Waiting, AFutureOutlivesItsClient) {
   ASSERT_FALSE(reply.has_value());
   EXPECT_EQ(reply.error().code, StatusCode::UnknownOutcome);
   EXPECT_NE(reply.error().message.find("the client was closed"), std::string::npos);
+}
+
+TEST_F(Waiting, AClientMayEndWhileAnotherThreadWaitsForRoom) {
+  std::optional<Client> client = connect(kRingSlotsMin);
+  const Plan plan = *client->prepare(small_request());
+  hold_answers();
+  std::thread waiter([&] {
+    // On a ring of its own, and without a future that is under way.
+    for (;;) {
+      auto reply = plan.submit();
+      if (reply.id() != 0) continue;
+      const auto outcome = reply.get();
+      EXPECT_EQ(outcome.error().code, StatusCode::Unavailable);
+      EXPECT_EQ(outcome.error().message, "the client was closed");
+      return;
+    }
+  });
+  wait_until_held(kRingSlotsMin);
+  wait_until_asleep_on_futex(1);
+  client.reset();
+  waiter.join();
+}
+
+TEST_F(Waiting, AClientMayEndAtAnyMomentOfOtherThreads) {
+  for (int round = 0; round < 20; ++round) {
+    std::optional<Client> client = connect();
+    const Plan plan = *client->prepare(small_request());
+    std::atomic<int> runs{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 3; ++i) {
+      threads.emplace_back([&] {
+        while (plan.run().has_value()) runs.fetch_add(1);
+      });
+    }
+    while (runs.load() < 10 * round) std::this_thread::yield();
+    client.reset();
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_FALSE(plan.run().has_value());
+  }
 }
 
 TEST_F(Waiting, AFullRingMakesTrySubmitFailAndSubmitWait) {
