@@ -112,7 +112,7 @@ class DaemonCase(unittest.TestCase):
 class FullDaemonCase(DaemonCase):
     """A daemon with room for one session with rings and an arena, which somebody has."""
 
-    DAEMON_FLAGS = ("--store-bytes", "9000000")
+    DAEMON_FLAGS = ("--store-bytes", "16000000")
 
     @classmethod
     def setUpClass(cls):

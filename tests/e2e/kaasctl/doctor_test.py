@@ -94,7 +94,7 @@ class FullDaemonDoctorTest(FullDaemonCase, DoctorCase):
         self.assertEqual(found["daemon"]["level"], "ok")
         self.assertIn("executor", found)
         self.assertEqual(found["null request"]["level"], "fail")
-        self.assertIn("9000000", found["null request"]["text"])
+        self.assertIn("16000000", found["null request"]["text"])
         self.assertIn("raise its limits", found["null request"]["advice"])
 
 

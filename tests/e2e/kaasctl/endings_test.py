@@ -143,7 +143,7 @@ class FullDaemonTest(FullDaemonCase):
         for words in (("kv", "put", "key", "request.json"), ("kv", "get", "key", "-"),
                       ("kv", "stat", "key"), ("kv", "rm", "key"), ("run", "request.json"),
                       ("call", "f"), ("deploy", "request.json", "--name", "f")):
-            self.assertIn("9000000", self.refused(FAILED, *words))
+            self.assertIn("16000000", self.refused(FAILED, *words))
         result = self.ctl("kv", "put", "key", "request.json", "--json")
         self.assertEqual(result.returncode, FAILED)
         self.assertEqual(json.loads(result.stderr)["error"]["code"], "ResourceExhausted")
