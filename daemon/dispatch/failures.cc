@@ -200,6 +200,11 @@ void Dispatcher::after_death(Run& run, bool only_one, bool over_limit, const std
                              std::string(once_only) + "): " + cause};
     return settle(run, &failure, nullptr);
   }
+  if (!run.cancels.empty()) {  // Its executor ended before it said whether it had begun.
+    const Status failure{StatusCode::Cancelled,
+                         "the request was cancelled, and is not tried again"};
+    return settle(run, &failure, nullptr);
+  }
 }
 
 // Everything of a domain that waits goes to the policy anew, in its old order: what was bound to

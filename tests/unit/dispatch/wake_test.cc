@@ -42,6 +42,18 @@ TEST_F(DispatcherTest, DeadlineOfAFinishedRequestIsForgotten) {
   EXPECT_NE(wake_at, options.deadline_ns);
 }
 
+TEST_F(HeldDispatcherTest, RequestThatIsBeingCancelledIsNotTriedAgain) {
+  SimExecutor& executor = start();
+  const auto id = submit(fill_request(store_buffer("x", 64), 1));
+  step();
+  const auto cancelled = cancel(id);
+  step();
+  world.end_executor(executor.number());
+  step();
+  EXPECT_EQ(code(id), StatusCode::Cancelled);
+  EXPECT_EQ(code(cancelled), StatusCode::Ok);
+}
+
 TEST_F(DispatcherTest, ClientOnItsDoorbellIsRungByAnAnswer) {
   SimClient::Ring& ring = client->ring(0);
   RingHeader& own = *ring.submit.view().header;
