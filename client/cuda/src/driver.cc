@@ -6,9 +6,6 @@ namespace kaas {
 inline namespace v1 {
 namespace {
 
-using GetProcAddress = CUresult (*)(const char*, void**, int, cuuint64_t,
-                                    CUdriverProcAddressQueryResult*);
-
 Status unavailable(const std::string& why) {
   return Status{StatusCode::Unavailable, why};
 }
@@ -17,21 +14,16 @@ Status unavailable(const std::string& why) {
 Result<const Driver*> load() {
   void* library = ::dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return unavailable(std::string("no CUDA driver: ") + ::dlerror());
-  const auto get = reinterpret_cast<GetProcAddress>(::dlsym(library, "cuGetProcAddress_v2"));
-  if (get == nullptr) {
-    return unavailable("the CUDA driver is too old: it has no cuGetProcAddress_v2 (CUDA 12)");
-  }
   auto* table = new Driver;
-#define KAAS_CUDA_LOAD(name)                                                            \
-  {                                                                                     \
-    void* function = nullptr;                                                           \
-    CUdriverProcAddressQueryResult found = CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;        \
-    get("cu" #name, &function, CUDA_VERSION, CU_GET_PROC_ADDRESS_DEFAULT, &found);      \
-    if (function == nullptr) {                                                          \
-      return unavailable("the CUDA driver is too old: it has no cu" #name " of CUDA " + \
-                         std::to_string(CUDA_VERSION / 1000));                          \
-    }                                                                                   \
-    table->name = reinterpret_cast<decltype(table->name)>(function);                    \
+#define KAAS_CUDA_LOAD(name)                                                              \
+  {                                                                                       \
+    const char* symbol = KAAS_CUDA_SYMBOL(name);                                          \
+    void* function = ::dlsym(library, symbol);                                            \
+    if (function == nullptr) {                                                            \
+      return unavailable("the CUDA driver is too old: it has no " + std::string(symbol) + \
+                         " of CUDA " + std::to_string(CUDA_VERSION / 1000));              \
+    }                                                                                     \
+    table->name = reinterpret_cast<decltype(table->name)>(function);                      \
   }
   KAAS_CUDA_EXPORT_FUNCTIONS(KAAS_CUDA_LOAD)
 #undef KAAS_CUDA_LOAD

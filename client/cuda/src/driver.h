@@ -1,6 +1,5 @@
 // What this library needs of the CUDA driver API, loaded when it is first used. Where a pointer is
 // given, the program has initialised the driver itself: device memory exists only after that.
-// Reference: the CUDA driver API manual, "Driver Entry Point Access".
 // Threads: the table never changes once it is loaded; the functions are thread-safe.
 #pragma once
 
@@ -46,6 +45,11 @@ inline namespace v1 {
   X(MemUnmap)                         \
   X(PointerGetAttribute)              \
   X(StreamWaitEvent)
+
+// The symbol that cuda.h declares a function by: it renames most that have changed.
+#define KAAS_CUDA_TEXT(symbol) #symbol
+#define KAAS_CUDA_TEXT_OF(symbol) KAAS_CUDA_TEXT(symbol)
+#define KAAS_CUDA_SYMBOL(name) KAAS_CUDA_TEXT_OF(cu##name)
 
 struct Driver {
 #define KAAS_CUDA_MEMBER(name) decltype(&cu##name) name = nullptr;

@@ -15,35 +15,26 @@ Status unavailable(std::string why) {
   return Status{StatusCode::Unavailable, std::move(why)};
 }
 
-using GetProcAddress = CUresult (*)(const char*, void**, int, cuuint64_t,
-                                    CUdriverProcAddressQueryResult*);
-
 // The table lives for ever: the driver must not be unloaded while static objects still use it.
 Result<const CudaDriver*> load() {
   void* library = ::dlopen(kDriverLibrary, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     return unavailable(std::string("no CUDA driver: ") + ::dlerror());
   }
-  const auto get = reinterpret_cast<GetProcAddress>(::dlsym(library, "cuGetProcAddress_v2"));
   const auto get_version =
       reinterpret_cast<decltype(&cuDriverGetVersion)>(::dlsym(library, "cuDriverGetVersion"));
   auto* driver = new CudaDriver;
   if (get_version != nullptr) get_version(&driver->version);
   const std::string needed = "; this program needs a driver for CUDA " + version_text(CUDA_VERSION);
-  if (get == nullptr) {
-    return unavailable("the CUDA driver is too old: it is for CUDA " +
-                       version_text(driver->version) + needed);
-  }
-#define KAAS_CUDA_LOAD(name)                                                                    \
-  {                                                                                             \
-    void* function = nullptr;                                                                   \
-    CUdriverProcAddressQueryResult found = CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;                \
-    get("cu" #name, &function, CUDA_VERSION, CU_GET_PROC_ADDRESS_DEFAULT, &found);              \
-    if (function == nullptr) {                                                                  \
-      return unavailable("the CUDA driver is too old: it has no cu" #name ", it is for CUDA " + \
-                         version_text(driver->version) + needed);                               \
-    }                                                                                           \
-    driver->name = reinterpret_cast<decltype(driver->name)>(function);                          \
+#define KAAS_CUDA_LOAD(name)                                                              \
+  {                                                                                       \
+    const char* symbol = KAAS_CUDA_SYMBOL(name);                                          \
+    void* function = ::dlsym(library, symbol);                                            \
+    if (function == nullptr) {                                                            \
+      return unavailable("the CUDA driver is too old: it has no " + std::string(symbol) + \
+                         ", it is for CUDA " + version_text(driver->version) + needed);   \
+    }                                                                                     \
+    driver->name = reinterpret_cast<decltype(driver->name)>(function);                    \
   }
   KAAS_CUDA_FUNCTIONS(KAAS_CUDA_LOAD)
 #undef KAAS_CUDA_LOAD

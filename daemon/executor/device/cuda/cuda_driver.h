@@ -1,6 +1,5 @@
 // The CUDA driver API as a table of functions, loaded when it is first asked for: a program that
 // has this starts on a machine without a driver, and says there what is missing.
-// Reference: the CUDA driver API manual, "Driver Entry Point Access".
 // Threads: the table never changes once it is loaded; the functions are thread-safe.
 #pragma once
 
@@ -12,8 +11,7 @@
 
 namespace kaas {
 
-// Members are named like the functions, without "cu". Where cuda.h renames a function altogether,
-// by the new name: the old one still has its old parameters.
+// Members are named like the functions, without "cu".
 #define KAAS_CUDA_FUNCTIONS(X)            \
   X(CtxEnablePeerAccess)                  \
   X(CtxGetCurrent)                        \
@@ -114,6 +112,12 @@ namespace kaas {
   X(StreamQuery)                          \
   X(StreamSynchronize)                    \
   X(StreamWaitEvent)
+
+// The symbol that cuda.h declares a function by: it renames most that have changed. Asking the
+// driver for a name and a version instead gives its newest form, which need not be the declared one.
+#define KAAS_CUDA_TEXT(symbol) #symbol
+#define KAAS_CUDA_TEXT_OF(symbol) KAAS_CUDA_TEXT(symbol)
+#define KAAS_CUDA_SYMBOL(name) KAAS_CUDA_TEXT_OF(cu##name)
 
 struct CudaDriver {
 #define KAAS_CUDA_MEMBER(name) decltype(&cu##name) name = nullptr;
