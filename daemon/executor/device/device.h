@@ -166,6 +166,7 @@ struct DeviceFunction {
   std::uint32_t block_threads_max = 0;
   std::uint32_t shared_bytes_max = 0;
   std::uint32_t registers = 0;  // Of a thread, for errors.
+  bool waits = false;           // For the kernels before it: always launched as programmatic.
 };
 
 // One kernel of a program. `shape` carries grid, block, cluster, shared bytes and context.

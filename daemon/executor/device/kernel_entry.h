@@ -46,6 +46,7 @@ struct KernelEntry {
   std::vector<ParameterType> parameters;  // Empty for the original form.
   bool stateful = false;
   bool capture_pure = false;
+  bool waits = false;  // As KAAS_WAITS says.
   // Shared memory that the kernel needs, whatever the request says.
   std::uint32_t shared_bytes_fixed = 0;
   std::uint32_t shared_bytes_per_thread = 0;

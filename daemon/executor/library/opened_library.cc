@@ -62,6 +62,7 @@ Result<KernelEntry> read_descriptor(const kaas_kernel_descriptor& descriptor,
   entry.parameters = *std::move(parameters);
   entry.stateful = ((descriptor.flags | table.flags) & KAAS_STATEFUL) != 0;
   entry.capture_pure = (descriptor.flags & KAAS_CAPTURE_PURE) != 0;
+  entry.waits = (descriptor.flags & KAAS_WAITS) != 0;
   entry.shared_bytes_fixed = descriptor.shared_bytes_fixed;
   entry.shared_bytes_per_thread = descriptor.shared_bytes_per_thread;
   entry.host_blocks = descriptor.host_blocks;

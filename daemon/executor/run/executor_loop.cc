@@ -31,7 +31,11 @@ ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
       lanes_(parts.device, runner_, segments_, reports_, *parts.work.header),
       exporter_(
           ExporterParts{parts.device, cache_, segments_, reports_, parts.exports, parts.wake}) {
-  cache_.set_reclaim([this] { return code_.release_blocks(); });
+  cache_.set_reclaim([this] {
+    // What tasks keep may go back to their plans' frames first.
+    const bool released = runner_.release_kept();
+    return code_.release_blocks() || released;
+  });
 }
 
 void ExecutorLoop::add_segment(std::uint32_t segment, std::shared_ptr<ExecutorSegment> attached) {
@@ -124,6 +128,7 @@ void ExecutorLoop::handle(const wire::WorkItem& item, std::span<const std::byte>
       const auto& detach = *item.work_as_DetachSegment();
       // Its attachment may still be on the way through the socket.
       segments_.poll();
+      runner_.release_kept();
       segments_.detach(detach.segment());
       if (detach.acknowledge()) reports_.segment_detached(detach.segment());
       return;

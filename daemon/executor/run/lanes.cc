@@ -95,14 +95,19 @@ Result<void> check_geometry(const wire::StartLane& message) {
 // --- ExecutorLane --------------------------------------------------------------------------------
 
 ExecutorLane::ExecutorLane(std::uint32_t lane, std::shared_ptr<ExecutorSegment> in,
-                           std::shared_ptr<ExecutorSegment> out)
+                           std::shared_ptr<ExecutorSegment> out, ExecutorRunner& runner)
     : lane_(lane),
+      runner_(runner),
       in_(std::move(in)),
       out_(std::move(out)),
       out_view_(RingView::at(out_->mapped(), kLaneGeometry)) {
   const RingView in_view = RingView::at(in_->mapped(), kLaneGeometry);
   reader_ = RingReader(in_view, out_view_.header);
   writer_ = RingWriter(out_view_, in_view.header);
+}
+
+ExecutorLane::~ExecutorLane() {
+  for (auto& [number, call] : calls_) runner_.forget(call->run);
 }
 
 Result<void> ExecutorLane::add_call(std::uint32_t number, RunTerms terms, PlanRef plan) {
@@ -116,11 +121,11 @@ Result<void> ExecutorLane::add_call(std::uint32_t number, RunTerms terms, PlanRe
   }
   KAAS_RETURN_IF_ERROR(check_places(terms));
   auto call = std::make_unique<Call>();
-  call->terms = std::move(terms);
-  call->plan = std::move(plan);
-  const std::vector<Access> own = accesses_of(call->terms, *call->plan);
+  call->run.terms = std::move(terms);
+  call->run.plan = std::move(plan);
+  const std::vector<Access> own = accesses_of(call->run.terms, *call->run.plan);
   for (auto& [other_number, other] : calls_) {
-    if (!conflict(own, accesses_of(other->terms, *other->plan))) continue;
+    if (!conflict(own, accesses_of(other->run.terms, *other->run.plan))) continue;
     call->conflicts.push_back(other.get());
     other->conflicts.push_back(call.get());
   }
@@ -134,6 +139,7 @@ void ExecutorLane::remove_call(std::uint32_t number) {
   if (found == calls_.end()) return;
   for (auto& [other_number, other] : calls_) std::erase(other->conflicts, found->second.get());
   if (latest_ == found->second.get()) latest_ = nullptr;
+  runner_.forget(found->second->run);
   calls_.erase(found);
 }
 
@@ -154,8 +160,7 @@ bool ExecutorLane::has_credit() {
 }
 
 template <class MayTake>
-std::size_t ExecutorLane::take(ExecutorRunner& runner, MessageBuffer& buffer, std::size_t most,
-                               MayTake may_take) {
+std::size_t ExecutorLane::take(MessageBuffer& buffer, std::size_t most, MayTake may_take) {
   std::size_t taken = 0;
   while (taken < most && !reason_) {
     const bool credit = has_credit();
@@ -175,13 +180,13 @@ std::size_t ExecutorLane::take(ExecutorRunner& runner, MessageBuffer& buffer, st
     }
     // After the slot was read: see lane.h on revocation.
     if (!may_take()) break;
-    if (!submit_next(runner, message)) break;
+    if (!submit_next(message)) break;
     ++taken;
   }
   return taken;
 }
 
-bool ExecutorLane::submit_next(ExecutorRunner& runner, std::span<const std::byte> message) {
+bool ExecutorLane::submit_next(std::span<const std::byte> message) {
   LaneInvoke invoke{};
   Call* call = nullptr;
   if (message.size() == sizeof invoke && read_lane_message(message, invoke)) {
@@ -202,9 +207,9 @@ bool ExecutorLane::submit_next(ExecutorRunner& runner, std::span<const std::byte
   }
   // Whether a plan that is still loading keeps state is not known yet.
   const bool keeps_order =
-      call->conflicts_with_itself || call->plan->stateful || call->plan->loading;
+      call->conflicts_with_itself || call->run.plan->stateful || call->run.plan->loading;
   if (keeps_order && call->last_run != 0) after_.push_back(call->last_run);
-  call->last_run = runner.submit(call->terms, call->plan, after_, *this, invoke.id);
+  call->last_run = runner_.submit(call->run, after_, *this, invoke.id);
   return true;
 }
 
@@ -264,8 +269,8 @@ Result<void> ExecutorLanes::try_start(const wire::StartLane& message) {
     return Status{StatusCode::AlreadyExists,
                   numbered("lane", message.lane()) + " is known already"};
   }
-  lanes_.emplace(message.lane(),
-                 std::make_unique<ExecutorLane>(message.lane(), std::move(in), std::move(out)));
+  lanes_.emplace(message.lane(), std::make_unique<ExecutorLane>(message.lane(), std::move(in),
+                                                                std::move(out), runner_));
   return {};
 }
 
@@ -303,7 +308,7 @@ bool ExecutorLanes::step() {
     return work_.lanes_ended.load(std::memory_order_acquire) == ends_seen_ && !device_.lost();
   };
   for (auto lane = lanes_.begin(); lane != lanes_.end();) {
-    progress = lane->second->take(runner_, buffer_, kBatchMax, may_take) != 0 || progress;
+    progress = lane->second->take(buffer_, kBatchMax, may_take) != 0 || progress;
     lane->second->flush();
     if (!lane->second->has_ended()) {
       ++lane;

@@ -26,8 +26,12 @@ namespace kaas {
 
 class ExecutorLane final : public RunSink {
  public:
+  // The runner must outlive it.
   ExecutorLane(std::uint32_t lane, std::shared_ptr<ExecutorSegment> in,
-               std::shared_ptr<ExecutorSegment> out);
+               std::shared_ptr<ExecutorSegment> out, ExecutorRunner& runner);
+  ~ExecutorLane() override;
+  ExecutorLane(const ExecutorLane&) = delete;
+  ExecutorLane& operator=(const ExecutorLane&) = delete;
 
   // Replaces nothing: a number that is known is refused, as is one call too many.
   Result<void> add_call(std::uint32_t call, RunTerms terms, PlanRef plan);
@@ -37,8 +41,7 @@ class ExecutorLane final : public RunSink {
 
   // Takes at most `most` invocations while `may_take()`. Returns how many.
   template <class MayTake>
-  std::size_t take(ExecutorRunner& runner, MessageBuffer& buffer, std::size_t most,
-                   MayTake may_take);
+  std::size_t take(MessageBuffer& buffer, std::size_t most, MayTake may_take);
   // Takes nothing more. The first reason counts.
   void end(Status reason);
   [[nodiscard]] bool has_ended() const noexcept { return reason_.has_value() && in_flight_ == 0; }
@@ -51,8 +54,7 @@ class ExecutorLane final : public RunSink {
 
  private:
   struct Call {
-    RunTerms terms;
-    PlanRef plan;
+    RepeatedRun run;
     std::vector<Call*> conflicts;        // Others that touch the same bytes.
     bool conflicts_with_itself = false;  // Two runs of it do.
     std::uint64_t last_run = 0;          // The latest that was submitted.
@@ -61,9 +63,10 @@ class ExecutorLane final : public RunSink {
   void run_ended(const RunTask& task) override;
   [[nodiscard]] Call* find(std::uint32_t call);
   [[nodiscard]] bool has_credit();
-  bool submit_next(ExecutorRunner& runner, std::span<const std::byte> message);
+  bool submit_next(std::span<const std::byte> message);
 
   std::uint32_t lane_;
+  ExecutorRunner& runner_;
   std::shared_ptr<ExecutorSegment> in_;
   std::shared_ptr<ExecutorSegment> out_;
   RingView out_view_;

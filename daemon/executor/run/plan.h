@@ -163,6 +163,7 @@ class ExecutorPlan
   bool calls_libraries = false;     // Library code launches, and may hold up whoever calls it.
   bool many_launches = false;       // Launching one by one holds up whoever does it.
   Placement placement;
+  std::uint32_t frames_kept = 0;  // By tasks that are prepared to run again; the runner's.
   bool loading = false;           // Only its first half is there.
   std::optional<Status> failure;  // Why the second one will never be.
   std::vector<RunTask*> waiting;  // Runs that wait for the second; the runner's.
@@ -173,7 +174,10 @@ class ExecutorPlan
     --frames_in_use_;
     frames_.push_back(std::move(frame));
   }
-  [[nodiscard]] std::uint32_t frames_in_use() const noexcept { return frames_in_use_; }
+  // By runs that are under way.
+  [[nodiscard]] std::uint32_t frames_in_use() const noexcept {
+    return frames_in_use_ - frames_kept;
+  }
   // Gives back the blocks that idle frames keep. Returns whether there were any.
   bool release_blocks();
   // Takes the cost of a run that ended well into the average.

@@ -92,6 +92,14 @@ struct RunTerms {
 
 struct RunTask;
 
+// What is asked for again and again in the same terms, as calls of lanes are. Tasks that have run
+// it stay prepared for the next time.
+struct RepeatedRun {
+  RunTerms terms;
+  PlanRef plan;
+  std::vector<RunTask*> idle;  // Prepared, and not under way; the runner's.
+};
+
 // Who hears of the end of runs that kaasd did not send one by one. Main thread.
 class RunSink {
  public:
@@ -103,8 +111,12 @@ class RunSink {
 struct RunTask : RunTerms {
   std::uint64_t run = 0;
   PlanRef plan;
-  RunSink* sink = nullptr;   // Null: its report goes to kaasd.
-  std::uint64_t ticket = 0;  // The sink's own.
+  RunSink* sink = nullptr;          // Null: its report goes to kaasd.
+  std::uint64_t ticket = 0;         // The sink's own.
+  RepeatedRun* repeated = nullptr;  // Not null: this is one of its runs.
+  // Its memory, steps and program are those of an earlier run of `repeated`, and may be given up as
+  // long as it has not started; see ExecutorRunner::release_kept().
+  bool kept = false;
 
   // What a later task expects of this one.
   enum class Expects : std::uint8_t {
@@ -142,6 +154,7 @@ struct RunTask : RunTerms {
 
   std::optional<Status> failure;
   ExecutorCounters counters;
+  ExecutorCounters prepared_counters;  // What preparing counted.
   wire::RunWay way_taken = wire::RunWay::Unknown;
   wire::WhyStream why_stream = wire::WhyStream::None;
   std::uint64_t load_ns = 0;

@@ -89,24 +89,6 @@ void ExecutorRunner::submit(const wire::Run& message, const Result<PlanRef>& pla
   go_on(task);
 }
 
-std::uint64_t ExecutorRunner::submit(const RunTerms& terms, const PlanRef& plan,
-                                     std::span<const std::uint64_t> after, RunSink& sink,
-                                     std::uint64_t ticket) {
-  const std::uint64_t run = next_own_run_++;
-  RunTask& task = new_task(run);
-  task.plan = plan;
-  task.sink = &sink;
-  task.ticket = ticket;
-  try {
-    static_cast<RunTerms&>(task) = terms;
-    for (const std::uint64_t earlier : after) wait_for(task, earlier, false);
-  } catch (const std::bad_alloc&) {
-    task.failure = Status{StatusCode::ResourceExhausted, "no memory to take in a run"};
-  }
-  go_on(task);
-  return run;
-}
-
 // A task that was taken in, or refused, starts, waits or ends.
 void ExecutorRunner::go_on(RunTask& task) {
   if (!task.failure && task.plan->failure) task.failure = task.plan->failure;
@@ -252,6 +234,7 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
     return Start::Done;
   }
   if (!has_room(*task.plan)) return Start::MustWait;
+  if (task.kept) return start_kept(task);
   const auto memory_comes = [&] { return running_ > 0 || awaits_acknowledgement() || !alone; };
   const auto is_short = [](const Result<void>& outcome) {
     return !outcome && outcome.error().code == StatusCode::OutOfMemory;
@@ -281,6 +264,18 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
     finish(task);
     return Start::Done;
   }
+  prepare_program(task);
+  task.body.program.last =
+      std::all_of(task.body.stores.begin(), task.body.stores.end(), [](const StoreStep& step) {
+        return step.moved || (step.staged != nullptr &&
+                              step.from == reinterpret_cast<DeviceAddress>(step.staged));
+      });
+  task.body.program.tag_end = parts_.tag_end;
+  return begin(task);
+}
+
+// A prepared task goes to where it is executed.
+ExecutorRunner::Start ExecutorRunner::begin(RunTask& task) {
   task.started = true;
   task.start = ++starts_;
   if (!parts_.device.limits().synchronous && task.fetches == 0) {
@@ -288,16 +283,9 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
     output_tag_ = task.tag;
     output_due_ = true;
   }
-  prepare_program(task);
   const bool synchronous = parts_.device.limits().synchronous;
   const bool here = parts_.workers == nullptr || (synchronous ? is_brief(*task.plan) : !task.slow);
   task.body.program.brief = here;
-  task.body.program.last =
-      std::all_of(task.body.stores.begin(), task.body.stores.end(), [](const StoreStep& step) {
-        return step.moved || (step.staged != nullptr &&
-                              step.from == reinterpret_cast<DeviceAddress>(step.staged));
-      });
-  task.body.program.tag_end = parts_.tag_end;
   if (here) return execute_here(task);
   ++running_;
   parts_.workers->enqueue(task);
@@ -310,6 +298,7 @@ Result<void> ExecutorRunner::prepare(RunTask& task, bool avoid_copies) {
   if (avoid_copies) preparation.avoid_copies();
   Result<void> outcome = preparation.prepare();
   const CacheFigures& after = parts_.cache.figures();
+  task.prepared_counters = task.counters;
   task.counters.evictions = after.evictions - before.evictions;
   task.counters.evicted_bytes = after.evicted_bytes - before.evicted_bytes;
   return outcome;
@@ -449,6 +438,7 @@ void ExecutorRunner::acknowledged(std::uint64_t reports) {
 
 void ExecutorRunner::finish(RunTask& task) {
   const bool ended_well = !task.failure;
+  if (task.kept) unkeep(task);
   if (ended_well) {
     const std::uint64_t took_ns = task.load_ns + task.run_ns + task.store_ns;
     task.plan->measured(took_ns);
@@ -467,7 +457,8 @@ void ExecutorRunner::finish(RunTask& task) {
     settle_outputs(task);
     forget_once_segments(task);
   }
-  RunPreparation::release(task);
+  const bool keeps = ended_well && may_keep(task);
+  if (!keeps) RunPreparation::release(task);
   counters_ += task.counters;
   report(task);
   if (ended_well && !task.outputs.empty()) hold_stored(task);
@@ -477,7 +468,11 @@ void ExecutorRunner::finish(RunTask& task) {
   pass_on_order(task);
   forget_followed(task);
   release_dependents(task);
-  recycle(task);
+  if (keeps) {
+    keep(task);
+  } else {
+    recycle(task);
+  }
 }
 
 // Loaded versions whose allocation nobody wrote become cached copies.
@@ -563,8 +558,24 @@ void ExecutorRunner::hold_stored(RunTask& task) {
   }
 }
 
+// What is of one run, and not of what it was to do.
+void ExecutorRunner::forget_run(RunTask& task) {
+  task.enqueued = false;
+  task.waits = 0;
+  task.dependents.clear();
+  task.failure.reset();
+  task.counters = {};
+  task.way_taken = wire::RunWay::Unknown;
+  task.why_stream = wire::WhyStream::None;
+  task.moments = {};
+  task.load_ns = task.run_ns = task.store_ns = 0;
+  task.handed.store(false, std::memory_order_relaxed);
+}
+
 void ExecutorRunner::recycle(RunTask& task) {
+  forget_run(task);
   task.plan.reset();
+  task.repeated = nullptr;
   task.loads.clear();
   task.stores.clear();
   task.fetches = 0;
@@ -573,18 +584,8 @@ void ExecutorRunner::recycle(RunTask& task) {
   task.wait_events.clear();
   task.record_events.clear();
   task.started = false;
-  task.enqueued = false;
-  task.waits = 0;
-  task.dependents.clear();
   task.parts.clear();
   task.outputs.clear();
-  task.failure.reset();
-  task.counters = {};
-  task.way_taken = wire::RunWay::Unknown;
-  task.why_stream = wire::WhyStream::None;
-  task.moments = {};
-  task.load_ns = task.run_ns = task.store_ns = 0;
-  task.handed.store(false, std::memory_order_relaxed);
   idle_tasks_.push_back(&task);
 }
 

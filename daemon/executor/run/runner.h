@@ -12,6 +12,9 @@
 //
 // When the device is lost, runs that were under way are not reported: any of them may have done it.
 //
+// What is run again and again in the same terms is prepared once: its tasks keep their memory,
+// steps and program until somebody needs the memory, or a segment is detached.
+//
 // Memory that no load fills is zeroed before a run unless the same tenant used it last: a run may
 // find what its own tenant left there, never anyone else's bytes.
 // Threads: main thread only.
@@ -20,6 +23,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <memory_resource>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -55,6 +59,8 @@ class ExecutorRunner {
   // never idle. Each costs a stream, or an instance of the plan.
   static constexpr std::uint32_t kEnqueuedMax = 64;
   static constexpr std::uint32_t kFramesMax = 16;
+  // Tasks that are kept prepared, of all plans together: each holds an instance of its plan.
+  static constexpr std::uint32_t kKeptMax = 256;
 
   // Numbers of kaasd's runs are below; a fetch has that of its version on top of the first.
   static constexpr std::uint64_t kFirstFetch = std::uint64_t{1} << 62;
@@ -76,8 +82,12 @@ class ExecutorRunner {
                                  RunTerms& terms);
   // A run of its own kind: what becomes of it is told to `sink`, which must outlive it, with
   // `ticket`. It comes behind the runs `after`. Returns its number, which no run of kaasd has.
-  std::uint64_t submit(const RunTerms& terms, const PlanRef& plan,
-                       std::span<const std::uint64_t> after, RunSink& sink, std::uint64_t ticket);
+  std::uint64_t submit(RepeatedRun& repeated, std::span<const std::uint64_t> after, RunSink& sink,
+                       std::uint64_t ticket);
+  // It is not asked for any more. What is under way of it ends as any other.
+  void forget(RepeatedRun& repeated);
+  // Gives up what tasks keep for their next run. Returns whether there was anything.
+  bool release_kept();
   // Brings a resident version to the host; its Fetched report is the answer, whatever comes.
   void fetch(const wire::Fetch& message);
 
@@ -99,6 +109,7 @@ class ExecutorRunner {
   // Whether runs wait for memory, and nobody but kaasd's reading can end that.
   [[nodiscard]] bool stalled() const noexcept { return running_ == 0 && !ready_.empty(); }
   [[nodiscard]] std::size_t unfinished() const noexcept { return active_.size(); }
+  [[nodiscard]] std::size_t kept() const noexcept { return kept_; }
   [[nodiscard]] const ExecutorCounters& counters() const noexcept { return counters_; }
   // When nothing executes: what kernels have printed since the last time goes to the log, with the
   // request that ran, or with none if it was more than one.
@@ -131,6 +142,8 @@ class ExecutorRunner {
   // Start.
   // `alone`: nobody else who is ready could free memory by going first.
   Start start(RunTask& task, bool alone);
+  Start start_kept(RunTask& task);
+  Start begin(RunTask& task);
   Result<void> prepare(RunTask& task, bool avoid_copies);
   bool ask_for_room(const RunTask& task);
   [[nodiscard]] bool is_brief(const ExecutorPlan& plan) const noexcept;
@@ -148,11 +161,17 @@ class ExecutorRunner {
   void report(RunTask& task);
   void report_fetched(RunTask& task);
   void hold_stored(RunTask& task);
+  [[nodiscard]] bool may_keep(const RunTask& task) const;
+  void keep(RunTask& task);
+  void unkeep(RunTask& task);
+  static void forget_run(RunTask& task);
   void recycle(RunTask& task);
   void start_ready();
 
   RunnerParts parts_;
-  std::unordered_map<std::uint64_t, RunTask*> active_;  // By run; those that did not end at once.
+  // By run; those that did not end at once.
+  std::pmr::unsynchronized_pool_resource nodes_;
+  std::pmr::unordered_map<std::uint64_t, RunTask*> active_{&nodes_};
   // Runs that ended before others which they were to come behind, and those others: kaasd may name
   // only the former to a run that comes behind both.
   std::unordered_map<std::uint64_t, std::vector<std::uint64_t>> ended_early_;
@@ -173,6 +192,7 @@ class ExecutorRunner {
   std::deque<Unacknowledged> unacknowledged_;    // In order of their reports.
   std::vector<std::unique_ptr<RunTask>> tasks_;  // All there are.
   std::vector<RunTask*> idle_tasks_;
+  std::uint32_t kept_ = 0;
   ExecutorCounters counters_;
 };
 

@@ -50,12 +50,20 @@ struct KernelOptions {
   uint32_t flags = 0;
   uint32_t shared_bytes_fixed = 0;
   uint32_t shared_bytes_per_thread = 0;
+  bool waits_first = true;
 
   // Keeps something between calls: never repeated after a failure, and in order.
   [[nodiscard]] constexpr KernelOptions stateful() const { return with_flag(KAAS_STATEFUL); }
   // Of an opaque kernel: may be captured once and replayed, see KAAS_CAPTURE_PURE.
   [[nodiscard]] constexpr KernelOptions capture_pure() const {
     return with_flag(KAAS_CAPTURE_PURE);
+  }
+  // Waits itself for the kernels before it (griddepcontrol.wait), not before it does anything but
+  // where it first needs them, in a request that declares it programmatic.
+  [[nodiscard]] constexpr KernelOptions programmatic() const {
+    KernelOptions copy = *this;
+    copy.waits_first = false;
+    return copy;
   }
   // Shared memory that each block needs, whatever the request says.
   [[nodiscard]] constexpr KernelOptions shared_fixed(uint32_t bytes) const {
@@ -203,9 +211,13 @@ class Parameters {
 
 #ifdef __CUDACC__
 
-// Bounds the registers so that a block of the largest size can always be launched.
-template <auto Function, class... Args>
+// Bounds the registers so that a block of the largest size can always be launched. WaitsFirst: as
+// KAAS_WAITS says; waiting for nothing costs nothing.
+template <auto Function, bool WaitsFirst, class... Args>
 __global__ void __launch_bounds__(KAAS_BLOCK_THREADS_MAX) kernel_entry(Args... args) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  if constexpr (WaitsFirst) asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
   Block block;
   Function(block, args...);
 }
@@ -226,13 +238,15 @@ struct KernelEntry<Function, void (*)(Block&, Args...)> {
   static kaas_host_blocks host_blocks() {
     return nullptr;
   }
+  template <bool WaitsFirst = true>
   static const void* device_entry() {
-    return reinterpret_cast<const void*>(&kernel_entry<Function, Args...>);
+    return reinterpret_cast<const void*>(&kernel_entry<Function, WaitsFirst, Args...>);
   }
 #else
   static kaas_host_blocks host_blocks() {
     return &run;
   }
+  template <bool WaitsFirst = true>
   static const void* device_entry() {
     return nullptr;
   }
@@ -289,12 +303,13 @@ class KernelRegistration {
   KernelRegistration(const KernelRegistration&) = delete;
   KernelRegistration& operator=(const KernelRegistration&) = delete;
 
-  template <auto Function>
+  template <auto Function, bool WaitsFirst>
   static kaas_kernel_descriptor describe(const char* name, const KernelOptions& options) {
     using Entry = KernelEntry<Function>;
     kaas_kernel_descriptor descriptor = common(name, Entry::signature(), options);
     descriptor.host_blocks = Entry::host_blocks();
-    descriptor.device_entry = Entry::device_entry();
+    descriptor.device_entry = Entry::template device_entry<WaitsFirst>();
+    if (WaitsFirst && descriptor.device_entry != nullptr) descriptor.flags |= KAAS_WAITS;
     return descriptor;
   }
 
@@ -428,28 +443,27 @@ int launch_on_default_stream(Dim3 grid, Dim3 block, uint64_t shared_bytes, Args.
 #define KAAS_JOIN(a, b) KAAS_JOIN_(a, b)
 #define KAAS_FIRST_(first, ...) first
 #define KAAS_SECOND_(first, second, ...) second
+#define KAAS_OPTIONS_(...) (KAAS_SECOND_(__VA_ARGS__, ::kaas::KernelOptions(), ))
 #define KAAS_TEXT_(text) #text
 #define KAAS_TEXT(text) KAAS_TEXT_(text)
-#define KAAS_REGISTER_(descriptor)                   \
+#define KAAS_REGISTER_(...)                          \
   static const ::kaas::KernelRegistration KAAS_JOIN( \
-      kaas_registration_, __COUNTER__)(::kaas::KernelRegistration::descriptor)
+      kaas_registration_, __COUNTER__)(::kaas::KernelRegistration::__VA_ARGS__)
 
 // KAAS_KERNEL(function) or KAAS_KERNEL(function, options): a kernel with the function's name.
-#define KAAS_KERNEL(...)                                                           \
-  KAAS_REGISTER_(                                                                  \
-      describe<&KAAS_FIRST_(__VA_ARGS__, )>(KAAS_TEXT(KAAS_FIRST_(__VA_ARGS__, )), \
-                                            KAAS_SECOND_(__VA_ARGS__, ::kaas::KernelOptions(), )))
+#define KAAS_KERNEL(...)                                                                        \
+  KAAS_REGISTER_(describe<&KAAS_FIRST_(__VA_ARGS__, ), KAAS_OPTIONS_(__VA_ARGS__).waits_first>( \
+      KAAS_TEXT(KAAS_FIRST_(__VA_ARGS__, )), KAAS_OPTIONS_(__VA_ARGS__)))
 // KAAS_KERNEL_AS(name, function) or KAAS_KERNEL_AS(name, function, options): with a name of its
 // own, for instances of a template: KAAS_KERNEL_AS("fill_f32", fill<float>).
-#define KAAS_KERNEL_AS(name, ...)                       \
-  KAAS_REGISTER_(describe<&KAAS_FIRST_(__VA_ARGS__, )>( \
-      name, KAAS_SECOND_(__VA_ARGS__, ::kaas::KernelOptions(), )))
+#define KAAS_KERNEL_AS(name, ...)                                                               \
+  KAAS_REGISTER_(describe<&KAAS_FIRST_(__VA_ARGS__, ), KAAS_OPTIONS_(__VA_ARGS__).waits_first>( \
+      name, KAAS_OPTIONS_(__VA_ARGS__)))
 // KAAS_OPAQUE_KERNEL(function) or KAAS_OPAQUE_KERNEL(function, options): a function
 // int f(const kaas::OpaqueCall&, arguments...) that calls a library on a stream.
 #define KAAS_OPAQUE_KERNEL(...)                                \
   KAAS_REGISTER_(describe_opaque<&KAAS_FIRST_(__VA_ARGS__, )>( \
-      KAAS_TEXT(KAAS_FIRST_(__VA_ARGS__, )),                   \
-      KAAS_SECOND_(__VA_ARGS__, ::kaas::KernelOptions(), )))
+      KAAS_TEXT(KAAS_FIRST_(__VA_ARGS__, )), KAAS_OPTIONS_(__VA_ARGS__)))
 
 // KAAS_LIBRARY(name) or KAAS_LIBRARY(name, options): exports the table. In one source file, at
 // global scope.

@@ -47,10 +47,14 @@ extern "C" {
  * CAPTURE_PURE  of an opaque kernel: its launch function enqueues the same work whenever its
  *               parameters are the same, only on the stream it is given, and neither synchronises
  *               nor allocates; so it may be captured into a graph once and replayed.
- * OPAQUE        `launch` is set; `host_blocks` and `device_entry` are null. */
+ * OPAQUE        `launch` is set; `host_blocks` and `device_entry` are null.
+ * WAITS         of a kernel with `device_entry`: where it was compiled for compute capability 9.0
+ *               or later, all its threads wait for the kernels before it (griddepcontrol.wait)
+ *               before they do anything, so it may be launched while those still run. */
 #define KAAS_STATEFUL 1u
 #define KAAS_CAPTURE_PURE 2u
 #define KAAS_OPAQUE 4u
+#define KAAS_WAITS 8u
 
 /* Where the library was opened. */
 #define KAAS_DEVICE_HOST 0u

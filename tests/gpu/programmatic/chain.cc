@@ -14,6 +14,6 @@ int launcher(const kaas::OpaqueCall&, uint32_t*) {
   return 0;
 }
 
-KAAS_KERNEL(chain_link);
+KAAS_KERNEL(chain_link, kaas::KernelOptions().programmatic());
 KAAS_OPAQUE_KERNEL(launcher);
 KAAS_LIBRARY("chain");

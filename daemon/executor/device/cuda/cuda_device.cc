@@ -11,6 +11,7 @@
 #include "daemon/executor/device/cuda/cuda_kernels.h"
 #include "daemon/executor/device/cuda/cuda_module.h"
 #include "daemon/executor/device/cuda/cuda_stream.h"
+#include "daemon/executor/device/cuda/cuda_stream_pool.h"
 #include "schema/limits.h"
 
 namespace kaas {
@@ -79,6 +80,7 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::open(const std::string& id,
   KAAS_RETURN_IF_CUDA_ERROR(load_end_run(&device->end_run_), own_kernels);
   KAAS_RETURN_IF_CUDA_ERROR(driver->StreamCreate(&device->quiet_stream_, CU_STREAM_NON_BLOCKING),
                             "creating a stream");
+  device->streams_ = std::make_unique<CudaStreamPool>(*device);
   device->graphs_ = std::make_unique<CudaGraphBuilder>(*device);
   return device;
 }
@@ -93,6 +95,7 @@ CudaDevice::~CudaDevice() {
   if (context_ == nullptr) return;
   enter();
   graphs_.reset();
+  streams_.reset();
   if (quiet_stream_ != nullptr) driver_.StreamDestroy(quiet_stream_);
   while (const auto chunk = heap_.remove_idle()) driver_.MemFree(chunk->address);
   while (const auto chunk = host_heap_.remove_idle()) {
@@ -381,6 +384,9 @@ Result<DeviceFunction> CudaDevice::load(const KernelEntry& entry) {
   };
   function.block_threads_max = attribute_of(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
   function.registers = attribute_of(CU_FUNC_ATTRIBUTE_NUM_REGS);
+  // Code for an older one, compiled anew by the driver, does not wait.
+  function.waits = entry.waits && attribute_of(CU_FUNC_ATTRIBUTE_PTX_VERSION) >=
+                                      static_cast<std::uint32_t>(kProgrammaticArchitecture);
   const std::uint32_t fixed = attribute_of(CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES);
   function.shared_bytes_max = limits_.shared_bytes - std::min(limits_.shared_bytes, fixed);
   driver_.FuncSetAttribute(native, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,

@@ -21,6 +21,7 @@
 namespace kaas {
 
 class CudaGraphBuilder;
+class CudaStreamPool;
 
 class CudaDevice final : public Device {
  public:
@@ -69,6 +70,7 @@ class CudaDevice final : public Device {
   [[nodiscard]] std::unique_lock<std::shared_mutex> no_library_calls() {
     return std::unique_lock(library_calls_);
   }
+  [[nodiscard]] CudaStreamPool& streams() noexcept { return *streams_; }
   // Kernels of cuda_kernels.h.
   [[nodiscard]] CUfunction begin_run() const noexcept { return begin_run_; }
   [[nodiscard]] CUfunction end_run() const noexcept { return end_run_; }
@@ -104,7 +106,9 @@ class CudaDevice final : public Device {
   std::set<const std::byte*> pieces_;    // Under pieces_mutex_.
   std::atomic<bool> has_pieces_{false};  // Partner: next_piece.
   std::shared_mutex library_calls_;
-  std::unique_ptr<CudaGraphBuilder> graphs_;  // Ends before the context.
+  // These end before the context.
+  std::unique_ptr<CudaStreamPool> streams_;
+  std::unique_ptr<CudaGraphBuilder> graphs_;
 };
 
 // A GPU of this machine as kaas-executor --list-devices tells of it.

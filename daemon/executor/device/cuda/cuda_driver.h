@@ -52,6 +52,7 @@ namespace kaas {
   X(GraphInstantiateWithFlags)            \
   X(GraphKernelNodeSetAttribute)          \
   X(GraphLaunch)                          \
+  X(GraphNodeGetType)                     \
   X(GraphUpload)                          \
   X(Init)                                 \
   X(IpcCloseMemHandle)                    \
@@ -114,7 +115,7 @@ namespace kaas {
   X(StreamWaitEvent)
 
 // The symbol that cuda.h declares a function by: it renames most that have changed. Asking the
-// driver for a name and a version instead gives its newest form, which need not be the declared one.
+// driver for a name and a version instead gives its newest form, which may have other parameters.
 #define KAAS_CUDA_TEXT(symbol) #symbol
 #define KAAS_CUDA_TEXT_OF(symbol) KAAS_CUDA_TEXT(symbol)
 #define KAAS_CUDA_SYMBOL(name) KAAS_CUDA_TEXT_OF(cu##name)

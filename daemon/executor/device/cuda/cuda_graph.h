@@ -98,7 +98,7 @@ class CudaGraph final : public PreparedProgram {
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS begin_params();
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS end_params();
   CUresult patch_moves(const KernelProgram& program);
-  [[nodiscard]] bool may_overlap(std::size_t launch) const noexcept;
+  [[nodiscard]] bool may_overlap(const std::vector<CUgraphNode>& before) const noexcept;
   CUresult add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends);
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS node_params(std::size_t launch);
   [[nodiscard]] CUDA_KERNEL_NODE_PARAMS loop_params();

@@ -32,6 +32,9 @@ __global__ void begin_run(const __grid_constant__ kaas::MoveTable table) {
 // and earlier kernels of the stream or graph (PTX ISA, "Causality order").
 __global__ void end_run(const __grid_constant__ kaas::MoveTable table, unsigned* word,
                         unsigned value) {
+#if __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();  // It may have been started before what it is behind was done.
+#endif
   move(table);
   __syncthreads();
   if (threadIdx.x == 0) {

@@ -84,25 +84,9 @@ Result<void> call_opaque(const KernelLaunch& launch, void* const* params, CUstre
 
 // --- Opening -------------------------------------------------------------------------------------
 
-Result<std::shared_ptr<CudaStream::Lane>> CudaStream::Lane::open(CudaDevice& device) {
-  device.enter();
-  std::shared_ptr<Lane> lane(new Lane(device));
-  const CUresult result = device.driver().StreamCreate(&lane->stream_, CU_STREAM_NON_BLOCKING);
-  if (result != CUDA_SUCCESS) return device.failed(result, "creating a stream");
-  return lane;
-}
-
-CudaStream::Lane::~Lane() {
-  device_.enter();
-  if (stream_ != nullptr) device_.driver().StreamDestroy(stream_);
-}
-
 Result<std::unique_ptr<CudaStream>> CudaStream::open(CudaDevice& device) {
   std::unique_ptr<CudaStream> stream(new CudaStream(device));
-  KAAS_ASSIGN_OR_RETURN(stream->own_lane_, Lane::open(device));
   KAAS_ASSIGN_OR_RETURN(stream->word_, device.allocate_host(sizeof(std::uint32_t)));
-  stream->lane_ = stream->own_lane_;
-  stream->stream_ = stream->lane_->stream();
   return stream;
 }
 
@@ -116,21 +100,21 @@ CudaStream::~CudaStream() {
 
 // The first that is followed lends its stream; the others are waited for by events.
 Result<void> CudaStream::follow(DeviceStream& earlier) {
-  const auto& other = static_cast<CudaStream&>(earlier).lane_;
-  if (!follows_) {
-    follows_ = true;
-    lane_ = other;
-    stream_ = lane_->stream();
-    return {};
+  const LentStreamRef& other = static_cast<CudaStream&>(earlier).lent_;
+  if (other == nullptr) return {};  // All of it is done.
+  if (!std::exchange(follows_, true)) lent_.reset();
+  if (lent_ == nullptr) {
+    lent_ = other;
+    stream_ = lent_->get();
   }
-  return lane_ == other ? Result<void>() : wait_for_lane(*other);
+  return lent_ == other ? Result<void>() : wait_for(*other);
 }
 
-Result<void> CudaStream::wait_for_lane(const Lane& other) {
+Result<void> CudaStream::wait_for(const LentStream& other) {
   device_.enter();
   CUresult result = CUDA_SUCCESS;
   if (order_ == nullptr) result = driver_.EventCreate(&order_, CU_EVENT_DISABLE_TIMING);
-  if (result == CUDA_SUCCESS) result = driver_.EventRecord(order_, other.stream());
+  if (result == CUDA_SUCCESS) result = driver_.EventRecord(order_, other.get());
   if (result == CUDA_SUCCESS) result = driver_.StreamWaitEvent(stream_, order_, 0);
   if (result == CUDA_SUCCESS) return {};
   return device_.failed(result, "ordering a run behind an earlier one");
@@ -139,7 +123,7 @@ Result<void> CudaStream::wait_for_lane(const Lane& other) {
 // --- Copies --------------------------------------------------------------------------------------
 
 Result<void> CudaStream::copy_to_device(DeviceAddress to, std::span<const std::byte> from) {
-  device_.enter();
+  KAAS_RETURN_IF_ERROR(enter());
   for (std::size_t done = 0; done < from.size();) {
     const std::byte* begin = from.data() + done;
     const auto piece =
@@ -155,7 +139,7 @@ Result<void> CudaStream::copy_to_device(DeviceAddress to, std::span<const std::b
 }
 
 Result<void> CudaStream::copy_to_host(std::span<std::byte> to, DeviceAddress from) {
-  device_.enter();
+  KAAS_RETURN_IF_ERROR(enter());
   for (std::size_t done = 0; done < to.size();) {
     std::byte* begin = to.data() + done;
     const auto piece =
@@ -171,21 +155,21 @@ Result<void> CudaStream::copy_to_host(std::span<std::byte> to, DeviceAddress fro
 }
 
 Result<void> CudaStream::copy(DeviceAddress to, DeviceAddress from, std::uint64_t bytes) {
-  device_.enter();
+  KAAS_RETURN_IF_ERROR(enter());
   const CUresult result = driver_.MemcpyAsync(to, from, bytes, stream_);
   if (result == CUDA_SUCCESS) return {};
   return device_.failed(result, "copying " + std::to_string(bytes) + " bytes on the device");
 }
 
 Result<void> CudaStream::zero(DeviceAddress to, std::uint64_t bytes) {
-  device_.enter();
+  KAAS_RETURN_IF_ERROR(enter());
   const CUresult result = driver_.MemsetD8Async(to, 0, bytes, stream_);
   if (result == CUDA_SUCCESS) return {};
   return device_.failed(result, "zeroing " + std::to_string(bytes) + " bytes of the device");
 }
 
 Result<void> CudaStream::wait_event(ImportedEvent& event) {
-  device_.enter();
+  KAAS_RETURN_IF_ERROR(enter());
   const CUresult result =
       driver_.StreamWaitEvent(stream_, static_cast<ImportedCudaEvent&>(event).get(), 0);
   if (result == CUDA_SUCCESS) return {};
@@ -193,7 +177,7 @@ Result<void> CudaStream::wait_event(ImportedEvent& event) {
 }
 
 Result<void> CudaStream::record_event(ImportedEvent& event) {
-  device_.enter();
+  KAAS_RETURN_IF_ERROR(enter());
   const CUresult result =
       driver_.EventRecord(static_cast<ImportedCudaEvent&>(event).get(), stream_);
   if (result == CUDA_SUCCESS) return {};
@@ -212,13 +196,11 @@ wire::WhyStream why_no_graph(const KernelProgram& program) {
 }  // namespace
 
 Result<void> CudaStream::launch(const KernelProgram& program) {
-  device_.enter();
+  KAAS_RETURN_IF_ERROR(enter());
   counts_ = {};
   iterations_ = nullptr;
   signal_ = nullptr;
-  doing_ = program.launches.size() == 1
-               ? named(program.launches.front())
-               : "one of " + std::to_string(program.launches.size()) + " kernels";
+  doing_ = program.launches;
   auto* graph = static_cast<CudaGraph*>(program.prepared);
   counts_.why = graph != nullptr ? graph->why_not(program) : why_no_graph(program);
   if (counts_.why == wire::WhyStream::None) return launch_graph(*graph, program);
@@ -357,11 +339,18 @@ Result<void> CudaStream::launch_original(const KernelLaunch& launch, const Kerne
 
 // --- Time and completion -------------------------------------------------------------------------
 
+// Something to enqueue on. Kept until all of it is done.
+Result<void> CudaStream::enter() {
+  device_.enter();
+  if (lent_ != nullptr) return {};
+  KAAS_ASSIGN_OR_RETURN(lent_, device_.streams().take());
+  stream_ = lent_->get();
+  return {};
+}
+
 void CudaStream::time(bool wanted) {
-  if (!std::exchange(follows_, false) && lane_ != own_lane_) {
-    lane_ = own_lane_;
-    stream_ = lane_->stream();
-  }
+  if (!std::exchange(follows_, false)) lent_.reset();
+  doing_ = {};
   signal_ = nullptr;
   timed_ = wanted;
   begin_ns_ = now_ns();
@@ -375,16 +364,14 @@ void CudaStream::time(bool wanted) {
 // With times wanted, the run ends behind its last mark.
 Result<void> CudaStream::end() {
   looks_ = 0;
-  device_.enter();
+  KAAS_RETURN_IF_ERROR(enter());
   return signal_ != nullptr ? Result<void>() : launch_moves({}, true);
 }
 
 void CudaStream::mark(StreamMark mark) {
   if (!timed_) return;
-  device_.enter();
-  if (driver_.EventRecord(marks_[static_cast<std::size_t>(mark)], stream_) != CUDA_SUCCESS) {
-    timed_ = false;
-  }
+  CUevent event = marks_[static_cast<std::size_t>(mark)];
+  timed_ = enter().has_value() && driver_.EventRecord(event, stream_) == CUDA_SUCCESS;
 }
 
 std::uint64_t CudaStream::between_ns(StreamMark begin, StreamMark end) const {
@@ -415,6 +402,7 @@ Result<bool> CudaStream::poll() {
     }
     if (++looks_ % kLooksPerQuery != 0) return false;
   }
+  if (lent_ == nullptr) return true;
   device_.enter();
   const CUresult result = driver_.StreamQuery(stream_);
   if (result == CUDA_ERROR_NOT_READY) return false;
@@ -423,14 +411,24 @@ Result<bool> CudaStream::poll() {
 }
 
 Result<void> CudaStream::wait() {
+  if (lent_ == nullptr) return {};
   device_.enter();
   return idle(driver_.StreamSynchronize(stream_));
 }
 
 Result<void> CudaStream::idle(CUresult result) {
   end_ns_ = now_ns();
-  if (result == CUDA_SUCCESS) return {};
-  return device_.failed(result, "running " + doing_ + " on " + device_.limits().name);
+  if (result != CUDA_SUCCESS) {
+    return device_.failed(result, "running " + what_it_does() + " on " + device_.limits().name);
+  }
+  lent_.reset();
+  return {};
+}
+
+std::string CudaStream::what_it_does() const {
+  if (doing_.empty()) return "a copy";
+  if (doing_.size() == 1) return named(doing_.front());
+  return "one of " + std::to_string(doing_.size()) + " kernels";
 }
 
 }  // namespace kaas

@@ -1,5 +1,5 @@
-// Work on a CUDA stream: its own, or that of a run which it follows. Programs are launched as the
-// graph that prepare() made of them once that is ready, else kernel by kernel.
+// Work on a CUDA stream: one that is lent to it, or that of a run which it follows. Programs are
+// launched as the graph that prepare() made of them once that is ready, else kernel by kernel.
 //
 // Completion is a word of host memory that the run's last kernel writes. A kernel that faults
 // writes nothing, so the driver is asked now and then, too.
@@ -11,6 +11,7 @@
 #include <span>
 
 #include "daemon/executor/device/cuda/cuda_device.h"
+#include "daemon/executor/device/cuda/cuda_stream_pool.h"
 
 namespace kaas {
 
@@ -40,23 +41,9 @@ class CudaStream final : public DeviceStream {
   Result<void> wait() override;
 
  private:
-  // A CUDA stream, for as long as runs are on it.
-  class Lane {
-   public:
-    static Result<std::shared_ptr<Lane>> open(CudaDevice& device);
-    ~Lane();
-    Lane(const Lane&) = delete;
-    Lane& operator=(const Lane&) = delete;
-    [[nodiscard]] CUstream stream() const noexcept { return stream_; }
-
-   private:
-    explicit Lane(CudaDevice& device) noexcept : device_(device) {}
-    CudaDevice& device_;
-    CUstream stream_ = nullptr;
-  };
-
   explicit CudaStream(CudaDevice& device) noexcept : device_(device), driver_(device.driver()) {}
-  Result<void> wait_for_lane(const Lane& other);
+  Result<void> enter();
+  Result<void> wait_for(const LentStream& other);
   Result<void> launch_graph(CudaGraph& graph, const KernelProgram& program);
   Result<void> launch_moves(std::span<const Move> moves, bool signals);
   Result<void> finish_program(const KernelProgram& program);
@@ -66,15 +53,15 @@ class CudaStream final : public DeviceStream {
   Result<void> launch_opaque(const KernelLaunch& launch, const KernelProgram& program);
   Result<void> launch_original(const KernelLaunch& launch, const KernelProgram& program);
   Result<void> idle(CUresult result);
+  [[nodiscard]] std::string what_it_does() const;
 
   CudaDevice& device_;
   const CudaDriver& driver_;
-  std::shared_ptr<Lane> own_lane_;
-  std::shared_ptr<Lane> lane_;  // That this run is on.
-  CUstream stream_ = nullptr;   // Its stream.
-  bool follows_ = false;        // follow() was called for the run that is to begin.
-  CUevent order_ = nullptr;     // Between this stream and others; made when first needed.
-  DeviceMemory word_;           // Host memory: what the last kernel of the stream signals.
+  LentStreamRef lent_;         // From the first call of a run until all of it is done.
+  CUstream stream_ = nullptr;  // It.
+  bool follows_ = false;       // follow() was called for the run that is to begin.
+  CUevent order_ = nullptr;    // Between this stream and others; made when first needed.
+  DeviceMemory word_;          // Host memory: what the last kernel of the stream signals.
   const std::uint32_t* signal_ = nullptr;  // Not zero when the run is done; null: ask the driver.
   std::uint32_t looks_ = 0;                // At the word since the driver was asked.
   std::array<CUevent, kStreamMarks> marks_{};  // Made when times are first wanted.
@@ -83,7 +70,7 @@ class CudaStream final : public DeviceStream {
   std::uint64_t end_ns_ = 0;
   ProgramCounts counts_;
   const std::uint64_t* iterations_ = nullptr;  // Where the device counts them; null: counted here.
-  std::string doing_ = "a copy";               // For errors that show later.
+  std::span<const KernelLaunch> doing_;        // For errors that show later; borrowed until then.
 };
 
 // Enqueues one kernel that has a native function.
