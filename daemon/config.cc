@@ -51,6 +51,7 @@ NumberField number(const char* name, Value Config::*field, std::int64_t min, std
 
 const std::vector<NumberField>& numbers() {
   constexpr std::int64_t kBytesMax = std::int64_t{1} << 50;
+  constexpr std::int64_t kReservedSmsMax = 1024;
   constexpr auto kArenaMax = static_cast<std::int64_t>(kSegmentBytesMax);
   static const std::vector<NumberField> table = {
       number("idle_release", &Config::idle_release_s, 0, 31'536'000),  // A year.
@@ -59,6 +60,7 @@ const std::vector<NumberField>& numbers() {
       number("arena.ready", &Config::arenas_ready, 0, 1024),
       number("export.bytes", &Config::export_bytes, 0, kBytesMax),
       number("executor.device_bytes", &Config::device_bytes, 0, kBytesMax),
+      number("executor.reserved_sms", &Config::reserved_sms, 0, kReservedSmsMax),
       number("executor.running_limit_ms", &Config::running_limit_ms, 0, 86'400'000),  // A day.
       {"spin_us", 0, 1'000'000,
        [](Config& config, std::int64_t value) {
@@ -317,6 +319,7 @@ std::string config_json(const Config& config) {
                                {"arena_bytes", config.arena_bytes},
                                {"arenas_ready", config.arenas_ready},
                                {"device_bytes", config.device_bytes},
+                               {"reserved_sms", config.reserved_sms},
                                {"executor_program", config.executor_program},
                                {"executor_prefix", config.executor_prefix},
                                {"executor_user", config.executor_user},

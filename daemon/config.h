@@ -28,6 +28,7 @@ struct Config {
   std::string executor_prefix;         // executor.prefix
   std::string executor_user;           // executor.user; empty: each domain's.
   bool executor_confine = true;        // executor.confine
+  std::uint64_t reserved_sms = 8;      // executor.reserved_sms
   std::uint64_t running_limit_ms = 0;  // executor.running_limit_ms *; 0: none.
   std::uint64_t idle_release_s = 0;    // idle_release; 0: never.
   std::uint64_t export_bytes = kExportBytesDefault;  // export.bytes

@@ -102,6 +102,7 @@ Result<ExecutorCommand> executor_command(const Config& config, std::uint64_t epo
   command.program = config.executor_program;
   command.epoch = epoch;
   // A debugger, profiler or sanitizer needs what confinement takes away.
+  command.reserved_sms = static_cast<std::uint32_t>(config.reserved_sms);
   command.is_confined = config.executor_confine && command.prefix.empty();
   if (!config.executor_user.empty()) {
     KAAS_ASSIGN_OR_RETURN(command.user, uid_of(config.executor_user));
@@ -272,6 +273,8 @@ class Flags {
     add("--arenas-ready", &Config::arenas_ready, "Arenas made ahead");
     add("--export-bytes", &Config::export_bytes, "Device memory exported to one client at most");
     add("--device-bytes", &Config::device_bytes, "Device memory of an executor at most");
+    add("--reserved-sms", &Config::reserved_sms,
+        "Multiprocessors of a GPU that requests of a priority below 0 leave free; 0: none");
     add("--executor", &Config::executor_program, "The executor's program");
     add("--executor-prefix", &Config::executor_prefix,
         "Command that executors are started under, e.g. 'valgrind -q'");

@@ -134,6 +134,8 @@ const char* name_of_why(wire::WhyStream why) {
       return "addresses";
     case wire::WhyStream::Failed:
       return "failed";
+    case wire::WhyStream::Background:
+      return "background";
   }
   return "";
 }

@@ -155,6 +155,7 @@ Dispatcher::Dispatched Dispatcher::send(ExecutorState& executor, Run& run) {
   message.session = run.session_id;
   message.request = run.id;
   message.profile = run.options.profile;
+  message.background = run.options.priority < 0;
   message.device_memory = run.bound.device_memory;
   if (run.options.profile) run.sent_ns = host_.now_ns();
   const PushOutcome outcome = executor.link->push(message);

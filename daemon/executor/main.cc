@@ -37,6 +37,7 @@ struct Flags {
   int socket = -1;
   std::uint64_t memory_limit_bytes = 0;
   uid_t library_owner = ::geteuid();
+  std::uint32_t reserved_sms = 0;
   bool is_joined = false;
   bool is_unconfined = false;
   bool lists_devices = false;
@@ -93,6 +94,7 @@ int run(const Flags& flags, const std::string& confinement) {
   kaas::DeviceChoice choice;
   choice.device = flags.device;
   choice.threads = threads;
+  choice.reserved_sms = flags.reserved_sms;
   choice.memory_bytes = memory_limit(flags, *channel, nullptr);
   auto opened = kaas::open_device(choice);
   if (!opened) return fail(kaas::to_string(opened.error()), kExitNoDevice);
@@ -154,6 +156,8 @@ int main(int argc, char** argv) {
                  "Bytes of device memory at most; 0: what kaasd says");
   app.add_option("--library-owner", flags.library_owner,
                  "Uid whose libraries are loaded, besides root's; default: its own");
+  app.add_option("--reserved-sms", flags.reserved_sms,
+                 "Multiprocessors of a GPU that background runs leave free; 0: none");
   app.add_flag("--joined", flags.is_joined,
                "Users share this executor: libraries are loaded of nobody else");
   app.add_flag("--unconfined", flags.is_unconfined,

@@ -296,6 +296,7 @@ Offset<wire::Run> ExecutorLink::encode_run(const RunMessage& message) {
   run.add_request(message.request);
   run.add_session(message.session);
   run.add_device_memory(message.device_memory);
+  run.add_background(message.background);
   if (!message.wait_events.empty()) run.add_wait_events(wait_events);
   if (!message.record_events.empty()) run.add_record_events(record_events);
   return run.Finish();

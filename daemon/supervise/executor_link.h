@@ -61,6 +61,7 @@ struct RunMessage {
   std::uint64_t request = 0;
   bool profile = false;
   bool device_memory = false;
+  bool background = false;
 };
 
 // What an AddLaneCall names besides the run.

@@ -134,7 +134,8 @@ std::vector<std::string> executor_words(const ExecutorCommand& command) {
   const uid_t library_owner = is_of_domain ? command.uid : ::geteuid();
   words.insert(words.end(),
                {command.program, "--device", command.device, "--socket-fd",
-                std::to_string(kChildSocket), "--library-owner", std::to_string(library_owner)});
+                std::to_string(kChildSocket), "--library-owner", std::to_string(library_owner),
+                "--reserved-sms", std::to_string(command.reserved_sms)});
   if (command.is_joined) words.emplace_back("--joined");
   if (!command.is_confined) words.emplace_back("--unconfined");
   return words;

@@ -20,10 +20,11 @@ struct ExecutorCommand {
   std::uint64_t memory_limit_bytes = 0;  // Of the device; 0: the executor's default.
   std::uint64_t outbox_bytes = kOutboxBytes;
   std::uint64_t epoch = 0;
-  uid_t uid = 0;              // Of its domain; it gets its rights when kaasd is root.
-  std::optional<uid_t> user;  // Instead: whose rights it gets then.
-  bool is_joined = false;     // The domain has several uids: it loads kaasd's own libraries only.
-  bool is_confined = true;    // It can't harm other processes of its user; see confinement.h.
+  uid_t uid = 0;                   // Of its domain; it gets its rights when kaasd is root.
+  std::optional<uid_t> user;       // Instead: whose rights it gets then.
+  std::uint32_t reserved_sms = 0;  // Of a GPU, which background runs leave free.
+  bool is_joined = false;   // The domain has several uids: it loads kaasd's own libraries only.
+  bool is_confined = true;  // It can't harm other processes of its user; see confinement.h.
 };
 
 // A child process and kaasd's ends of what it shares with it.

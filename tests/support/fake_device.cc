@@ -112,7 +112,10 @@ class FakeStream final : public DeviceStream {
   Result<void> end() override { return {}; }
   Result<void> wait_event(ImportedEvent& event) override { return log(event, "wait"); }
   Result<void> record_event(ImportedEvent& event) override { return log(event, "record"); }
-  void time(bool) override {}
+  Result<void> begin(bool, bool background) override {
+    if (background) ++device_.background_runs_;
+    return {};
+  }
   void mark(StreamMark mark) override {
     now_ns_ += device_.options_.mark_ns;
     marks_[static_cast<std::size_t>(mark)] = now_ns_;

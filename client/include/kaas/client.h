@@ -135,7 +135,8 @@ struct Profile {
   std::string device;
   RunWay way = RunWay::Unknown;
   // Why by stream and not as a graph, in a word or two: "first use", "building", "opaque",
-  // "stateful", "original", "variable", "moves", "addresses", "failed". Else empty.
+  // "stateful", "original", "variable", "moves", "addresses", "failed", "background". Else
+  // empty.
   std::string why_stream;
   Moments moments;
 };

@@ -59,6 +59,8 @@ struct DeviceLimits {
   bool keeps_outputs = false;
   // A kernel may begin before the one that it comes behind has ended, and wait for it itself.
   bool overlaps_launches = false;
+  // Background programs leave part of it to others: kernels of others begin at once beside them.
+  bool confines_background = false;
 };
 
 class Device;
@@ -219,6 +221,7 @@ struct KernelProgram {
   RunTagEnd tag_end = nullptr;
   PreparedProgram* prepared = nullptr;  // What prepare() made of these launches; may be null.
   bool last = false;                    // Nothing is enqueued after it before end().
+  bool background = false;              // As it was said in begin().
   // Only for a device that reaches_host. The ranges of `before` do not overlap, nor those of
   // `behind`.
   std::span<const Move> before;
@@ -258,15 +261,17 @@ class DeviceStream {
   // The event is over when all that is before in this stream is.
   virtual Result<void> record_event(ImportedEvent& event);
 
-  // First call of a run: what it enqueues is done after all that `earlier` was given so far, which
-  // need not be done. For several, one after another.
+  // First call of a run: what it enqueues is done after all that `earlier` is given before begin(),
+  // which need not be done then. For several, one after another.
   virtual Result<void> follow(DeviceStream& earlier) = 0;
   // Last call of a run: nothing more will be enqueued before it is idle.
   virtual Result<void> end() = 0;
 
-  // Begins a run, before anything else of it but follow(): whether the times between its marks are
-  // wanted, which can cost microseconds. If not, all of it may count as computing.
-  virtual void time(bool wanted) = 0;
+  // Begins a run, before anything else of it but follow(). `timed`: whether the times between its
+  // marks are wanted, which can cost microseconds; if not, all of it may count as computing.
+  // `background`: it is confined, where the device does that; only for kernels that are native and
+  // not cooperative.
+  virtual Result<void> begin(bool timed, bool background) = 0;
   virtual void mark(StreamMark mark) = 0;
   // Time between two marks that were set, in order, since the stream was last idle.
   [[nodiscard]] virtual std::uint64_t between_ns(StreamMark begin, StreamMark end) const = 0;

@@ -103,7 +103,7 @@ class HostStream final : public DeviceStream {
 
   Result<void> follow(DeviceStream&) override { return {}; }  // What came before is done.
   Result<void> end() override { return {}; }
-  void time(bool) override {}  // Marks cost nothing here.
+  Result<void> begin(bool, bool) override { return {}; }  // Marks cost nothing here.
   void mark(StreamMark mark) override { marks_[static_cast<std::size_t>(mark)] = now_ns(); }
   [[nodiscard]] std::uint64_t between_ns(StreamMark begin, StreamMark end) const override {
     return marks_[static_cast<std::size_t>(end)] - marks_[static_cast<std::size_t>(begin)];

@@ -13,6 +13,7 @@ struct DeviceChoice {
   std::string device = "host";     // "host", or "cuda:" and the id of a GPU.
   std::uint64_t memory_bytes = 0;  // Of the host device.
   std::uint32_t threads = 1;       // Of the host device.
+  std::uint32_t reserved_sms = 0;  // Of a GPU: see DeviceLimits::confines_background.
 };
 
 // Fails: InvalidArgument (the name), Unavailable (it cannot be had now; says why), OutOfMemory.

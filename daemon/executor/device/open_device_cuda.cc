@@ -19,7 +19,7 @@ Result<std::unique_ptr<Device>> open_device(const DeviceChoice& choice) {
   }
   if (choice.device.starts_with(kCudaPrefix)) {
     const std::string id = choice.device.substr(kCudaPrefix.size());
-    KAAS_ASSIGN_OR_RETURN(auto device, CudaDevice::open(id, id));
+    KAAS_ASSIGN_OR_RETURN(auto device, CudaDevice::open(id, id, choice.reserved_sms));
     return std::unique_ptr<Device>(std::move(device));
   }
   return Status{StatusCode::InvalidArgument,

@@ -80,7 +80,7 @@ Result<void> Exporter::find_source(const wire::Location& location, Job& job) {
 Result<void> Exporter::copy(Job& job) {
   DeviceStream& stream = *job.stream;
   const DeviceAddress to = job.memory->address();
-  stream.time(false);
+  KAAS_RETURN_IF_ERROR(stream.begin(false, false));
   if (job.memory->bytes() > job.bytes) {
     KAAS_RETURN_IF_ERROR(stream.zero(to + job.bytes, job.memory->bytes() - job.bytes));
   }

@@ -161,6 +161,7 @@ class ExecutorPlan
   std::uint64_t staging_bytes = 0;  // Of a frame.
   bool has_choice = false;          // Something in it can be worked on in host memory.
   bool calls_libraries = false;     // Library code launches, and may hold up whoever calls it.
+  bool may_be_confined = false;     // All kernels are native and may run on part of the device.
   bool many_launches = false;       // Launching one by one holds up whoever does it.
   Placement placement;
   std::uint32_t frames_kept = 0;  // By tasks that are prepared to run again; the runner's.

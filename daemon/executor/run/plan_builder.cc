@@ -551,9 +551,12 @@ class PlanBuilder {
   void note_slowness() {
     plan_->many_launches =
         plan_->until.has_value() || plan_->kernels.size() > kLaunchesInlineMax / plan_->n_iter;
+    plan_->may_be_confined = true;
     for (const PlannedKernel& kernel : plan_->kernels) {
       const KernelEntry& entry = *kernel.function.entry;
       if (entry.opaque != nullptr || entry.original != nullptr) plan_->calls_libraries = true;
+      // A cooperative grid may need the whole device.
+      if (kernel.function.native == nullptr || kernel.cooperative) plan_->may_be_confined = false;
     }
   }
 

@@ -52,7 +52,7 @@ Result<void> RunPreparation::prepare() {
   KAAS_RETURN_IF_ERROR(add_events(task_.record_events, task_.body.records));
   if (!task_.wait_events.empty() && task_.body.reads_while_enqueued()) task_.slow = true;
   KAAS_RETURN_IF_ERROR(set_parameters());
-  const auto& prepared = task_.frame->prepared;
+  const PreparedProgram* prepared = task_.body.program.prepared;
   const bool one_launch = prepared != nullptr && prepared->will_do(task_.body.program);
   if (!one_launch && (plan_.calls_libraries || plan_.many_launches)) task_.slow = true;
   return {};
@@ -532,7 +532,9 @@ Result<void> RunPreparation::set_parameters() {
   program.n_iter = plan_.n_iter;
   program.until = 0;
   if (plan_.until) program.until = task_.addresses[plan_.until->allocation] + plan_.until->offset;
-  program.prepared = task_.frame->prepared.get();
+  program.background =
+      task_.background && plan_.may_be_confined && device_.limits().confines_background;
+  program.prepared = program.background ? nullptr : task_.frame->prepared.get();
   program.words = task_.frame->words;
   program.before = task_.body.before;
   program.behind = task_.body.behind;

@@ -105,7 +105,7 @@ bool RunBody::reads_while_enqueued() const noexcept {
 Result<void> enqueue(RunTask& task) {
   DeviceStream& stream = *task.body.stream;
   task.stamp(&RunMoments::started_ns);
-  stream.time(task.profile);
+  KAAS_RETURN_IF_ERROR(stream.begin(task.profile, task.body.program.background));
   stream.mark(StreamMark::Begin);
   KAAS_RETURN_IF_ERROR(await_events(task.body, stream));
   if (!task.body.loads.empty()) {

@@ -82,6 +82,7 @@ struct RunTerms {
   std::uint32_t tenant = 0;
   bool profile = false;
   bool device_memory = false;  // Some of its bytes are in a client's device memory.
+  bool background = false;     // It leaves part of the device to others.
   RunTag tag;
   std::vector<wire::Location> loads;
   std::vector<wire::Location> stores;

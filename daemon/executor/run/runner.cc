@@ -161,6 +161,7 @@ Result<void> ExecutorRunner::read_terms(const wire::Run& message, const Executor
   terms.tenant = message.tenant();
   terms.profile = message.profile();
   terms.device_memory = message.device_memory();
+  terms.background = message.background();
   terms.tag = {message.session(), message.request()};
   // Copied first: whatever else is wrong, once-segments of the stores are to be forgotten.
   copy_locations(message.loads(), terms.loads);
@@ -313,7 +314,7 @@ Result<void> ExecutorRunner::open_stream(RunTask& task) {
 // A frame that is used again will be used often.
 void ExecutorRunner::prepare_program(RunTask& task) {
   ParameterFrame& frame = *task.frame;
-  if (++frame.runs != 2) return;
+  if (task.body.program.background || ++frame.runs != 2) return;
   frame.prepared = parts_.device.prepare(task.body.program);
   task.body.program.prepared = frame.prepared.get();
 }

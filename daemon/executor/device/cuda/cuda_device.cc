@@ -66,8 +66,8 @@ Result<CUdevice> find_device(const CudaDriver& driver, const std::string& id) {
 
 // --- Opening -------------------------------------------------------------------------------------
 
-Result<std::unique_ptr<CudaDevice>> CudaDevice::open(const std::string& id,
-                                                     const std::string& name) {
+Result<std::unique_ptr<CudaDevice>> CudaDevice::open(const std::string& id, const std::string& name,
+                                                     std::uint32_t reserved_sms) {
   KAAS_ASSIGN_OR_RETURN(const CudaDriver* driver, cuda_driver());
   KAAS_ASSIGN_OR_RETURN(const CUdevice ordinal, find_device(*driver, id));
   std::unique_ptr<CudaDevice> device(new CudaDevice(*driver, ordinal));
@@ -81,6 +81,12 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::open(const std::string& id,
   KAAS_RETURN_IF_CUDA_ERROR(driver->StreamCreate(&device->quiet_stream_, CU_STREAM_NON_BLOCKING),
                             "creating a stream");
   device->streams_ = std::make_unique<CudaStreamPool>(*device);
+  if (reserved_sms != 0) {
+    if (const auto made = device->make_background_part(reserved_sms); !made) {
+      std::fprintf(stderr, "kaas-executor: background runs use all of %s: %s\n", name.c_str(),
+                   made.error().message.c_str());
+    }
+  }
   device->graphs_ = std::make_unique<CudaGraphBuilder>(*device);
   return device;
 }
@@ -96,12 +102,44 @@ CudaDevice::~CudaDevice() {
   enter();
   graphs_.reset();
   streams_.reset();
+  confined_streams_.reset();
+  if (background_part_ != nullptr) driver_.GreenCtxDestroy(background_part_);
   if (quiet_stream_ != nullptr) driver_.StreamDestroy(quiet_stream_);
   while (const auto chunk = heap_.remove_idle()) driver_.MemFree(chunk->address);
   while (const auto chunk = host_heap_.remove_idle()) {
     driver_.MemFreeHost(reinterpret_cast<void*>(chunk->address));  // NOLINT
   }
   driver_.DevicePrimaryCtxRelease(device_);
+}
+
+// The device's multiprocessors but `reserved_sms`, as a green context. Kernels that are launched on
+// its streams run there alone; those of other streams anywhere.
+// Reference: CUDA driver API manual, "Green Contexts".
+Result<void> CudaDevice::make_background_part(std::uint32_t reserved_sms) {
+  CUdevResource all{};
+  KAAS_RETURN_IF_CUDA_ERROR(driver_.DeviceGetDevResource(device_, &all, CU_DEV_RESOURCE_TYPE_SM),
+                            "asking for the device's multiprocessors");
+  CUdevResource reserved{};
+  CUdevResource rest{};
+  unsigned groups = 1;
+  KAAS_RETURN_IF_CUDA_ERROR(
+      driver_.DevSmResourceSplitByCount(&reserved, &groups, &all, &rest, 0, reserved_sms),
+      "setting " + std::to_string(reserved_sms) + " of " + std::to_string(all.sm.smCount) +
+          " multiprocessors apart");
+  if (rest.sm.smCount == 0) {
+    return Status{StatusCode::InvalidArgument,
+                  "executor.reserved_sms is " + std::to_string(reserved_sms) + ", which is all " +
+                      std::to_string(all.sm.smCount) + " of it"};
+  }
+  CUdevResourceDesc description{};
+  KAAS_RETURN_IF_CUDA_ERROR(driver_.DevResourceGenerateDesc(&description, &rest, 1),
+                            "describing part of the device");
+  KAAS_RETURN_IF_CUDA_ERROR(
+      driver_.GreenCtxCreate(&background_part_, description, device_, CU_GREEN_CTX_DEFAULT_STREAM),
+      "making a green context");
+  confined_streams_ = std::make_unique<CudaStreamPool>(*this, background_part_);
+  limits_.confines_background = true;
+  return {};
 }
 
 int CudaDevice::attribute(CUdevice_attribute which) const noexcept {

@@ -25,9 +25,11 @@ class CudaStreamPool;
 
 class CudaDevice final : public Device {
  public:
-  // `id` is a UUID, "GPU-..." or "MIG-...", `name` what to call it in reports.
+  // `id` is a UUID, "GPU-..." or "MIG-...", `name` what to call it in reports. `reserved_sms`:
+  // multiprocessors that background programs leave free, at least; 0: none.
   // Fails: Unavailable (no driver, no such device, taken exclusively), OutOfMemory.
-  static Result<std::unique_ptr<CudaDevice>> open(const std::string& id, const std::string& name);
+  static Result<std::unique_ptr<CudaDevice>> open(const std::string& id, const std::string& name,
+                                                  std::uint32_t reserved_sms = 0);
   ~CudaDevice() override;
 
   [[nodiscard]] const DeviceLimits& limits() const noexcept override { return limits_; }
@@ -70,7 +72,10 @@ class CudaDevice final : public Device {
   [[nodiscard]] std::unique_lock<std::shared_mutex> no_library_calls() {
     return std::unique_lock(library_calls_);
   }
-  [[nodiscard]] CudaStreamPool& streams() noexcept { return *streams_; }
+  // Of the whole device, or of the part that background programs are confined to, if there is one.
+  [[nodiscard]] CudaStreamPool& streams(bool background) noexcept {
+    return background && confined_streams_ ? *confined_streams_ : *streams_;
+  }
   // Kernels of cuda_kernels.h.
   [[nodiscard]] CUfunction begin_run() const noexcept { return begin_run_; }
   [[nodiscard]] CUfunction end_run() const noexcept { return end_run_; }
@@ -84,6 +89,7 @@ class CudaDevice final : public Device {
  private:
   CudaDevice(const CudaDriver& driver, CUdevice device) noexcept;
   Result<void> read_limits(const std::string& name);
+  Result<void> make_background_part(std::uint32_t reserved_sms);
   Result<void> grow(std::uint64_t bytes);
   [[nodiscard]] int attribute(CUdevice_attribute which) const noexcept;
   void release(DeviceAddress address, std::uint64_t bytes) noexcept override;
@@ -107,7 +113,9 @@ class CudaDevice final : public Device {
   std::atomic<bool> has_pieces_{false};  // Partner: next_piece.
   std::shared_mutex library_calls_;
   // These end before the context.
+  CUgreenCtx background_part_ = nullptr;
   std::unique_ptr<CudaStreamPool> streams_;
+  std::unique_ptr<CudaStreamPool> confined_streams_;
   std::unique_ptr<CudaGraphBuilder> graphs_;
 };
 

@@ -20,7 +20,10 @@ namespace kaas {
   X(DeviceCanAccessPeer)                  \
   X(DeviceGet)                            \
   X(DeviceGetAttribute)                   \
+  X(DevResourceGenerateDesc)              \
+  X(DevSmResourceSplitByCount)            \
   X(DeviceGetCount)                       \
+  X(DeviceGetDevResource)                 \
   X(DeviceGetName)                        \
   X(DeviceGetUuid)                        \
   X(DevicePrimaryCtxRelease)              \
@@ -54,6 +57,9 @@ namespace kaas {
   X(GraphLaunch)                          \
   X(GraphNodeGetType)                     \
   X(GraphUpload)                          \
+  X(GreenCtxCreate)                       \
+  X(GreenCtxDestroy)                      \
+  X(GreenCtxStreamCreate)                 \
   X(Init)                                 \
   X(IpcCloseMemHandle)                    \
   X(IpcGetEventHandle)                    \

@@ -98,16 +98,10 @@ CudaStream::~CudaStream() {
   if (order_ != nullptr) driver_.EventDestroy(order_);
 }
 
-// The first that is followed lends its stream; the others are waited for by events.
 Result<void> CudaStream::follow(DeviceStream& earlier) {
   const LentStreamRef& other = static_cast<CudaStream&>(earlier).lent_;
-  if (other == nullptr) return {};  // All of it is done.
-  if (!std::exchange(follows_, true)) lent_.reset();
-  if (lent_ == nullptr) {
-    lent_ = other;
-    stream_ = lent_->get();
-  }
-  return lent_ == other ? Result<void>() : wait_for(*other);
+  if (other != nullptr) followed_.push_back(other);  // Else all of it is done.
+  return {};
 }
 
 Result<void> CudaStream::wait_for(const LentStream& other) {
@@ -203,6 +197,7 @@ Result<void> CudaStream::launch(const KernelProgram& program) {
   doing_ = program.launches;
   auto* graph = static_cast<CudaGraph*>(program.prepared);
   counts_.why = graph != nullptr ? graph->why_not(program) : why_no_graph(program);
+  if (lent_->confined()) counts_.why = wire::WhyStream::Background;
   if (counts_.why == wire::WhyStream::None) return launch_graph(*graph, program);
   if (counts_.why == wire::WhyStream::Addresses) graph->capture_again(program);
   counts_.way = wire::RunWay::Stream;
@@ -343,18 +338,34 @@ Result<void> CudaStream::launch_original(const KernelLaunch& launch, const Kerne
 Result<void> CudaStream::enter() {
   device_.enter();
   if (lent_ != nullptr) return {};
-  KAAS_ASSIGN_OR_RETURN(lent_, device_.streams().take());
+  KAAS_ASSIGN_OR_RETURN(lent_, device_.streams(background_).take());
   stream_ = lent_->get();
   return {};
 }
 
-void CudaStream::time(bool wanted) {
-  if (!std::exchange(follows_, false)) lent_.reset();
+// One that is followed lends its stream; others are waited for by events.
+Result<void> CudaStream::begin(bool timed, bool background) {
+  lent_.reset();
   doing_ = {};
   signal_ = nullptr;
-  timed_ = wanted;
+  timed_ = timed;
+  background_ = background;
   begin_ns_ = now_ns();
-  if (!wanted || marks_[0] != nullptr) return;
+  if (timed_ && marks_[0] == nullptr) make_marks();
+  for (const LentStreamRef& other : followed_) {
+    if (lent_ != nullptr || other->confined() != background) continue;
+    lent_ = other;
+    stream_ = lent_->get();
+  }
+  for (const LentStreamRef& other : std::exchange(followed_, {})) {
+    if (lent_ == other) continue;
+    KAAS_RETURN_IF_ERROR(enter());
+    KAAS_RETURN_IF_ERROR(wait_for(*other));
+  }
+  return {};
+}
+
+void CudaStream::make_marks() {
   device_.enter();
   for (CUevent& event : marks_) {
     if (driver_.EventCreate(&event, CU_EVENT_DEFAULT) != CUDA_SUCCESS) timed_ = false;

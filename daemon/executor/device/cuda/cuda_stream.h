@@ -9,6 +9,8 @@
 #include <array>
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "daemon/executor/device/cuda/cuda_device.h"
 #include "daemon/executor/device/cuda/cuda_stream_pool.h"
@@ -32,7 +34,7 @@ class CudaStream final : public DeviceStream {
   Result<void> wait_event(ImportedEvent& event) override;
   Result<void> record_event(ImportedEvent& event) override;
 
-  void time(bool wanted) override;
+  Result<void> begin(bool timed, bool background) override;
   void mark(StreamMark mark) override;
   [[nodiscard]] std::uint64_t between_ns(StreamMark begin, StreamMark end) const override;
   [[nodiscard]] ProgramCounts counts() const override;
@@ -44,6 +46,7 @@ class CudaStream final : public DeviceStream {
   explicit CudaStream(CudaDevice& device) noexcept : device_(device), driver_(device.driver()) {}
   Result<void> enter();
   Result<void> wait_for(const LentStream& other);
+  void make_marks();
   Result<void> launch_graph(CudaGraph& graph, const KernelProgram& program);
   Result<void> launch_moves(std::span<const Move> moves, bool signals);
   Result<void> finish_program(const KernelProgram& program);
@@ -59,9 +62,10 @@ class CudaStream final : public DeviceStream {
   const CudaDriver& driver_;
   LentStreamRef lent_;         // From the first call of a run until all of it is done.
   CUstream stream_ = nullptr;  // It.
-  bool follows_ = false;       // follow() was called for the run that is to begin.
-  CUevent order_ = nullptr;    // Between this stream and others; made when first needed.
-  DeviceMemory word_;          // Host memory: what the last kernel of the stream signals.
+  bool background_ = false;
+  std::vector<LentStreamRef> followed_;  // By follow(), for the run that is to begin.
+  CUevent order_ = nullptr;              // Between this stream and others; made when first needed.
+  DeviceMemory word_;                    // Host memory: what the last kernel of the stream signals.
   const std::uint32_t* signal_ = nullptr;  // Not zero when the run is done; null: ask the driver.
   std::uint32_t looks_ = 0;                // At the word since the driver was asked.
   std::array<CUevent, kStreamMarks> marks_{};  // Made when times are first wanted.

@@ -13,6 +13,10 @@ void intrusive_ptr_release(LentStream* lent) noexcept {
   if (lent->users_.fetch_sub(1, std::memory_order_acq_rel) == 1) lent->pool_->give_back(*lent);
 }
 
+bool LentStream::confined() const noexcept {
+  return pool_->part_ != nullptr;
+}
+
 CudaStreamPool::~CudaStreamPool() {
   for (const auto& lent : all_) device_.driver().StreamDestroy(lent->stream_);
 }
@@ -27,7 +31,11 @@ Result<LentStreamRef> CudaStreamPool::take() {
   device_.enter();
   auto lent = std::make_unique<LentStream>();
   lent->pool_ = this;
-  const CUresult result = device_.driver().StreamCreate(&lent->stream_, CU_STREAM_NON_BLOCKING);
+  const CudaDriver& driver = device_.driver();
+  const CUresult result =
+      part_ == nullptr
+          ? driver.StreamCreate(&lent->stream_, CU_STREAM_NON_BLOCKING)
+          : driver.GreenCtxStreamCreate(&lent->stream_, part_, CU_STREAM_NON_BLOCKING, 0);
   if (result != CUDA_SUCCESS) return device_.failed(result, "creating a stream");
   all_.push_back(std::move(lent));
   idle_.reserve(all_.size());

@@ -24,6 +24,7 @@ class CudaStreamPool;
 class LentStream {
  public:
   [[nodiscard]] CUstream get() const noexcept { return stream_; }
+  [[nodiscard]] bool confined() const noexcept;
 
  private:
   friend class CudaStreamPool;
@@ -37,8 +38,10 @@ using LentStreamRef = boost::intrusive_ptr<LentStream>;
 
 class CudaStreamPool {
  public:
-  // The device must outlive it, and its context be current.
-  explicit CudaStreamPool(CudaDevice& device) noexcept : device_(device) {}
+  // The device must outlive it. `part`: of the device, that its streams are confined to; null: they
+  // use all of it.
+  explicit CudaStreamPool(CudaDevice& device, CUgreenCtx part = nullptr) noexcept
+      : device_(device), part_(part) {}
   ~CudaStreamPool();
   CudaStreamPool(const CudaStreamPool&) = delete;
   CudaStreamPool& operator=(const CudaStreamPool&) = delete;
@@ -50,7 +53,9 @@ class CudaStreamPool {
   friend void intrusive_ptr_release(LentStream* lent) noexcept;
   void give_back(LentStream& lent) noexcept;
 
+  friend class LentStream;
   CudaDevice& device_;
+  const CUgreenCtx part_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<LentStream>> all_;  // Under mutex_.
   std::vector<LentStream*> idle_;                 // Under mutex_; has room for all.
