@@ -12,7 +12,8 @@ from kaas_latency.parties import PARTIES, Tools, why_absent
 from kaas_latency.protocol import PeerFault
 from kaas_latency.quiet import GpuClocks, Watch
 from kaas_latency.report import FORMAT, KIND, measures_json
-from kaas_latency.rounds import Budget, MeasureResult, PartyResult, take_turns
+from kaas_latency.rounds import (Budget, MeasureResult, PartyResult, all_disturbances,
+                                 take_turns)
 from kaas_latency.rows import MEASURES, Measure
 from kaas_latency.system import HERE, Daemon, Mps, Unusable, machine
 
@@ -180,9 +181,9 @@ def run_measures(options: Options) -> dict:
                 "machine": facts,
                 "devices": {session.kind: describe_device(daemon, options.device)},
                 "placement": session.where.text(), "pinned": session.where.kaasd is not None,
-                "disturbances": session.watch.seen,
+                "disturbances": all_disturbances(results),
                 "sm_clocks_mhz": sorted(session.watch.sm_clocks_mhz),
-                "calibration_ms": session.watch.best * 1000, "stages": session.stages,
+                "calibration_ms": session.watch.best_ms(), "stages": session.stages,
                 "measures": measures_json(results)}
     finally:
         if session:

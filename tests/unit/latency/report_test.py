@@ -110,6 +110,22 @@ class CheckTest(unittest.TestCase):
 
 
 class MergeTest(unittest.TestCase):
+    def test_what_was_seen_of_the_machine_is_that_of_all_runs(self):
+        one, other = result_of(kaas=[1.0]), result_of(kaas=[1.0])
+        one.disturbances, one.calibration_ms = {"time was stolen": 2}, 0.5
+        other.disturbances, other.calibration_ms = {"time was stolen": 1, "too hot": 1}, 0.6
+        joined = reports.join_reports([
+            report_of({"rate-8": one}, disturbances=one.disturbances, sm_clocks_mhz=[1980],
+                      calibration_ms=0.4),
+            report_of({"rate-8": other}, disturbances=other.disturbances, sm_clocks_mhz=[1400],
+                      calibration_ms=0.39)])
+        self.assertEqual(joined["disturbances"], {"time was stolen": 3, "too hot": 1})
+        self.assertEqual(joined["sm_clocks_mhz"], [1400, 1980])
+        self.assertEqual(joined["calibration_ms"], 0.39)
+        measure = reports.results_of(joined)["rate-8"]
+        self.assertEqual(measure.disturbances, {"time was stolen": 3, "too hot": 1})
+        self.assertEqual(measure.calibration_ms, 0.6)
+
     def test_a_report_is_read_as_it_was_written(self):
         results = {"rate-8": result_of(kaas=[1.0, 2.0], own_stream="gone")}
         results["rate-8"].parties["kaas"].histogram = Histogram([(10, 2), (20, 1)])
