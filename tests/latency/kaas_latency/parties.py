@@ -48,6 +48,8 @@ HOST = ("host",)
 PARTIES = {party.name: party for party in (
     Party("kaas", "a client: bound plans, on a lane where kaasd grants one", (*OURS, "any"),
           first=(CLIENT, "{socket}")),
+    Party("kaas-memory", "the same; small kernels read and write the client's memory",
+          (*OURS, "any", "0", "client")),
     Party("kaas-lane", "a client on a granted lane, or not at all", (*OURS, "lane")),
     Party("kaas-kaasd", "a client that asks for no lane: all through kaasd", (*OURS, "kaasd")),
     Party("kaas-asleep", "a client whose waits sleep at once",

@@ -41,12 +41,13 @@ SWEEP_KERNELS = (2, 4, 16, 64)
 
 CUDA_MEASURES = (
     Measure("kernels-1", "1 small kernel", "cuda", "kernels=1", 2000,
-            ("kaas", "kaas-kaasd", *OWN, "cupy", "torch")),
+            ("kaas", "kaas-memory", "kaas-kaasd", *OWN, "cupy", "torch")),
     Measure("kernels-8", "8 small kernels", "cuda", "kernels=8", 1000,
-            ("kaas", "kaas-kaasd", *OWN, "torch")),
-    Measure("kernels-32", "32 small kernels", "cuda", "kernels=32", 400, ("kaas", *OWN, "torch")),
+            ("kaas", "kaas-memory", "kaas-kaasd", *OWN, "torch")),
+    Measure("kernels-32", "32 small kernels", "cuda", "kernels=32", 400,
+            ("kaas", "kaas-memory", *OWN, "torch")),
     Measure("kernels-128", "128 small kernels", "cuda", "kernels=128", 150,
-            ("kaas", *OWN, "torch")),
+            ("kaas", "kaas-memory", *OWN, "torch")),
     Measure("tail", "null request, one after another, for long", "cuda", "kernels=0", 0,
             ("kaas", "own-stream", "own-graph"), kind="tail", weight=6),
     Measure("payload-4k", "4 KiB in, a kernel, 4 KiB out", "cuda", "payload=4096", 1000,
@@ -105,7 +106,8 @@ HOST_MEASURES = (
               f"payload={payload}", 100, ("kaas", *HOST_PEERS), weight=0.5)
       for payload in SWEEP_PAYLOADS),
     *(Measure(f"host-kernels-{kernels}", f"{kernels} small kernels", "host", f"kernels={kernels}",
-              200, ("kaas", "boost", "inprocess"), weight=0.5) for kernels in (1, 8, 32, 128)),
+              200, ("kaas", "kaas-memory", "boost", "inprocess"), weight=0.5)
+      for kernels in (1, 8, 32, 128)),
     *(Measure(f"host-crowd-{clients}", f"{clients} clients, null requests, one under way each",
               "host", "kernels=0 seconds=0.1", 0, ("kaas", "socket", "zeromq", "grpc"),
               clients=clients, weight=0.7) for clients in (1, 2, 4, 8)),
