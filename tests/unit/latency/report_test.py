@@ -5,6 +5,7 @@ from harness import result_of
 from kaas_latency import report as reports
 from kaas_latency.figures import Histogram
 from kaas_latency.plots import pictures
+from kaas_latency.protocol import numbers_of
 from kaas_latency.rows import MEASURES, ROWS, Row
 
 STREAM_8 = next(row for row in ROWS if row.name == "stream-8")  # At most 0.42.
@@ -31,6 +32,13 @@ class TableTest(unittest.TestCase):
             self.assertIn(row.measure, MEASURES)
             self.assertLessEqual(set(row.against), set(MEASURES[row.measure].parties))
             self.assertIn(row.figure, reports.UNITS)
+
+    def test_paced_measures_have_their_rounds_within_a_minute(self):
+        for name in ("paced", "host-paced"):
+            measure = MEASURES[name]
+            pause = numbers_of(measure.command)["every_us"] / 1e6
+            seconds = len(measure.parties) * measure.requests * pause * reports.ROUNDS_MIN
+            self.assertLess(seconds, 45, name)  # And some to begin, and for repeated rounds.
 
     def test_every_party_of_a_measure_is_known(self):
         from kaas_latency.parties import PARTIES
