@@ -207,8 +207,12 @@ void add_stages(CLI::App& app, kaas::StagesOptions& options, std::string& json) 
   stages->add_option("--requests", options.requests, "How many, stamped and not, in turns")
       ->check(CLI::Range(1, 10'000'000))
       ->capture_default_str();
-  stages->add_option("--spin-us", options.spin_us, "How long the client polls before it sleeps")
+  stages->add_option("--every-us", options.every_us, "Sleep so long before each request; 0: do not")
+      ->check(CLI::Range(std::uint64_t{0}, kaas::kStagesEveryUsMax))
       ->capture_default_str();
+  stages->add_option("--spin-us", options.spin_us,
+                     "How long the client polls before it sleeps; else 1000, with --every-us as "
+                     "clients do");
   stages->add_option("--json", json, "Write the report to this file");
 }
 

@@ -3,9 +3,11 @@ exit status. No verdict on times: that is what kaas-bench itself is for."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import xml.dom.minidom
 
@@ -128,6 +130,39 @@ class Run(unittest.TestCase):
         done = bench("run", REQUEST, "count=1000", socket="/nonexistent/kaasd.sock")
         self.assertEqual(done.returncode, 3)
         self.assertIn("/nonexistent/kaasd.sock", done.stderr)
+
+
+class Stages(unittest.TestCase):
+    """`stages` beside a kaasd on the host device."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="kaas-stages-test-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.socket = os.path.join(self.folder, "kaasd.sock")
+        with open(os.path.join(self.folder, "log"), "wb") as log:
+            daemon = subprocess.Popen([os.path.join(os.path.dirname(BENCH), "kaasd"), "--socket",
+                                       self.socket], stdout=log, stderr=log)
+        self.addCleanup(daemon.wait, 60)
+        self.addCleanup(daemon.terminate)
+        end = time.monotonic() + 60
+        while not os.path.exists(self.socket) and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def stages(self, *arguments):
+        path = os.path.join(self.folder, "stages.json")
+        begin = time.monotonic()
+        done = bench("stages", "--socket", self.socket, "--json", path, *arguments)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        with open(path, encoding="utf-8") as file:
+            return json.load(file), time.monotonic() - begin
+
+    def test_requests_follow_each_other_or_come_after_a_pause(self):
+        report, _ = self.stages("--kernels", "2", "--requests", "20")
+        self.assertEqual((report["requests"], report["every_us"]), (20, 0))
+        report, took = self.stages("--every-us", "20000", "--requests", "5")
+        self.assertEqual((report["requests"], report["every_us"]), (5, 20000))
+        self.assertGreaterEqual(took, 10 * 0.02)  # Five stamped ones, five that are not.
+        self.assertGreater(report["unstamped_p50_ns"], 0)
 
 
 if __name__ == "__main__":

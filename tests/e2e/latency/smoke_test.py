@@ -36,7 +36,7 @@ class SmokeTest(unittest.TestCase):
             "--parties", "socket", "--peer", f"example={sys.executable} {EXAMPLE}",
             "--peer", "broken=/bin/echo", "--rows", "host-first,host-pipelined,host-null-lane",
             "--measures", "host-null,host-open,host-tail,host-stages,host-crowd-2,host-payload-4k,"
-            "host-paced,host-kernels-8")
+            "host-paced,host-kernels-8,host-stages-paced")
         cls.report = None
         path = os.path.join(cls.folder, "one.json")
         if os.path.exists(path):
@@ -73,11 +73,14 @@ class SmokeTest(unittest.TestCase):
         self.assertIn("has ended", self.parties("host-null")["broken"]["absent"])
 
     def test_the_stages_are_measured_and_add_up(self):
-        stages = self.report["stages"]["host-stages"]
-        self.assertEqual([stage["stage"] for stage in stages["stages"]], STAGES)
-        self.assertAlmostEqual(sum(stage["share"] for stage in stages["stages"]), 1.0, places=6)
-        for stage in stages["stages"]:
-            self.assertGreaterEqual(stage["p50_ns"], 0)
+        for name, every_us in (("host-stages", 0), ("host-stages-paced", 4000)):
+            stages = self.report["stages"][name]
+            self.assertEqual(stages["every_us"], every_us)
+            self.assertEqual([stage["stage"] for stage in stages["stages"]], STAGES)
+            self.assertAlmostEqual(sum(stage["share"] for stage in stages["stages"]), 1.0, places=6)
+            for stage in stages["stages"]:
+                self.assertGreaterEqual(stage["p50_ns"], 0)
+            self.assertIn(f"\n{name}: where the time of", self.done.stdout)
 
     def test_rows_are_judged_and_the_verdict_is_printed(self):
         rows = {row["row"]: row for row in self.report["rows"]}

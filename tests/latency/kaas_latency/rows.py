@@ -70,6 +70,8 @@ CUDA_MEASURES = (
             "kernels=1 rate=10000 seconds=0.2", 0, ("kaas", *OWN, "zeromq")),
     Measure("stages", "where the time of a null request goes", "cuda", "kernels=0", 5000, ("kaas",),
             kind="stages"),
+    Measure("stages-paced", "where the time of one small kernel each 100 ms goes", "cuda",
+            "kernels=1 every_us=100000", 60, ("kaas",), kind="stages"),
     *(Measure(f"kernels-{kernels}", f"{kernels} small kernels", "cuda", f"kernels={kernels}", 200,
               ("kaas", *OWN), weight=0.5) for kernels in SWEEP_KERNELS),
     *(Measure(f"payload-{payload}", f"{payload} bytes in and out", "cuda", f"payload={payload}",
@@ -103,6 +105,8 @@ HOST_MEASURES = (
             "kernels=0 rate=5000 seconds=0.2", 0, ("kaas", *HOST_PEERS)),
     Measure("host-stages", "where the time of a null request goes", "host", "kernels=0", 5000,
             ("kaas",), kind="stages"),
+    Measure("host-stages-paced", "where the time of a null request each 4 ms goes", "host",
+            "kernels=0 every_us=4000", 200, ("kaas",), kind="stages"),
     *(Measure(f"host-payload-{payload}", f"{payload} bytes in and out", "host",
               f"payload={payload}", 100, ("kaas", *HOST_PEERS), weight=0.5)
       for payload in SWEEP_PAYLOADS),
