@@ -25,6 +25,8 @@
 
 namespace {
 
+constexpr int kExitWrongUsage = 2;
+
 int fail(const std::string& why) {
   std::printf("%s\n", why.c_str());
   return 1;
@@ -95,9 +97,10 @@ int main(int argc, char** argv) {
   }
   if (is_peer && argc >= 4 && argc <= 7) return run_worker({argv + 2, argv + argc}, true);
   if (argc != 2) {
-    return fail(
+    fail(
         "usage: kaas-bench-client [--worker | --peer] SOCKET "
         "[SPIN_US [WAY [PRIORITY [CHAINS]]]]");
+    return kExitWrongUsage;
   }
   kaas::ClientOptions options;
   options.socket = argv[1];
