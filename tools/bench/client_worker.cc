@@ -35,15 +35,19 @@ float input_value(float seed, std::size_t index) {
 // A workload that is ready to run: its plan, and the memory that takes turns.
 struct Job {
   Workload workload;
-  std::vector<Buffer> inputs;    // None: busy, null.
-  std::vector<Buffer> outputs;   // None: null.
+  bool on_device = false;        // A chain on scratch memory.
+  std::vector<Buffer> inputs;    // None: busy, null, on the device.
+  std::vector<Buffer> outputs;   // None: null, on the device.
   std::vector<Plan> plan;        // One, if its runs have options: not bound, to its first pair.
   std::vector<BoundPlan> plans;  // Else: one a pair.
   std::size_t runs = 0;          // Since open().
   float seed = 0;
 };
 
-std::uint64_t input_bytes(const Workload& workload) {
+// Of the client's memory.
+std::uint64_t input_bytes(const Job& job) {
+  const Workload& workload = job.workload;
+  if (job.on_device) return 0;
   switch (workload.kind) {
     case Workload::Kind::Chain:
       return kSmallBytes;
@@ -57,7 +61,9 @@ std::uint64_t input_bytes(const Workload& workload) {
   return 0;
 }
 
-std::uint64_t output_bytes(const Workload& workload) {
+std::uint64_t output_bytes(const Job& job) {
+  const Workload& workload = job.workload;
+  if (job.on_device) return 0;
   switch (workload.kind) {
     case Workload::Kind::Payload:
       return workload.amount;
@@ -72,13 +78,23 @@ std::uint64_t output_bytes(const Workload& workload) {
   return 0;
 }
 
+KernelBuilder increment(RequestBuilder& builder) {
+  KernelBuilder kernel = builder.kernel(kBenchLibrary, "increment");
+  kernel.grid(1).block(kSmallBlock).literal(std::uint64_t{kSmallFloats});
+  return kernel;
+}
+
 void add_increment(RequestBuilder& builder, const char* in, const char* out) {
-  builder.kernel(kBenchLibrary, "increment")
-      .grid(1)
-      .block(kSmallBlock)
-      .literal(std::uint64_t{kSmallFloats})
-      .in(in)
-      .out(out);
+  increment(builder).in(in).out(out);
+}
+
+// So many increments from "in" to "out", in memory that only this request sees. The first reads
+// what is there, as a temporary: an input would be brought.
+void add_scratch_chain(RequestBuilder& builder, std::uint64_t kernels) {
+  builder.buffer("in", kSmallBytes).ephemeral();
+  builder.buffer("out", kSmallBytes).ephemeral();
+  increment(builder).temporary("in").out("out");
+  for (std::uint64_t i = 1; i < kernels; ++i) add_increment(builder, "out", "out");
 }
 
 void add_multiply(RequestBuilder& builder, std::uint64_t bytes, const char* out) {
@@ -95,8 +111,12 @@ void add_multiply(RequestBuilder& builder, std::uint64_t bytes, const char* out)
 Result<Request> request_of(const Job& job) {
   const Workload& workload = job.workload;
   RequestBuilder builder;
-  if (!job.inputs.empty()) builder.buffer("in", input_bytes(workload)).in(job.inputs[0]);
-  if (!job.outputs.empty()) builder.buffer("out", output_bytes(workload)).in(job.outputs[0]);
+  if (job.on_device) {
+    add_scratch_chain(builder, workload.amount);
+    return builder.build();
+  }
+  if (!job.inputs.empty()) builder.buffer("in", input_bytes(job)).in(job.inputs[0]);
+  if (!job.outputs.empty()) builder.buffer("out", output_bytes(job)).in(job.outputs[0]);
   switch (workload.kind) {
     case Workload::Kind::Chain:
       for (std::uint64_t i = 0; i < workload.amount; ++i) {
@@ -143,6 +163,48 @@ float expected_value(const Job& job, std::size_t index) {
   return 0;
 }
 
+// Whether a chain on scratch memory does what it should: the same kernels, with one before that
+// fills the memory from the client's, and one behind that brings the result out.
+Result<void> verify_scratch_chain(Client& client, std::uint64_t kernels) {
+  KAAS_ASSIGN_OR_RETURN(const Buffer given, client.allocate(kSmallBytes));
+  KAAS_ASSIGN_OR_RETURN(const Buffer result, client.allocate(kSmallBytes));
+  const std::span<float> values = floats_of(given);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = input_value(1, i);
+  RequestBuilder builder;
+  builder.buffer("given", kSmallBytes).in(given);
+  builder.buffer("result", kSmallBytes).in(result);
+  add_increment(builder, "given", "in");
+  add_scratch_chain(builder, kernels);
+  add_increment(builder, "out", "result");
+  KAAS_ASSIGN_OR_RETURN(const Request request, builder.build());
+  KAAS_RETURN_IF_ERROR(client.run(request));
+  const std::span<const float> found = floats_of(result);
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const float expected = input_value(1, i) + static_cast<float>(kernels + 2);
+    if (found[i] == expected) continue;
+    return Status{StatusCode::Internal, "element " + std::to_string(i) + " of a chain of " +
+                                            std::to_string(kernels) + " on scratch memory is " +
+                                            std::to_string(found[i]) + ", expected " +
+                                            std::to_string(expected)};
+  }
+  return {};
+}
+
+// Whether a run of the plan has launched so many kernels, and moved nothing.
+Result<void> verify_launches(const Plan& plan, std::uint64_t kernels) {
+  RunOptions profiled;
+  profiled.profile = true;
+  KAAS_ASSIGN_OR_RETURN(const Reply reply, plan.run({}, profiled));
+  if (!reply.profile) return Status{StatusCode::Internal, "the answer has no profile"};
+  const Counters& counters = reply.profile->counters;
+  const std::uint64_t moved = counters.host_to_device_bytes + counters.device_to_host_bytes;
+  if (counters.launches == kernels && moved == 0) return {};
+  return Status{StatusCode::Internal, "a chain of " + std::to_string(kernels) +
+                                          " on scratch memory launched " +
+                                          std::to_string(counters.launches) +
+                                          " kernels and moved " + std::to_string(moved) + " bytes"};
+}
+
 std::string check_output(const Job& job, const Buffer& output) {
   if (job.workload.kind == Workload::Kind::Busy) {
     std::uint64_t taken_ns = 0;
@@ -163,7 +225,9 @@ std::string check_output(const Job& job, const Buffer& output) {
 class ClientWorker final : public Worker {
  public:
   ClientWorker(Client client, const ClientWorkerOptions& how)
-      : client_(std::move(client)), needs_lane_(how.way == ClientWorkerOptions::Way::Lane) {
+      : client_(std::move(client)),
+        needs_lane_(how.way == ClientWorkerOptions::Way::Lane),
+        chains_on_device_(how.chains == ClientWorkerOptions::Chains::Device) {
     options_.priority = how.priority;
   }
 
@@ -237,18 +301,23 @@ class ClientWorker final : public Worker {
   Result<Job> make(const Workload& workload) {
     Job job;
     job.workload = workload;
+    job.on_device = chains_on_device_ && workload.kind == Workload::Kind::Chain;
     for (std::uint64_t i = 0; i < workload.buffers; ++i) {
-      if (const std::uint64_t bytes = input_bytes(workload); bytes != 0) {
+      if (const std::uint64_t bytes = input_bytes(job); bytes != 0) {
         KAAS_ASSIGN_OR_RETURN(Buffer input, client_.allocate(bytes));
         job.inputs.push_back(std::move(input));
       }
-      if (const std::uint64_t bytes = output_bytes(workload); bytes != 0) {
+      if (const std::uint64_t bytes = output_bytes(job); bytes != 0) {
         KAAS_ASSIGN_OR_RETURN(Buffer output, client_.allocate(bytes));
         job.outputs.push_back(std::move(output));
       }
     }
     KAAS_ASSIGN_OR_RETURN(const Request request, request_of(job));
     KAAS_ASSIGN_OR_RETURN(Plan plan, client_.prepare(request));
+    if (job.on_device) {
+      KAAS_RETURN_IF_ERROR(verify_scratch_chain(client_, workload.amount));
+      KAAS_RETURN_IF_ERROR(verify_launches(plan, workload.amount));
+    }
     if (options_.priority != 0) {
       job.plan.push_back(std::move(plan));
       return job;
@@ -266,6 +335,7 @@ class ClientWorker final : public Worker {
   Client client_;
   RunOptions options_;
   const bool needs_lane_;
+  const bool chains_on_device_;
   std::map<std::string, Job> jobs_;
   Job* job_ = nullptr;
   std::deque<Future<Reply>> under_way_;
@@ -277,7 +347,7 @@ int run_client_worker(const ClientWorkerOptions& how) {
   ClientOptions options;
   options.socket = how.socket;
   options.name = "kaas-bench-client";
-  options.spin = std::chrono::microseconds(how.spin_us);
+  if (how.spin_us) options.spin = std::chrono::microseconds(*how.spin_us);
   options.lanes = how.way != ClientWorkerOptions::Way::Kaasd;
   auto client = Client::connect(options);
   if (!client) {

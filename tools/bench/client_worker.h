@@ -3,6 +3,7 @@
 // Threads: one.
 #pragma once
 
+#include <optional>
 #include <string>
 
 namespace kaas {
@@ -13,9 +14,16 @@ struct ClientWorkerOptions {
     Lane,  // The same; without a lane it can't work.
     Kaasd  // The same, and lanes are not asked for.
   };
+  // Where chains have their data.
+  enum class Chains {
+    Client,  // In the client's memory: an input and an output of each request.
+    Device  // Nowhere else than on the device: scratch memory, no input and no output. Of one pair.
+  };
   Way way = Way::Any;
+  Chains chains = Chains::Client;
   std::string socket;
-  unsigned spin_us = 0;  // How long waits poll before they sleep.
+  std::optional<unsigned>
+      spin_us;           // How long waits poll before they sleep; none: as a client does.
   int priority = 0;      // Of its requests. Not 0: plans are not bound, as runs have options.
   bool is_peer = false;  // What it speaks: peer.h instead of worker.h.
 };

@@ -4,12 +4,14 @@
 //                                              main() to the result, and the time of the result on
 //                                              CLOCK_MONOTONIC
 //   kaas-bench-client --worker SOCKET SPIN_US  a worker, see worker.h
-//   kaas-bench-client --peer SOCKET SPIN_US [any|lane|kaasd [PRIORITY]]
-//                                              a peer, see peer.h and client_worker.h
+//   kaas-bench-client --peer SOCKET SPIN_US|default [any|lane|kaasd [PRIORITY [device|client]]]
+//                                              a peer, see peer.h and client_worker.h; where chains
+//                                              have their data
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,6 +24,8 @@
 #include "tools/bench/worker.h"
 
 namespace {
+
+constexpr int kExitWrongUsage = 2;
 
 int fail(const std::string& why) {
   std::printf("%s\n", why.c_str());
@@ -49,19 +53,35 @@ bool parse_way(const std::string& word, kaas::ClientWorkerOptions::Way& way) {
   return false;
 }
 
-// `words`: SOCKET SPIN_US [WAY [PRIORITY]].
+// SPIN_US; `default`: as long as a client polls that asks for nothing else.
+bool parse_spin(const std::string& word, std::optional<unsigned>& spin_us) {
+  if (word == "default") return true;
+  return parse(word, spin_us.emplace());
+}
+
+bool parse_chains(const std::string& word, kaas::ClientWorkerOptions::Chains& chains) {
+  using Chains = kaas::ClientWorkerOptions::Chains;
+  chains = word == "client" ? Chains::Client : Chains::Device;
+  return word == "client" || word == "device";
+}
+
+// `words`: SOCKET SPIN_US [WAY [PRIORITY [CHAINS]]].
 int run_worker(const std::vector<std::string>& words, bool is_peer) {
   kaas::ClientWorkerOptions options;
   options.socket = words[0];
   options.is_peer = is_peer;
+  // Peers that have the device themselves work on its memory only.
+  if (is_peer) options.chains = kaas::ClientWorkerOptions::Chains::Device;
   std::string wrong;
-  if (!parse(words[1], options.spin_us)) {
-    wrong = "SPIN_US is '" + words[1] + "', allowed: an integer from 0 on";
+  if (!parse_spin(words[1], options.spin_us)) {
+    wrong = "SPIN_US is '" + words[1] + "', allowed: an integer from 0 on, default";
   } else if (words.size() > 2 && !parse_way(words[2], options.way)) {
     wrong = "WAY is '" + words[2] + "', allowed: any, lane, kaasd";
   } else if (words.size() > 3 &&
              (!parse(words[3], options.priority) || std::abs(options.priority) > kPriorityMax)) {
     wrong = "PRIORITY is '" + words[3] + "', allowed: an integer from -100 to 100";
+  } else if (words.size() > 4 && !parse_chains(words[4], options.chains)) {
+    wrong = "CHAINS is '" + words[4] + "', allowed: device, client";
   }
   if (wrong.empty()) return kaas::run_client_worker(options);
   return is_peer ? kaas::refuse_peer(wrong) : kaas::refuse_worker(wrong);
@@ -75,9 +95,12 @@ int main(int argc, char** argv) {
   if (argc == 4 && std::strcmp(argv[1], "--worker") == 0) {
     return run_worker({argv[2], argv[3]}, false);
   }
-  if (is_peer && argc >= 4 && argc <= 6) return run_worker({argv + 2, argv + argc}, true);
+  if (is_peer && argc >= 4 && argc <= 7) return run_worker({argv + 2, argv + argc}, true);
   if (argc != 2) {
-    return fail("usage: kaas-bench-client [--worker | --peer] SOCKET [SPIN_US [WAY [PRIORITY]]]");
+    fail(
+        "usage: kaas-bench-client [--worker | --peer] SOCKET "
+        "[SPIN_US [WAY [PRIORITY [CHAINS]]]]");
+    return kExitWrongUsage;
   }
   kaas::ClientOptions options;
   options.socket = argv[1];

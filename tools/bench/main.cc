@@ -3,6 +3,7 @@
 // wrong usage, 3 no daemon.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -84,6 +85,10 @@ int run_gpu(const kaas::GpuOptions& options, const std::vector<std::string>& mer
 }
 
 int run_target(const kaas::RunCommand& command, const std::string& json, const std::string& plot) {
+  if (const auto right = kaas::check_form(command); !right) {
+    fail(right.error());
+    return kExitWrongUsage;
+  }
   std::printf("%s\n%s\n\n", command.target.c_str(), to_string(kaas::machine_facts()).c_str());
   const auto report = kaas::run_command(command);
   if (!report) return fail(report.error());
@@ -123,8 +128,34 @@ int run_mps() {
   return 0;
 }
 
+// A file that can be written. What can't be is refused before anything is measured.
+CLI::Validator writable_file() {
+  return CLI::Validator(
+      [](const std::string& path) {
+        const auto can = kaas::check_can_write(path);
+        return can ? std::string() : can.error().message;
+      },
+      "");
+}
+
+// As CLI::Range, which lets "nan" through.
+CLI::Validator between(double low, double high) {
+  return CLI::Validator(
+      [low, high](const std::string& text) {
+        double value = 0;
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+        const bool is_number = error == std::errc() && end == text.data() + text.size();
+        if (is_number && value >= low && value <= high) return std::string();
+        char allowed[64];
+        std::snprintf(allowed, sizeof allowed, "%g to %g", low, high);
+        return "is '" + text + "', allowed: " + allowed;
+      },
+      "");
+}
+
 void add_output(CLI::App& command, Output& output) {
-  command.add_option("--json", output.json, "Write the report to this file");
+  command.add_option("--json", output.json, "Write the report to this file")
+      ->check(writable_file());
   command.add_flag("--check", output.check, "Exit with 1 unless all rows are met");
 }
 
@@ -179,23 +210,25 @@ void add_run(CLI::App& app, kaas::RunCommand& command, std::string& json, std::s
                   "Requests a second to go through; else shares of the closed loop's best")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->check(CLI::Range(0.1, 1e8));
+      ->check(between(0.1, 1e8));
   run->add_flag("--closed", command.closed_only, "No open loop");
   run->add_option("--depth", command.depth, "Closed loop: requests under way a client")
       ->check(CLI::Range(1, 200))
       ->capture_default_str();
   run->add_flag("--poisson", command.poisson, "Open loop: starts at random distances");
-  run->add_option("--seed", command.seed, "Of the random distances")->capture_default_str();
+  run->add_option("--seed", command.seed, "Of the random distances")
+      ->check(between(0, 1e18))
+      ->capture_default_str();
   run->add_option("--round", command.round_seconds, "Seconds of a round")
-      ->check(CLI::Range(0.01, 600.0))
+      ->check(between(0.01, 600))
       ->capture_default_str();
   run->add_option("--time", command.seconds_max, "Seconds of a point at most")
-      ->check(CLI::Range(0.01, 3600.0))
+      ->check(between(0.01, 3600))
       ->capture_default_str();
   run->add_option("--socket", command.socket, "Of kaasd; else where clients look");
   run->add_flag("--start", command.own_daemon, "Start a kaasd for this run")->excludes("--socket");
-  run->add_option("--json", json, "Write the report to this file");
-  run->add_option("--plot", plot, "Write a picture to this SVG file");
+  run->add_option("--json", json, "Write the report to this file")->check(writable_file());
+  run->add_option("--plot", plot, "Write a picture to this SVG file")->check(writable_file());
 }
 
 void add_stages(CLI::App& app, kaas::StagesOptions& options, std::string& json) {
@@ -207,15 +240,31 @@ void add_stages(CLI::App& app, kaas::StagesOptions& options, std::string& json) 
   stages->add_option("--requests", options.requests, "How many, stamped and not, in turns")
       ->check(CLI::Range(1, 10'000'000))
       ->capture_default_str();
-  stages->add_option("--spin-us", options.spin_us, "How long the client polls before it sleeps")
+  stages->add_option("--every-us", options.every_us, "Sleep so long before each request; 0: do not")
+      ->check(CLI::Range(std::uint64_t{0}, kaas::kStagesEveryUsMax))
       ->capture_default_str();
-  stages->add_option("--json", json, "Write the report to this file");
+  stages->add_option("--spin-us", options.spin_us,
+                     "How long the client polls before it sleeps; else 1000, with --every-us as "
+                     "clients do");
+  stages->add_option("--json", json, "Write the report to this file")->check(writable_file());
 }
 
 void add_plot(CLI::App& app, std::string& from, std::string& to) {
   CLI::App* plot = app.add_subcommand("plot", "Draw charts that a JSON file describes as SVG");
   plot->add_option("description", from, "The JSON file")->required();
-  plot->add_option("svg", to, "The SVG file to write")->required();
+  plot->add_option("svg", to, "The SVG file to write")->required()->check(writable_file());
+}
+
+// Whether the first word, if it is no option, is a subcommand; else it is told.
+bool knows_subcommand(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return true;
+  std::string allowed;
+  for (const CLI::App* known : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (known->get_name() == argv[1]) return true;
+    allowed += (allowed.empty() ? "" : ", ") + known->get_name();
+  }
+  std::fprintf(stderr, "kaas-bench: subcommand is '%s', allowed: %s\n", argv[1], allowed.c_str());
+  return false;
 }
 
 }  // namespace
@@ -237,6 +286,7 @@ int main(int argc, char** argv) {
   add_stages(app, stages, output.json);
   add_plot(app, description, plot);
   app.add_subcommand("mps", "Run CUDA MPS until the input ends; print the environment to use it");
+  if (!knows_subcommand(app, argc, argv)) return kExitWrongUsage;
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

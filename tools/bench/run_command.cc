@@ -72,6 +72,27 @@ Result<Bindings> parse_bindings(const std::vector<std::string>& texts, unsigned 
   return bindings;
 }
 
+struct Fill {
+  std::string key;
+  std::uint64_t bytes = 0;
+};
+
+Result<std::vector<Fill>> parse_fills(const std::vector<std::string>& texts) {
+  std::vector<Fill> fills;
+  for (const std::string& text : texts) {
+    KAAS_ASSIGN_OR_RETURN(const auto parts, split(text, "--fill"));
+    const std::string what = "--fill " + parts.first;
+    KAAS_ASSIGN_OR_RETURN(const auto bytes, parse_number<std::uint64_t>(parts.second, what));
+    if (bytes == 0 || bytes > kFillBytesMax) {
+      return Status{StatusCode::InvalidArgument, what + " is " + std::to_string(bytes) +
+                                                     ", allowed: 1 to " +
+                                                     std::to_string(kFillBytesMax) + " bytes"};
+    }
+    fills.push_back({parts.first, bytes});
+  }
+  return fills;
+}
+
 // Objects that are there while it lives.
 class FilledObjects {
  public:
@@ -81,20 +102,17 @@ class FilledObjects {
   ~FilledObjects() {
     for (const std::string& key : keys_) static_cast<void>(client_.remove(key).has_value());
   }
-  Result<void> put(const std::string& key, std::uint64_t bytes) {
-    if (bytes == 0 || bytes > kFillBytesMax) {
-      return over_limit(StatusCode::InvalidArgument, "--fill " + key, bytes, kFillBytesMax);
-    }
+  Result<void> put(const Fill& fill) {
     // f32 values of ordinary size, so that kernels compute with neither NaN nor denormals.
-    std::vector<std::byte> content(bytes);
+    std::vector<std::byte> content(fill.bytes);
     std::mt19937 random(1);
     std::uniform_real_distribution<float> value(-1.0F, 1.0F);
-    for (std::uint64_t at = 0; at + sizeof(float) <= bytes; at += sizeof(float)) {
+    for (std::uint64_t at = 0; at + sizeof(float) <= fill.bytes; at += sizeof(float)) {
       const float next = value(random);
       std::memcpy(content.data() + at, &next, sizeof next);
     }
-    KAAS_RETURN_IF_ERROR(client_.put(key, content));
-    keys_.push_back(key);
+    KAAS_RETURN_IF_ERROR(client_.put(fill.key, content));
+    keys_.push_back(fill.key);
     return {};
   }
 
@@ -293,6 +311,13 @@ ChartSeries distribution(const LoadResult& result) {
 
 }  // namespace
 
+Result<void> check_form(const RunCommand& command) {
+  KAAS_RETURN_IF_ERROR(parse_parameters(command.parameters));
+  KAAS_RETURN_IF_ERROR(parse_bindings(command.bindings, 0));
+  KAAS_RETURN_IF_ERROR(parse_fills(command.fills));
+  return {};
+}
+
 Result<RunReport> run_command(const RunCommand& command) {
   std::optional<DaemonProcess> daemon;
   ClientOptions options;
@@ -307,12 +332,8 @@ Result<RunReport> run_command(const RunCommand& command) {
   {
     KAAS_ASSIGN_OR_RETURN(Client client, Client::connect(options));
     FilledObjects objects(client);
-    for (const std::string& fill : command.fills) {
-      KAAS_ASSIGN_OR_RETURN(const auto parts, split(fill, "--fill"));
-      KAAS_ASSIGN_OR_RETURN(const auto bytes,
-                            parse_number<std::uint64_t>(parts.second, "--fill " + parts.first));
-      KAAS_RETURN_IF_ERROR(objects.put(parts.first, bytes));
-    }
+    KAAS_ASSIGN_OR_RETURN(const auto fills, parse_fills(command.fills));
+    for (const Fill& fill : fills) KAAS_RETURN_IF_ERROR(objects.put(fill));
     LoadTarget target(client, command);
     KAAS_RETURN_IF_ERROR(target.open());
     const MakeLoadClient make = [&](unsigned number) { return target.make(options, number); };

@@ -37,6 +37,9 @@ struct RunReport {
   std::vector<LoadResult> open;
 };
 
+// Whether parameters, bindings and fills have their form. Asks nobody. Fails: InvalidArgument.
+Result<void> check_form(const RunCommand& command);
+
 // Measures, and prints each point when it is done. What it puts, deploys and starts is gone after.
 Result<RunReport> run_command(const RunCommand& command);
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdio>
 #include <optional>
+#include <thread>
 
 #include "schema/ipc/clock.h"
 #include "tools/bench/statistics.h"
@@ -31,7 +32,9 @@ struct StagesPlan {
     ClientOptions how;
     how.socket = options.socket;
     how.name = "kaas-bench stages";
-    how.spin = std::chrono::microseconds(options.spin_us);
+    if (options.spin_us || options.every_us == 0) {
+      how.spin = std::chrono::microseconds(options.spin_us.value_or(kStagesSpinUs));
+    }
     KAAS_ASSIGN_OR_RETURN(Client client, Client::connect(how));
     constexpr std::uint64_t kBytes = kSmallFloats * sizeof(float);
     std::optional<Buffer> in;
@@ -111,7 +114,11 @@ Result<StagesReport> run_stages(const StagesOptions& options) {
   KAAS_ASSIGN_OR_RETURN(const StagesPlan stages, StagesPlan::create(options));
   RunOptions profiled;
   profiled.profile = true;
-  for (std::uint64_t i = 0; i < kWarmUp; ++i) {
+  const auto pause = [&options] {
+    if (options.every_us == 0) return;
+    std::this_thread::sleep_for(std::chrono::microseconds(options.every_us));
+  };
+  for (std::uint64_t i = 0; i < kWarmUp; ++i) {  // Without pauses.
     KAAS_RETURN_IF_ERROR(stamped_request(stages, profiled));
     KAAS_RETURN_IF_ERROR(stages.plan.run());
   }
@@ -119,16 +126,20 @@ Result<StagesReport> run_stages(const StagesOptions& options) {
   std::vector<double> whole_ns;
   std::vector<double> unstamped_ns;
   for (std::uint64_t i = 0; i < options.requests; ++i) {
+    pause();
     KAAS_ASSIGN_OR_RETURN(const Points points, stamped_request(stages, profiled));
     for (std::size_t stage = 0; stage < kStages; ++stage) {
       times_ns[stage].push_back(static_cast<double>(points[stage + 1] - points[stage]));
     }
     whole_ns.push_back(static_cast<double>(points[kStages] - points[0]));
+    pause();
     const std::uint64_t begin_ns = now_ns();
     KAAS_RETURN_IF_ERROR(stages.plan.run());
     unstamped_ns.push_back(static_cast<double>(now_ns() - begin_ns));
   }
-  return report_of(times_ns, whole_ns, unstamped_ns);
+  StagesReport report = report_of(times_ns, whole_ns, unstamped_ns);
+  report.every_us = options.every_us;
+  return report;
 }
 
 std::string to_string(const StagesReport& report) {
@@ -159,6 +170,7 @@ nlohmann::json stages_json(const StagesReport& report) {
   return {{"format", 1},
           {"kind", "stages"},
           {"requests", report.requests},
+          {"every_us", report.every_us},
           {"whole_p50_ns", report.whole_p50_ns},
           {"whole_mean_ns", report.whole_mean_ns},
           {"unstamped_p50_ns", report.unstamped_p50_ns},

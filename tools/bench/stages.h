@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,8 +29,13 @@ struct StagesOptions {
   std::string socket;
   std::uint64_t kernels = 0;  // Of each request, small ones; 0: a null request.
   std::uint64_t requests = 2000;
-  unsigned spin_us = 1000;  // How long the client polls before it sleeps.
+  std::uint64_t every_us = 0;  // Asleep for so long before each request, stamped or not.
+  // How long the client polls before it sleeps; none: kStagesSpinUs, or with pauses as long as a
+  // client does that asks for nothing.
+  std::optional<unsigned> spin_us;
 };
+constexpr unsigned kStagesSpinUs = 1000;
+constexpr std::uint64_t kStagesEveryUsMax = 10'000'000;
 
 struct StageTime {
   std::string name;
@@ -39,6 +45,7 @@ struct StageTime {
 
 struct StagesReport {
   std::uint64_t requests = 0;
+  std::uint64_t every_us = 0;     // As asked for.
   double whole_p50_ns = 0;        // Stamped requests, call to answer.
   double whole_mean_ns = 0;       // The sum of the stages' means.
   double unstamped_p50_ns = 0;    // As many requests without time stamps, in turns: what they cost.

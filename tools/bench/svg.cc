@@ -1,5 +1,8 @@
 #include "tools/bench/svg.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
@@ -261,6 +264,21 @@ std::string svg_of(const std::string& caption, const std::vector<Chart>& charts)
   }
   svg += "</svg>\n";
   return svg;
+}
+
+Result<void> check_can_write(const std::string& path) {
+  if (path.empty()) return Status{StatusCode::InvalidArgument, "the file's name is empty"};
+  struct stat found {};
+  const bool exists = ::stat(path.c_str(), &found) == 0;
+  // A pipe or a terminal is not opened: whoever reads it would see that it is closed.
+  if (exists && !S_ISREG(found.st_mode) && !S_ISDIR(found.st_mode)) return {};
+  std::FILE* file = std::fopen(path.c_str(), "ae");
+  if (file == nullptr) {
+    return Status{StatusCode::InvalidArgument, path + ": " + std::strerror(errno)};
+  }
+  std::fclose(file);
+  if (!exists) ::unlink(path.c_str());
+  return {};
 }
 
 Result<void> write_text_file(const std::string& path, const std::string& text) {

@@ -40,6 +40,9 @@ struct Chart {
 // Logarithmic: powers of ten, and 2 and 5 times those where they are few.
 [[nodiscard]] std::vector<double> axis_ticks(double low, double high, bool logarithmic);
 
+// Whether write_text_file() could write there: what is there stays, what is not is not made. Fails:
+// InvalidArgument, with the reason.
+Result<void> check_can_write(const std::string& path);
 Result<void> write_text_file(const std::string& path, const std::string& text);
 
 }  // namespace kaas

@@ -3,9 +3,11 @@ exit status. No verdict on times: that is what kaas-bench itself is for."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import xml.dom.minidom
 
@@ -119,15 +121,108 @@ class Run(unittest.TestCase):
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
         self.assertIn("no-such-function", done.stderr)
 
-    def test_a_parameter_without_a_value_is_named(self):
-        done = bench("run", REQUEST, "count", "--start", "--clients", "1")
-        self.assertNotEqual(done.returncode, 0)
-        self.assertIn("'count'", done.stderr)
-
     def test_no_daemon_is_status_3(self):
         done = bench("run", REQUEST, "count=1000", socket="/nonexistent/kaasd.sock")
         self.assertEqual(done.returncode, 3)
         self.assertIn("/nonexistent/kaasd.sock", done.stderr)
+
+
+class Usage(unittest.TestCase):
+    """Wrong usage is status 2, at once, with the word that is wrong and what is allowed."""
+
+    def refused(self, *arguments):
+        # Were there a try to connect, it would be status 3.
+        done = bench(*arguments, socket="/nonexistent/kaasd.sock")
+        self.assertEqual(done.returncode, 2, (arguments, done.stdout, done.stderr))
+        return done.stdout + done.stderr
+
+    def test_unknown_words_and_missing_ones(self):
+        for arguments, hint in (((), "subcommand"), (("sing",), "'sing', allowed: suite, gpu"),
+                                (("suite", "more"), "more"), (("run",), "target"),
+                                (("plot", "x.json"), "svg"), (("mps", "more"), "more"),
+                                (("gpu", "--device", "hots"), "hots"),
+                                (("gpu", "--speed", "1"), "--speed")):
+            self.assertIn(hint, self.refused(*arguments))
+
+    def test_values_of_a_wrong_form(self):
+        for arguments, hint in ((("gpu", "--spin-us", "x"), "--spin-us"),
+                                (("gpu", "--spin-us", "-1"), "--spin-us"),
+                                (("gpu", "--merge"), "--merge"),
+                                (("stages", "--kernels", "1025"), "--kernels"),
+                                (("stages", "--requests", "0"), "--requests"),
+                                (("stages", "--every-us", "1.5"), "--every-us"),
+                                (("stages", "--every-us", "-1"), "--every-us"),
+                                (("stages", "--spin-us", "soon"), "--spin-us"),
+                                (("run", "f", "--clients", "0"), "--clients"),
+                                (("run", "f", "--depth", "x"), "--depth"),
+                                (("run", "f", "--rates", "10,nan"), "'nan', allowed: 0.1 to"),
+                                (("run", "f", "--rates", "fast"), "'fast', allowed: 0.1 to"),
+                                (("run", "f", "--round", "nan"), "'nan', allowed: 0.01 to 600"),
+                                (("run", "f", "--time", "inf"), "'inf', allowed: 0.01 to 3600"),
+                                (("run", "f", "--seed", "-1"), "'-1', allowed: 0 to")):
+            self.assertIn(hint, self.refused(*arguments))
+
+    def test_parameters_bindings_and_fills_of_a_wrong_form(self):
+        for arguments, hint in ((("count",), "parameter is 'count', allowed: NAME=VALUE"),
+                                (("=5",), "parameter is '=5'"),
+                                (("count=x",), "parameter 'count' is 'x', allowed: an integer"),
+                                (("count=1.5",), "parameter 'count' is '1.5'"),
+                                (("--at", "x"), "--at is 'x', allowed: NAME=VALUE"),
+                                (("--fill", "x"), "--fill is 'x', allowed: NAME=VALUE"),
+                                (("--fill", "x=abc"), "--fill x is 'abc', allowed: an integer"),
+                                (("--fill", "x=0"), "--fill x is 0, allowed: 1 to"),
+                                (("--fill", "x=99999999999999"), "--fill x is 99999999999999")):
+            self.assertIn(hint, self.refused("run", "f", *arguments))
+
+    def test_files_that_cannot_be_written_are_refused_before_anything_is_measured(self):
+        path = "/no/such/folder/x"
+        reason = f"{path}: No such file or directory"
+        for arguments in (("suite", "--json"), ("gpu", "--json"), ("stages", "--json"),
+                          ("run", "f", "--json"), ("run", "f", "--plot"), ("plot", "x.json")):
+            said = self.refused(*arguments, path)
+            self.assertIn(reason, said)
+            self.assertNotIn("pinning", said)  # The table's heading.
+        self.assertIn("Is a directory", self.refused("suite", "--json", HERE))
+
+    def test_a_file_for_a_report_that_is_not_made_is_not_made_either(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "x.json")
+            done = bench("stages", "--json", path, socket="/nonexistent/kaasd.sock")
+            self.assertEqual(done.returncode, 3, done.stderr)
+            self.assertEqual(os.listdir(folder), [])
+
+
+class Stages(unittest.TestCase):
+    """`stages` beside a kaasd on the host device."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="kaas-stages-test-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.socket = os.path.join(self.folder, "kaasd.sock")
+        with open(os.path.join(self.folder, "log"), "wb") as log:
+            daemon = subprocess.Popen([os.path.join(os.path.dirname(BENCH), "kaasd"), "--socket",
+                                       self.socket], stdout=log, stderr=log)
+        self.addCleanup(daemon.wait, 60)
+        self.addCleanup(daemon.terminate)
+        end = time.monotonic() + 60
+        while not os.path.exists(self.socket) and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def stages(self, *arguments):
+        path = os.path.join(self.folder, "stages.json")
+        begin = time.monotonic()
+        done = bench("stages", "--socket", self.socket, "--json", path, *arguments)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        with open(path, encoding="utf-8") as file:
+            return json.load(file), time.monotonic() - begin
+
+    def test_requests_follow_each_other_or_come_after_a_pause(self):
+        report, _ = self.stages("--kernels", "2", "--requests", "20")
+        self.assertEqual((report["requests"], report["every_us"]), (20, 0))
+        report, took = self.stages("--every-us", "20000", "--requests", "5")
+        self.assertEqual((report["requests"], report["every_us"]), (5, 20000))
+        self.assertGreaterEqual(took, 10 * 0.02)  # Five stamped ones, five that are not.
+        self.assertGreater(report["unstamped_p50_ns"], 0)
 
 
 if __name__ == "__main__":

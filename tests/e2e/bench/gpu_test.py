@@ -240,10 +240,11 @@ class Peers(GpuCase):
             self.assertIn(hint, done.stderr)
 
 
-class Worker(GpuCase):
-    """What kaas-bench-client answers as a worker."""
+class ClientCase(GpuCase):
+    """kaas-bench-client beside a kaasd on the host device."""
 
-    def ask(self, *commands, flags=()):
+    def tell(self, words, commands, flags=()):
+        """What it says to these lines; `words` are its arguments, {socket} in them is kaasd's."""
         socket = self.path("kaasd.sock")
         with open(self.path("log"), "wb") as log:
             daemon = subprocess.Popen([os.path.join(BUILD, "bin/kaasd"), "--socket", socket,
@@ -252,12 +253,20 @@ class Worker(GpuCase):
             end = time.monotonic() + 60
             while not os.path.exists(socket) and time.monotonic() < end:
                 time.sleep(0.01)
-            done = subprocess.run([CLIENT, "--worker", socket, "100"], capture_output=True,
-                                  text=True, input="".join(line + "\n" for line in commands),
+            return subprocess.run([CLIENT, *(word.format(socket=socket) for word in words)],
+                                  capture_output=True, text=True,
+                                  input="".join(line + "\n" for line in commands),
                                   timeout=100, check=False)
         finally:
             daemon.terminate()
             daemon.wait(60)
+
+
+class Worker(ClientCase):
+    """What kaas-bench-client answers as a worker."""
+
+    def ask(self, *commands, flags=()):
+        done = self.tell(["--worker", "{socket}", "100"], commands, flags)
         self.assertEqual(done.returncode, 0, done.stdout)
         return done.stdout.splitlines()
 
@@ -296,6 +305,47 @@ class Worker(GpuCase):
         self.assertEqual(done.returncode, 1)
         self.assertTrue(done.stdout.startswith("error "), done.stdout)
         self.assertIn("/nonexistent/kaasd.sock", done.stdout)
+
+
+class Peer(ClientCase):
+    """What kaas-bench-client answers as a peer of tests/latency."""
+
+    def ask(self, words, *commands, flags=()):
+        done = self.tell(["--peer", "{socket}", *words], commands, flags)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def test_small_kernels_have_a_lane_wherever_their_data_is(self):
+        for chains in ("device", "client"):
+            answers = self.ask(["100", "lane", "0", chains], "kernels=1",
+                               "measure kernels=1 requests=7", "measure kernels=128 requests=3",
+                               "measure kernels=2 depth=16 requests=40")
+            self.assertIn("ready", answers[0])
+            self.assertIn("command is 'kernels=1'", answers[1]["error"])
+            self.assertEqual([answer["count"] for answer in answers[2:]], [7, 3, 40], chains)
+
+    def test_small_kernels_go_every_way(self):
+        for words in (["100"], ["default", "any"], ["0", "kaasd"], ["100", "any", "-50"]):
+            answers = self.ask(words, "measure kernels=8 requests=5")
+            self.assertEqual(answers[1].get("count"), 5, answers)
+
+    def test_a_wrong_result_is_noticed_before_anything_is_measured(self):
+        wrong = ("--library-path", os.path.join(BUILD, "tests/wrong_kernels"))
+        answers = self.ask(["100"], "measure kernels=3 requests=7", flags=wrong)
+        self.assertIn("element 63 of a chain of 3 on scratch memory", answers[1]["cannot"])
+        answers = self.ask(["100", "any", "0", "client"], "measure kernels=3 requests=7",
+                           flags=wrong)
+        self.assertIn("element 63 of the output of chain:3:1", answers[1]["error"])
+
+    def test_wrong_words_are_named_with_what_is_allowed(self):
+        for words, hint in ((["soon"], "SPIN_US is 'soon', allowed: an integer from 0 on, default"),
+                            (["0", "bus"], "WAY is 'bus', allowed: any, lane, kaasd"),
+                            (["0", "any", "x"], "PRIORITY is 'x'"),
+                            (["0", "any", "0", "disk"], "CHAINS is 'disk', allowed: device, cl")):
+            done = subprocess.run([CLIENT, "--peer", "/nonexistent", *words], capture_output=True,
+                                  text=True, check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(hint, json.loads(done.stdout)["error"])
 
 
 if __name__ == "__main__":

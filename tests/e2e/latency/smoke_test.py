@@ -13,7 +13,8 @@ SOURCE = os.environ["KAAS_TEST_SOURCE_DIR"]
 BUILD = os.environ["KAAS_TEST_BINARY_DIR"]
 RUN = os.path.join(SOURCE, "tests/latency/run")
 EXAMPLE = os.path.join(SOURCE, "tests/latency/peers/example_peer.py")
-OURS = {"host-null": "kaas-kaasd", "host-pipelined": "kaas-kaasd", "host-null-lane": "kaas-lane"}
+OURS = {"host-null": "kaas-kaasd", "host-pipelined": "kaas-kaasd", "host-null-lane": "kaas-lane",
+        "host-paced": "kaas-default"}
 STAGES = ["encode", "ring", "verify", "plan", "schedule", "executor ring", "prepare", "execute",
           "device", "report ring", "settle", "reply"]
 
@@ -34,7 +35,8 @@ class SmokeTest(unittest.TestCase):
             "--built", BUILD, "--quick", "--budget", "8", "--out", cls.folder, "--name", "one",
             "--parties", "socket", "--peer", f"example={sys.executable} {EXAMPLE}",
             "--peer", "broken=/bin/echo", "--rows", "host-first,host-pipelined,host-null-lane",
-            "--measures", "host-null,host-open,host-tail,host-stages,host-crowd-2,host-payload-4k")
+            "--measures", "host-null,host-open,host-tail,host-stages,host-crowd-2,host-payload-4k,"
+            "host-paced,host-kernels-8,host-stages-paced")
         cls.report = None
         path = os.path.join(cls.folder, "one.json")
         if os.path.exists(path):
@@ -52,11 +54,16 @@ class SmokeTest(unittest.TestCase):
         names = {measure["measure"] for measure in self.report["measures"]}
         self.assertEqual(names, {"host-null", "host-open", "host-tail", "host-crowd-2",
                                  "host-payload-4k", "host-first", "host-pipelined",
-                                 "host-null-lane"})
+                                 "host-null-lane", "host-paced", "host-kernels-8"})
         for name in names:
             kaas = self.parties(name)[OURS.get(name, "kaas")]
             self.assertGreaterEqual(len(kaas["rounds"]), 1, (name, kaas["absent"]))
             self.assertGreaterEqual(sum(count for _, count in kaas["histogram_ns"]), 1)
+
+    def test_ways_of_kaas_are_measured_beside_each_other(self):
+        for name, other in (("host-paced", "kaas-asleep"), ("host-kernels-8", "kaas-memory")):
+            party = self.parties(name)[other]
+            self.assertGreaterEqual(len(party["rounds"]), 1, (name, party["absent"]))
 
     def test_a_program_of_somebody_takes_part_where_it_can(self):
         self.assertGreaterEqual(len(self.parties("host-null")["example"]["rounds"]), 1)
@@ -66,11 +73,14 @@ class SmokeTest(unittest.TestCase):
         self.assertIn("has ended", self.parties("host-null")["broken"]["absent"])
 
     def test_the_stages_are_measured_and_add_up(self):
-        stages = self.report["stages"]["host-stages"]
-        self.assertEqual([stage["stage"] for stage in stages["stages"]], STAGES)
-        self.assertAlmostEqual(sum(stage["share"] for stage in stages["stages"]), 1.0, places=6)
-        for stage in stages["stages"]:
-            self.assertGreaterEqual(stage["p50_ns"], 0)
+        for name, every_us in (("host-stages", 0), ("host-stages-paced", 4000)):
+            stages = self.report["stages"][name]
+            self.assertEqual(stages["every_us"], every_us)
+            self.assertEqual([stage["stage"] for stage in stages["stages"]], STAGES)
+            self.assertAlmostEqual(sum(stage["share"] for stage in stages["stages"]), 1.0, places=6)
+            for stage in stages["stages"]:
+                self.assertGreaterEqual(stage["p50_ns"], 0)
+            self.assertIn(f"\n{name}: where the time of", self.done.stdout)
 
     def test_rows_are_judged_and_the_verdict_is_printed(self):
         rows = {row["row"]: row for row in self.report["rows"]}

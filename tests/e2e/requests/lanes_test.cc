@@ -108,6 +108,45 @@ TEST_F(Lanes, RunsGiveTheSameWithAndWithoutOne) {
   EXPECT_TRUE(bound.has_lane());
 }
 
+TEST_F(Lanes, PlanOfScratchMemoryAloneHasOne) {
+  Client client = connect();
+  RequestBuilder builder;
+  builder.buffer("x", 4).ephemeral();
+  builder.buffer("y", 4).ephemeral();
+  builder.kernel("std", "scale")
+      .grid(1)
+      .block(1)
+      .literal(std::uint64_t{1})
+      .literal(2.0f)
+      .inout("x");
+  const Request reads_x = built(builder);
+  EXPECT_FALSE(prepared(client, reads_x).bind().run().has_value()) << "there is no object x";
+
+  RequestBuilder scratch;
+  scratch.buffer("x", 4).ephemeral();
+  scratch.buffer("y", 4).ephemeral();
+  scratch.kernel("std", "add")
+      .grid(1)
+      .block(1)
+      .literal(std::uint64_t{1})
+      .temporary("x")
+      .temporary("x")
+      .out("y");
+  const Plan plan = prepared(client, built(scratch));
+  const BoundPlan bound = plan.bind();
+  ASSERT_TRUE(has_lane_soon(bound)) << daemon_->log();
+  const auto reply = bound.run();
+  ASSERT_OK(reply);
+  EXPECT_TRUE(reply->outputs.empty());
+  RunOptions profiled;
+  profiled.profile = true;
+  const auto told = plan.run({}, profiled);
+  ASSERT_OK(told);
+  EXPECT_EQ(told->profile->counters.launches, 1u);
+  EXPECT_EQ(told->profile->counters.host_to_device_bytes, 0u);
+  EXPECT_EQ(told->profile->counters.device_to_host_bytes, 0u);
+}
+
 TEST_F(Lanes, RunsOfOneThreadKeepTheirOrder) {
   Client client = connect();
   const Buffer x = memory(client, 1);

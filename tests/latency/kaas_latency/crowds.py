@@ -18,7 +18,6 @@ NEIGHBOUR_SECONDS = 0.1
 FIRST_SECONDS = 120.0
 FIRST_PROCESSES = 5  # Of KaaS in a turn; of others, which take long, one.
 WARM_UP = "requests=200"
-WARM_UP_PACED = "requests=1"
 
 
 class Server:
@@ -62,7 +61,8 @@ class RequestCrowd:
         self.neighbour: PeerProcess | None = None
         self.warm = False
         self.requests = measure.requests
-        self.warm_up = 0
+        # The first request of a turn comes after a longer pause: while others had theirs.
+        self.warm_up = 1 if "every_us" in measure.command else 0
         try:
             if party.server:
                 self.server = Server(party, tools, environment)
@@ -103,12 +103,11 @@ class RequestCrowd:
 
     def make_warm(self) -> None:
         """Before pinning; see placement.py."""
-        paced = "every_us" in self.measure.command
         # One after another, without the loop that is measured.
         work = " ".join(word for word in self.measure.command.split()
                         if word.split("=")[0] not in ("seconds", "rate", "depth", "every_us"))
         for client in self.clients:
-            client.measure(f"{work} {WARM_UP_PACED if paced else WARM_UP}")
+            client.measure(f"{work} {WARM_UP}")
         self.pin()
         self.warm = True
 

@@ -48,8 +48,12 @@ HOST = ("host",)
 PARTIES = {party.name: party for party in (
     Party("kaas", "a client: bound plans, on a lane where kaasd grants one", (*OURS, "any"),
           first=(CLIENT, "{socket}")),
+    Party("kaas-memory", "the same; small kernels read and write the client's memory",
+          (*OURS, "any", "0", "client")),
     Party("kaas-lane", "a client on a granted lane, or not at all", (*OURS, "lane")),
     Party("kaas-kaasd", "a client that asks for no lane: all through kaasd", (*OURS, "kaasd")),
+    Party("kaas-default", "a client as one that asks for nothing: waits poll for about a wake",
+          (CLIENT, "--peer", "{socket}", "default"), waits="both"),
     Party("kaas-asleep", "a client whose waits sleep at once",
           (CLIENT, "--peer", "{socket}", "0"), waits="sleeps"),
     Party("kaas-urgent", "a client, priority 50", (*OURS, "any", "50"),

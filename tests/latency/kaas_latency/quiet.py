@@ -1,20 +1,26 @@
-"""Whether a round was measured on a quiet machine: time that the hypervisor took, a calibration
-loop that ran slower than it can, a GPU that throttled. What was seen is told in words, for the
-report."""
+"""Whether a round was measured on a quiet machine: time that the hypervisor took, a GPU that
+throttled, a calibration loop that ran slower than behind the other rounds. What was seen is told in
+words, for the report.
+
+How fast the loop is depends on what the measured processes do: they share caches, physical cores
+and the clock with it. So it is held against the rounds of the same measure, never against what it
+can on an idle machine.
+"""
 
 import ctypes
 import hashlib
 import os
+import statistics
 import subprocess
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 # Of a round's processor time. A tick is 10 ms, so one alone says nothing about a short round.
 STEAL_SHARE_MAX = 0.02
 STEAL_TICKS_MIN = 2
 CALIBRATION_SLOWER_MAX = 1.25
-CALIBRATION_ROUNDS = 9
 CALIBRATION_ITERATIONS = 1500  # About a millisecond.
+SLOW_LOOP = "the calibration loop was slow"
 # Of nvml.h: what makes clocks lower than they would be, but for being idle and settings.
 THROTTLED = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "too hot",
              0x40: "too hot (hardware)", 0x80: "power brake"}
@@ -91,6 +97,28 @@ class GpuClocks:
             return None
 
 
+class Seen(NamedTuple):
+    """What was seen of one round."""
+    reasons: tuple[str, ...]  # What disturbed it, whatever other rounds were like.
+    calibration_seconds: float
+
+
+def usual_calibration(rounds: Sequence[Seen]) -> float:
+    """Of the rounds of one measure: the median, which a minority of slow ones can't move; of an
+    even number the lower one, so that of two rounds the slow one is the slow one."""
+    return statistics.median_low(seen.calibration_seconds for seen in rounds)
+
+
+def disturbances(rounds: Sequence[Seen]) -> list[list[str]]:
+    """What disturbed each of the rounds of one measure; empty: nothing that can be seen. Each round
+    more tells better what is usual, so earlier rounds are to be judged again with it."""
+    if not rounds:
+        return []
+    slow = CALIBRATION_SLOWER_MAX * usual_calibration(rounds)
+    return [[*seen.reasons, *([SLOW_LOOP] if seen.calibration_seconds > slow else [])]
+            for seen in rounds]
+
+
 class Mark(NamedTuple):
     at: float
     steal: int
@@ -102,16 +130,19 @@ class Watch:
     def __init__(self, cores: set[int], gpu: GpuClocks | None):
         self.cores, self.gpu = cores, gpu
         self.ticks_a_second = os.sysconf("SC_CLK_TCK")
-        self.best = min(calibration_seconds() for _ in range(CALIBRATION_ROUNDS))
+        self.best = calibration_seconds()
         self.sm_clocks_mhz: set[int] = set()
-        self.seen: dict[str, int] = {}  # How many rounds each kind of disturbance was seen in.
+
+    def best_ms(self) -> float:
+        """The calibration loop at its best, of the whole run."""
+        return 1000 * self.best
 
     def begin(self) -> Mark:
         with open("/proc/stat", encoding="ascii") as file:
             return Mark(time.monotonic(), steal_ticks(file.read(), self.cores))
 
-    def end(self, begin: Mark) -> list[str]:
-        """What disturbed the round since `begin`; empty: nothing that can be seen."""
+    def end(self, begin: Mark) -> Seen:
+        """Of the round since `begin`."""
         now = self.begin()
         reasons = []
         if was_stolen(now.steal - begin.steal, now.at - begin.at, len(self.cores),
@@ -119,13 +150,9 @@ class Watch:
             reasons.append("time was stolen")
         took = calibration_seconds()
         self.best = min(self.best, took)
-        if took > CALIBRATION_SLOWER_MAX * self.best:
-            reasons.append("the calibration loop was slow")
         clocks = self.gpu.read() if self.gpu else None
         if clocks is not None:
             self.sm_clocks_mhz.add(clocks[1])
             if throttle_text(clocks[0]):
                 reasons.append(f"the GPU throttled ({throttle_text(clocks[0])})")
-        for reason in reasons:
-            self.seen[reason] = self.seen.get(reason, 0) + 1
-        return reasons
+        return Seen(tuple(reasons), took)

@@ -1,5 +1,6 @@
 """From measures to verdicts: rows, the printed table, the JSON file, several runs as one. Pure."""
 
+from collections import Counter
 from typing import NamedTuple, Sequence
 
 from kaas_latency.figures import Estimate, Histogram, estimate, ratios
@@ -187,6 +188,7 @@ def measures_json(results: dict[str, MeasureResult]) -> list[dict]:
     return [{"measure": name, "what": MEASURES[name].what, "command": MEASURES[name].command,
              "clients": MEASURES[name].clients, "discarded": result.discarded,
              "wanted": result.wanted, "ended": result.ended,
+            "disturbances": result.disturbances, "calibration_ms": result.calibration_ms,
              "parties": {party: party_json(measured)
                          for party, measured in result.parties.items()}}
             for name, result in results.items()]
@@ -209,7 +211,9 @@ def results_of(report: dict) -> dict[str, MeasureResult]:
                 int(party["late_max_ns"]), str(party["absent"]))
                 for name, party in entry["parties"].items()}
             results[entry["measure"]] = MeasureResult(
-                parties, int(entry["discarded"]), int(entry["wanted"]), str(entry["ended"]))
+                parties, int(entry["discarded"]), int(entry["wanted"]), str(entry["ended"]),
+                {str(kind): int(count) for kind, count in entry.get("disturbances", {}).items()},
+                float(entry.get("calibration_ms", 0.0)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WrongReport(f"a measure is not as it is written: {error!r}") from None
     return results
@@ -229,6 +233,9 @@ def join_measure(into: MeasureResult, other: MeasureResult) -> None:
     into.discarded += other.discarded
     into.wanted += other.wanted
     into.ended = into.ended or other.ended
+    for kind, count in other.disturbances.items():
+        into.disturbances[kind] = into.disturbances.get(kind, 0) + count
+    into.calibration_ms = max(into.calibration_ms, other.calibration_ms)
 
 
 def join_reports(reports: Sequence[dict]) -> dict:
@@ -255,8 +262,20 @@ def join_reports(reports: Sequence[dict]) -> dict:
                 join_measure(joined[name], result)
             else:
                 joined[name] = result
-    return {**first, "devices": cards, "stages": stages, "runs": sum(r["runs"] for r in reports),
-            "measures": measures_json(joined), "rows": []}
+    return {**first, **join_machines(reports), "devices": cards, "stages": stages,
+            "runs": sum(r["runs"] for r in reports), "measures": measures_json(joined), "rows": []}
+
+
+def join_machines(reports: Sequence[dict]) -> dict:
+    """What was seen of the machine in all of several runs."""
+    disturbances: Counter[str] = Counter()
+    for report in reports:
+        disturbances.update(report.get("disturbances", {}))
+    clocks = {clock for report in reports for clock in report.get("sm_clocks_mhz", [])}
+    best = min((report["calibration_ms"] for report in reports if "calibration_ms" in report),
+               default=0.0)
+    return {"disturbances": dict(disturbances), "sm_clocks_mhz": sorted(clocks),
+            "calibration_ms": best}
 
 
 def judge_report(report: dict, rows: Sequence[Row] = ROWS) -> list[Judged]:

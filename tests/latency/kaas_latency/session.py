@@ -9,10 +9,11 @@ from typing import NamedTuple, Sequence
 from kaas_latency import placement
 from kaas_latency.crowds import FirstCrowd, RequestCrowd, TailCrowd
 from kaas_latency.parties import PARTIES, Tools, why_absent
-from kaas_latency.protocol import PeerFault
+from kaas_latency.protocol import PeerFault, numbers_of
 from kaas_latency.quiet import GpuClocks, Watch
 from kaas_latency.report import FORMAT, KIND, measures_json
-from kaas_latency.rounds import Budget, MeasureResult, PartyResult, take_turns
+from kaas_latency.rounds import (Budget, MeasureResult, PartyResult, all_disturbances,
+                                 take_turns)
 from kaas_latency.rows import MEASURES, Measure
 from kaas_latency.system import HERE, Daemon, Mps, Unusable, machine
 
@@ -134,12 +135,13 @@ class Session:
     def measure_stages(self, measure: Measure) -> None:
         path = os.path.join(self.daemon.scratch, "stages.json")
         requests = measure.requests // (QUICK_PART if self.options.quick else 1)
-        kernels = measure.command.partition("kernels=")[2].split()[0]
+        keys = {key: str(int(value)) for key, value in numbers_of(measure.command).items()}
         self.daemon.pin(self.where)
         core = self.where.client(0)
         done = subprocess.run(
             [os.path.join(self.options.folder, "kaas-bench"), "stages", "--socket",
-             self.daemon.socket, "--kernels", kernels, "--requests", str(requests), "--json", path],
+             self.daemon.socket, "--kernels", keys["kernels"], "--every-us",
+             keys.get("every_us", "0"), "--requests", str(max(1, requests)), "--json", path],
             capture_output=True, text=True, timeout=120, check=False,
             preexec_fn=(lambda: os.sched_setaffinity(0, {core})) if core is not None else None)
         if done.returncode != 0:
@@ -180,9 +182,9 @@ def run_measures(options: Options) -> dict:
                 "machine": facts,
                 "devices": {session.kind: describe_device(daemon, options.device)},
                 "placement": session.where.text(), "pinned": session.where.kaasd is not None,
-                "disturbances": session.watch.seen,
+                "disturbances": all_disturbances(results),
                 "sm_clocks_mhz": sorted(session.watch.sm_clocks_mhz),
-                "calibration_ms": session.watch.best * 1000, "stages": session.stages,
+                "calibration_ms": session.watch.best_ms(), "stages": session.stages,
                 "measures": measures_json(results)}
     finally:
         if session:

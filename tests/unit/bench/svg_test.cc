@@ -84,6 +84,24 @@ TEST(WriteTextFile, NamesThePathThatFails) {
   EXPECT_NE(written.error().message.find("/no/such/folder/plot.svg"), std::string::npos);
 }
 
+TEST(TextFile, WhetherItCanBeWrittenIsSaidWithoutWritingIt) {
+  const Result<void> refused = check_can_write("/no/such/folder/plot.svg");
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().message, "/no/such/folder/plot.svg: No such file or directory");
+  EXPECT_FALSE(check_can_write(testing::TempDir()).has_value()) << "a folder";
+  EXPECT_FALSE(check_can_write("").has_value());
+  EXPECT_TRUE(check_can_write("/dev/null").has_value());
+
+  const auto path = std::filesystem::path(testing::TempDir()) / "kaas_can_write_test.txt";
+  std::filesystem::remove(path);
+  EXPECT_TRUE(check_can_write(path.string()).has_value());
+  EXPECT_FALSE(std::filesystem::exists(path));
+  ASSERT_TRUE(write_text_file(path.string(), "kept").has_value());
+  EXPECT_TRUE(check_can_write(path.string()).has_value());
+  EXPECT_EQ(std::filesystem::file_size(path), 4U);
+  std::filesystem::remove(path);
+}
+
 TEST(WriteTextFile, WritesAllOfIt) {
   const auto path = std::filesystem::path(testing::TempDir()) / "kaas_svg_test.txt";
   ASSERT_TRUE(write_text_file(path.string(), "one\ntwo\n").has_value());

@@ -29,6 +29,52 @@ class QuietTest(unittest.TestCase):
         self.assertEqual(quiet.throttle_text(0x4 | 0x20), "power cap, too hot")
 
 
+def calibrations(*times_ms, reasons=()):
+    """Rounds behind which the calibration loop took so long."""
+    return [quiet.Seen(reasons, time_ms / 1000) for time_ms in times_ms]
+
+
+def discarded(rounds):
+    """The numbers of the disturbed rounds, from 0."""
+    return [i for i, reasons in enumerate(quiet.disturbances(rounds)) if reasons]
+
+
+class CalibrationTest(unittest.TestCase):
+    def test_what_is_slow_behind_all_rounds_is_the_measures_own_load(self):
+        # The loop takes 0.39 ms on the idle machine; here busy neighbours share its core.
+        self.assertEqual(discarded(calibrations(*[0.62, 0.58, 0.66, 0.60] * 8)), [])
+
+    def test_a_round_that_is_slower_than_the_others_is_disturbed(self):
+        self.assertEqual(discarded(calibrations(0.60, 0.61, 0.90, 0.59, 0.62)), [2])
+        self.assertEqual(discarded(calibrations(0.39, 0.40, 0.62, 0.39)), [2])
+
+    def test_rounds_while_everything_is_slow_are_disturbed_wherever_they_are(self):
+        usual, slow = [0.60, 0.62, 0.59, 0.61, 0.60] * 4, [0.95] * 9
+        self.assertEqual(discarded(calibrations(*usual, *slow)), list(range(20, 29)))
+        self.assertEqual(discarded(calibrations(*slow, *usual)), list(range(9)))
+
+    def test_of_two_rounds_the_slower_one_is_disturbed(self):
+        self.assertEqual(discarded(calibrations(0.9, 0.6)), [0])
+        self.assertEqual(discarded(calibrations(0.6)), [])
+        self.assertEqual(discarded([]), [])
+
+    def test_a_little_slower_is_not_disturbed(self):
+        self.assertEqual(discarded(calibrations(0.40, 0.49, 0.40)), [])
+
+    def test_what_is_seen_of_a_round_itself_counts_whatever_others_were_like(self):
+        rounds = calibrations(0.4, 0.4, reasons=("time was stolen",)) + calibrations(0.4, 0.4)
+        self.assertEqual(quiet.disturbances(rounds),
+                         [["time was stolen"], ["time was stolen"], [], []])
+        rounds = calibrations(0.9, reasons=("time was stolen",)) + calibrations(0.4, 0.4)
+        self.assertEqual(quiet.disturbances(rounds)[0], ["time was stolen", quiet.SLOW_LOOP])
+
+    def test_a_watch_tells_what_the_loop_took(self):
+        watch = quiet.Watch({0}, None)
+        seen = watch.end(watch.begin())
+        self.assertGreater(seen.calibration_seconds, 0)
+        self.assertLessEqual(watch.best_ms(), 1000 * seen.calibration_seconds)
+
+
 class PlacementTest(unittest.TestCase):
     def test_each_has_a_physical_core_of_its_own_first(self):
         pairs = {core: frozenset({core, core ^ 1}) for core in range(16)}

@@ -5,6 +5,7 @@ from harness import result_of
 from kaas_latency import report as reports
 from kaas_latency.figures import Histogram
 from kaas_latency.plots import pictures
+from kaas_latency.protocol import numbers_of
 from kaas_latency.rows import MEASURES, ROWS, Row
 
 STREAM_8 = next(row for row in ROWS if row.name == "stream-8")  # At most 0.42.
@@ -31,6 +32,13 @@ class TableTest(unittest.TestCase):
             self.assertIn(row.measure, MEASURES)
             self.assertLessEqual(set(row.against), set(MEASURES[row.measure].parties))
             self.assertIn(row.figure, reports.UNITS)
+
+    def test_paced_measures_have_their_rounds_within_a_minute(self):
+        for name in ("paced", "host-paced"):
+            measure = MEASURES[name]
+            pause = numbers_of(measure.command)["every_us"] / 1e6
+            seconds = len(measure.parties) * measure.requests * pause * reports.ROUNDS_MIN
+            self.assertLess(seconds, 45, name)  # And some to begin, and for repeated rounds.
 
     def test_every_party_of_a_measure_is_known(self):
         from kaas_latency.parties import PARTIES
@@ -110,6 +118,22 @@ class CheckTest(unittest.TestCase):
 
 
 class MergeTest(unittest.TestCase):
+    def test_what_was_seen_of_the_machine_is_that_of_all_runs(self):
+        one, other = result_of(kaas=[1.0]), result_of(kaas=[1.0])
+        one.disturbances, one.calibration_ms = {"time was stolen": 2}, 0.5
+        other.disturbances, other.calibration_ms = {"time was stolen": 1, "too hot": 1}, 0.6
+        joined = reports.join_reports([
+            report_of({"rate-8": one}, disturbances=one.disturbances, sm_clocks_mhz=[1980],
+                      calibration_ms=0.4),
+            report_of({"rate-8": other}, disturbances=other.disturbances, sm_clocks_mhz=[1400],
+                      calibration_ms=0.39)])
+        self.assertEqual(joined["disturbances"], {"time was stolen": 3, "too hot": 1})
+        self.assertEqual(joined["sm_clocks_mhz"], [1400, 1980])
+        self.assertEqual(joined["calibration_ms"], 0.39)
+        measure = reports.results_of(joined)["rate-8"]
+        self.assertEqual(measure.disturbances, {"time was stolen": 3, "too hot": 1})
+        self.assertEqual(measure.calibration_ms, 0.6)
+
     def test_a_report_is_read_as_it_was_written(self):
         results = {"rate-8": result_of(kaas=[1.0, 2.0], own_stream="gone")}
         results["rate-8"].parties["kaas"].histogram = Histogram([(10, 2), (20, 1)])

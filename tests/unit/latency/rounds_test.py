@@ -3,7 +3,8 @@ import unittest
 import harness  # noqa: F401  pylint: disable=unused-import
 from kaas_latency.figures import Histogram
 from kaas_latency.protocol import PeerFault
-from kaas_latency.rounds import Budget, Turn, figures_of, take_turns
+from kaas_latency.quiet import SLOW_LOOP, Seen
+from kaas_latency.rounds import Budget, Turn, all_disturbances, figures_of, take_turns
 
 
 class Sequence:
@@ -21,17 +22,19 @@ class Sequence:
 
 
 class Weather:
-    """A watch for whom the rounds of these numbers, from 1, are disturbed."""
+    """A watch for whom time is stolen in the rounds of these numbers, from 1, and behind those of
+    the others the calibration loop is slow."""
 
-    def __init__(self, disturbed=()):
-        self.disturbed, self.round = set(disturbed), 0
+    def __init__(self, stolen=(), slow=()):
+        self.stolen, self.slow, self.round = set(stolen), set(slow), 0
 
     def begin(self):
         self.round += 1
         return self.round
 
     def end(self, begin):
-        return ["time was stolen"] if begin in self.disturbed else []
+        return Seen(("time was stolen",) if begin in self.stolen else (),
+                    0.9e-3 if begin in self.slow else 0.6e-3)
 
 
 def never():
@@ -52,6 +55,20 @@ class TurnsTest(unittest.TestCase):
         for party in result.parties.values():
             self.assertEqual([figures["p50_us"] for figures in party.rounds], [1.0, 3.0, 4.0])
             self.assertEqual(party.histogram.counts, {1: 1, 3: 1, 4: 1})
+
+    def test_a_while_in_which_everything_is_slow_is_discarded_and_repeated(self):
+        for slow in (range(1, 10), range(5, 14), range(20, 29)):
+            result = take_turns([Sequence("kaas", [])], 20, Weather(slow=slow), never)
+            self.assertEqual((result.ended, result.discarded), ("", 9), slow)
+            kept = [int(figures["p50_us"]) for figures in result.parties["kaas"].rounds]
+            self.assertEqual(kept, [number for number in range(1, 30) if number not in slow])
+            self.assertEqual(result.disturbances, {SLOW_LOOP: 9})
+            self.assertAlmostEqual(result.calibration_ms, 0.6)
+
+    def test_a_load_that_is_always_there_discards_nothing(self):
+        result = take_turns([Sequence("kaas", [])], 20, Weather(slow=range(1, 100)), never)
+        self.assertEqual((result.ended, result.discarded), ("", 0))
+        self.assertAlmostEqual(result.calibration_ms, 0.9)
 
     def test_a_machine_that_is_never_quiet_ends_the_measure(self):
         result = take_turns([Sequence("kaas", [])], 5, Weather(range(1, 1000)), never)
@@ -83,6 +100,12 @@ class TurnsTest(unittest.TestCase):
     def test_who_could_not_be_started_is_told(self):
         result = take_turns([Sequence("kaas", [])], 1, Weather(), never, {"own": "no GPU"})
         self.assertEqual(result.parties["own"].absent, "no GPU")
+
+
+    def test_disturbances_of_all_measures_are_counted_together(self):
+        results = {str(stolen): take_turns([Sequence("kaas", [])], 9, Weather([stolen]), never)
+                   for stolen in (2, 3)}
+        self.assertEqual(all_disturbances(results), {"time was stolen": 2})
 
 
 class FiguresTest(unittest.TestCase):
