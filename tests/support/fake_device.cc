@@ -235,6 +235,7 @@ FakeDevice::FakeDevice(const Options& options) : options_(options) {
   limits_.synchronous = !options.asynchronous;
   limits_.reaches_host = options.reaches_host;
   limits_.keeps_outputs = options.keeps_outputs;
+  limits_.confines_background = options.confines_background;
 }
 
 FakeDevice::~FakeDevice() {

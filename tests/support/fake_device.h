@@ -31,6 +31,7 @@ class FakeDevice final : public Device {
     std::uint64_t mark_ns = 1'000;  // Between two marks of a stream.
     // Programs are launched by stream until finish_preparing() was called behind their prepare().
     bool prepares = false;
+    bool confines_background = false;
   };
 
   explicit FakeDevice(const Options& options);

@@ -555,9 +555,9 @@ class PlanBuilder {
     for (const PlannedKernel& kernel : plan_->kernels) {
       const KernelEntry& entry = *kernel.function.entry;
       if (entry.opaque != nullptr || entry.original != nullptr) plan_->calls_libraries = true;
-      // A cooperative grid may need the whole device.
-      if (kernel.function.native == nullptr || kernel.cooperative) plan_->may_be_confined = false;
+      if (kernel.cooperative) plan_->may_be_confined = false;  // It may need the whole device.
     }
+    if (plan_->calls_libraries) plan_->may_be_confined = false;
   }
 
   [[nodiscard]] bool is_tiny() const {

@@ -33,6 +33,9 @@ TEST(Config, NumbersHaveTheSameLimitsWhereverTheyComeFrom) {
   EXPECT_EQ(fault_of(config),
             "executor.running_limit_ms is 18446744073710, allowed: an integer from 0 to 86400000");
   config = {};
+  config.reserved_sms = 1025;
+  EXPECT_EQ(fault_of(config), "executor.reserved_sms is 1025, allowed: an integer from 0 to 1024");
+  config = {};
   config.spin_us = 1'000'001;
   EXPECT_EQ(fault_of(config), "spin_us is 1000001, allowed: an integer from 0 to 1000000");
   config = {};

@@ -91,10 +91,12 @@ SeenReport seen(const wire::ReportItem& item) {
 }  // namespace
 
 LoopHarness::LoopHarness(const HarnessOptions& options)
-    : fake(std::make_unique<FakeDevice>(FakeDevice::Options{.memory_bytes = options.memory_bytes,
-                                                            .asynchronous = options.asynchronous,
-                                                            .reaches_host = options.reaches_host,
-                                                            .prepares = options.prepares})),
+    : fake(std::make_unique<FakeDevice>(
+          FakeDevice::Options{.memory_bytes = options.memory_bytes,
+                              .asynchronous = options.asynchronous,
+                              .reaches_host = options.reaches_host,
+                              .prepares = options.prepares,
+                              .confines_background = options.confines_background})),
       fake_libraries(std::make_unique<FakeLibraries>(*fake)),
       work(options.geometry),
       report(options.geometry) {
@@ -180,7 +182,8 @@ Offset<wire::Run> encode(FlatBufferBuilder& b, const TestRun& run) {
   const auto waits = b.CreateVector(run.wait_events);
   const auto records = b.CreateVector(run.record_events);
   return wire::CreateRun(b, run.run, run.plan, run.tenant, loads, stores, literals, after,
-                         run.profile, run.request, run.session, waits, records, run.device_memory);
+                         run.profile, run.request, run.session, waits, records, run.device_memory,
+                         run.background);
 }
 
 void LoopHarness::run(const TestRun& run) {

@@ -138,6 +138,7 @@ struct TestRun {
   std::vector<std::uint32_t> wait_events{};
   std::vector<std::uint32_t> record_events{};
   bool device_memory = false;
+  bool background = false;
 };
 
 inline TestLiteral u64(std::uint64_t value) {
@@ -178,6 +179,7 @@ struct HarnessOptions {
   bool asynchronous = false;
   bool reaches_host = false;
   bool prepares = false;
+  bool confines_background = false;
   RingGeometry geometry{64, 1u << 16};
   ExecutorWorkers* workers = nullptr;
   std::function<void()> wake{};  // Exports are copied by a thread of their own if it is given.

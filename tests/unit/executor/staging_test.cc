@@ -51,6 +51,44 @@ class StagingTest : public testing::Test {
   LoopHarness harness_{{.memory_bytes = 1u << 20, .asynchronous = true, .reaches_host = true}};
 };
 
+// --- Background runs -----------------------------------------------------------------------------
+
+struct Confined {
+  bool confines = true;
+  bool background = true;
+  bool cooperative = false;
+  std::uint64_t confined_runs = 0;  // What is expected.
+};
+
+class BackgroundTest : public testing::TestWithParam<Confined> {};
+INSTANTIATE_TEST_SUITE_P(Runs, BackgroundTest,
+                         testing::Values(Confined{.confined_runs = 3}, Confined{.confines = false},
+                                         Confined{.background = false},
+                                         Confined{.cooperative = true}));
+
+TEST_P(BackgroundTest, LeavePartOfADeviceThatConfinesThem) {
+  LoopHarness harness({.asynchronous = true,
+                       .reaches_host = true,
+                       .prepares = true,
+                       .confines_background = GetParam().confines});
+  harness.load_library();
+  TestPlan plan = add_plan(1, 4, 2);
+  plan.kernels[1].cooperative = GetParam().cooperative;
+  harness.load_plan(plan);
+  EXPECT_EQ(harness.settle().size(), 2u);
+  Words& data = harness.segment(20, Words(4));
+  for (std::uint64_t run = 1; run <= 3; ++run) {
+    harness.run({.run = run,
+                 .loads = {at(20, 0)},
+                 .stores = {at(20, 0)},
+                 .background = GetParam().background});
+    EXPECT_EQ(harness.only_report().code, StatusCode::Ok);
+    harness.fake->finish_preparing();
+  }
+  EXPECT_EQ(data, Words(4, 6));
+  EXPECT_EQ(harness.fake->background_runs(), GetParam().confined_runs);
+}
+
 TEST_F(StagingTest, BytesAreRightWhereverKernelsWork) {
   load(copy_plan(1, 5));  // 20 bytes: no multiple of 16.
   load(add_plan(2, 64, 1));
