@@ -17,6 +17,9 @@ inline constexpr std::uint32_t kRingSlotsMax = 4096;
 inline constexpr std::uint32_t kWorkRingSlots = 1024;
 inline constexpr std::uint32_t kLaneSlots = 64;     // Invocations under way on one lane.
 inline constexpr std::uint32_t kLaneCallsMax = 64;  // Of one lane.
+// Sleeps in a row that a lane's bell ends without an invocation that the executor could take. A
+// client that rings for what it has published gets to one for each slot, and one that comes late.
+inline constexpr std::uint32_t kLaneRingsInVainMax = 2 * kLaneSlots;
 // Messages that do not fit a slot lie in the heap behind the slots of the same segment.
 inline constexpr std::uint32_t kRingHeapBytes = 2u << 20;
 inline constexpr std::uint32_t kWorkHeapBytes = 8u << 20;

@@ -71,7 +71,6 @@ Pending* Channel::try_lane(const std::shared_ptr<BoundCall>& bound) {
       on_lane_ >= kLaneGeometry.slot_count) {
     return nullptr;
   }
-  if (on_lane_ == 0 && lane_->peer_sleeps()) return nullptr;
   const LaneInvoke invoke{0, static_cast<std::uint32_t>(bound->ticket()), 0};
   RingWriter& writer = lane_->writer();
   if (!writer.can_write(sizeof invoke)) return nullptr;
@@ -83,11 +82,7 @@ Pending* Channel::try_lane(const std::shared_ptr<BoundCall>& bound) {
   LaneInvoke message = invoke;
   message.id = pending->id;
   KAAS_CHECK(writer.try_write(lane_message(message)));
-  if (writer.wake_due()) {
-    // It went to sleep meanwhile: kaasd wakes it.
-    own().lane_bells.fetch_add(1, std::memory_order_release);
-    wake_daemon();
-  }
+  lane_->wake_executor();
   return pending;
 }
 
@@ -124,7 +119,8 @@ void Channel::take_grant(Pending& pending, const wire::Answer& answer) {
   if (comes) {
     auto in = link_->take_token(grant->in_token());
     auto out = link_->take_token(grant->out_token());
-    if (!in || !out || grant->slot_count() != kLaneGeometry.slot_count ||
+    auto bell = link_->take_token(grant->bell_token());
+    if (!in || !out || !bell || grant->slot_count() != kLaneGeometry.slot_count ||
         grant->heap_bytes() != kLaneGeometry.heap_bytes) {
       return;
     }
@@ -133,7 +129,7 @@ void Channel::take_grant(Pending& pending, const wire::Answer& answer) {
     auto out_mapping = map_received(out->get(), bytes, Mapping::Mode::ReadOnly, "a lane");
     if (!in_mapping.has_value() || !out_mapping.has_value()) return;
     lane_ = std::make_unique<ClientLane>(grant->lane(), *std::move(in_mapping),
-                                         *std::move(out_mapping));
+                                         *std::move(out_mapping), Doorbell(*std::move(bell)));
   }
   std::vector<Output> outputs;
   for (std::size_t i = 0; i < count(answer.outputs()); ++i) {

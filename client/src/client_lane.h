@@ -1,10 +1,12 @@
-// The client's end of a lane (schema/ipc/lane.h): two rings over segments that kaasd made.
+// The client's end of a lane (schema/ipc/lane.h): two rings over segments that kaasd made, and the
+// bell by which its executor is woken.
 // Trust:   the executor writes `out`; what it says is checked by Channel.
 // Threads: under its channel's lock.
 #pragma once
 
 #include <cstdint>
 
+#include "schema/ipc/doorbell.h"
 #include "schema/ipc/lane.h"
 #include "schema/ipc/segment.h"
 
@@ -14,10 +16,11 @@ inline namespace v1 {
 class ClientLane {
  public:
   // `in` is mapped for writing, `out` for reading; both of kLaneGeometry.
-  ClientLane(std::uint32_t number, Mapping in, Mapping out)
+  ClientLane(std::uint32_t number, Mapping in, Mapping out, Doorbell bell)
       : number_(number),
         in_(std::move(in)),
         out_(std::move(out)),
+        bell_(std::move(bell)),
         in_view_(RingView::at(in_.data(), kLaneGeometry)),
         out_view_(RingView::at(out_.data(), kLaneGeometry)),
         writer_(in_view_, out_view_.header),
@@ -28,9 +31,9 @@ class ClientLane {
   [[nodiscard]] RingReader& reader() noexcept { return reader_; }
   [[nodiscard]] RingHeader& own() noexcept { return *in_view_.header; }
   [[nodiscard]] const RingHeader& peer() const noexcept { return *out_view_.header; }
-  // Whether its executor sleeps now: waking it takes longer than the way through kaasd.
-  [[nodiscard]] bool peer_sleeps() const noexcept {
-    return (peer().sleeping.load(std::memory_order_relaxed) & 1u) != 0;
+  // After a slot was published: wakes the executor if it sleeps.
+  void wake_executor() noexcept {
+    if (writer_.wake_due()) bell_.ring();
   }
   // Of what was written, how much the executor has taken. Final once the lane has ended.
   [[nodiscard]] std::uint64_t taken() const noexcept {
@@ -41,6 +44,7 @@ class ClientLane {
   std::uint32_t number_;
   Mapping in_;
   Mapping out_;
+  Doorbell bell_;
   RingView in_view_;
   RingView out_view_;
   RingWriter writer_;

@@ -111,7 +111,6 @@ bool Dispatcher::prepare_to_sleep(std::uint64_t& wake_at_ns) {
     }
   }
   if (pump_due_ || fetches_due_) at_the_latest(step_ns_ + kRetryNs);
-  if (!lanes_.empty() && lanes_wait()) waiting = true;
   return !waiting;
 }
 

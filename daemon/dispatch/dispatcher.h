@@ -354,7 +354,6 @@ class Dispatcher {
   bool count_lane(Lane& lane);
   void watch_lanes();
   void yield_lanes(const std::vector<PlaceState>& places);
-  [[nodiscard]] bool lanes_wait() const;
   [[nodiscard]] bool has_lanes(std::uint32_t executor) const;
 
   // residents.cc: objects whose bytes are on a device only.

@@ -13,6 +13,7 @@
 #include "daemon/flow/plan_instance.h"
 #include "daemon/flow/run.h"
 #include "daemon/flow/segments.h"
+#include "schema/ipc/doorbell.h"
 #include "schema/ipc/lane.h"
 #include "schema/ipc/segment.h"
 
@@ -33,7 +34,9 @@ struct Lane {
   std::uint32_t executor = 0;
   SegmentRef in;
   SegmentRef out;
-  Descriptor client_in;          // Until it is granted.
+  SegmentRef bell;               // The executor's end.
+  Descriptor client_in;          // Until it is granted, ...
+  Doorbell client_bell;          // ... and the client's end of the bell.
   Mapping out_mapping;           // Read-only.
   bool announced = false;        // The executor knows it.
   bool granted = false;          // The client has its segments.

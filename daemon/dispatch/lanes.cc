@@ -1,5 +1,7 @@
 // Lanes: granted to rings, watched, and ended before anything happens that one must not overlook.
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "daemon/dispatch/dispatcher.h"
 #include "daemon/dispatch/report_status.h"
@@ -107,6 +109,7 @@ Dispatcher::Dispatched Dispatcher::send_lane_call(ExecutorState& executor, Run& 
   if (!located.has_value()) return give_up(located.error());
   read_segments_.push_back(lane.in);
   read_segments_.push_back(lane.out);
+  read_segments_.push_back(lane.bell);
   RunMessage message;
   message.plan = run.plan.get();
   message.tenant = run.uid;
@@ -117,7 +120,8 @@ Dispatcher::Dispatched Dispatcher::send_lane_call(ExecutorState& executor, Run& 
   message.session = run.session_id;
   message.request = run.id;
   message.device_memory = run.bound.device_memory;
-  const LaneTerms terms{lane.id, lane.next_call, lane.in->id, lane.out->id, !lane.announced};
+  const LaneTerms terms{lane.id,      lane.next_call, lane.in->id,
+                        lane.out->id, lane.bell->id,  !lane.announced};
   const PushOutcome outcome = executor.link->push_lane_call(message, terms);
   read_segments_.clear();
   if (outcome == PushOutcome::TooLarge) return give_up(Status(executor.link->too_large()));
@@ -154,7 +158,6 @@ Result<Lane*> Dispatcher::lane_for(ExecutorState& executor, Session& session, Ri
   KAAS_ASSIGN_OR_RETURN(std::unique_ptr<Lane> made, make_lane(session, ring));
   made->executor = number;
   ring.lane = made->id;
-  ring.lane_bells = ring.ring.lane_bells();
   return lanes_.emplace(made->id, std::move(made)).first->second.get();
 }
 
@@ -175,15 +178,25 @@ Result<std::unique_ptr<Lane>> Dispatcher::make_lane(const Session& session, cons
   KAAS_ASSIGN_OR_RETURN(lane->out_mapping, Mapping::create(out.descriptor.get(), bytes,
                                                            Mapping::Mode::ReadOnly, "a lane"));
   out.writable = true;
-  for (Segment* segment : {&in, &out}) {
-    segment->bytes = bytes;
-    segment->kind = SegmentKind::Lane;
+  in.bytes = out.bytes = bytes;
+  in.kind = out.kind = SegmentKind::Lane;
+  auto ends = Doorbell::create_pair();
+  if (!ends) {
+    return Status{StatusCode::ResourceExhausted,
+                  std::string("the bell of a lane: ") + std::strerror(errno)};
+  }
+  lane->client_bell = std::move(ends->first);
+  Segment bell;
+  bell.descriptor = ends->second.release();
+  bell.kind = SegmentKind::Bell;
+  for (Segment* segment : {&in, &out, &bell}) {
     segment->owner_uid = session.uid;
     segment->session = session.id;
     segment->charge = charge;
   }
   lane->in = segments_.add(std::move(in));
   lane->out = segments_.add(std::move(out));
+  lane->bell = segments_.add(std::move(bell));
   lane->id = ++last_lane_;
   lane->counted_ns = host_.now_ns();
   return lane;
@@ -233,8 +246,10 @@ Result<void> Dispatcher::grant(Lane& lane, Run& run) {
   if (!is_current(run)) {
     return Status{StatusCode::Unavailable, "what the call is bound to has changed"};
   }
-  LaneGrantSpec spec{lane.id, run.lane_call, 0, 0,
-                     run.bound.idempotent && !run.plan->stateful && !run.bound.device_memory};
+  LaneGrantSpec spec;
+  spec.lane = lane.id;
+  spec.call = run.lane_call;
+  spec.replayable = run.bound.idempotent && !run.plan->stateful && !run.bound.device_memory;
   if (!lane.granted) {
     // The executor has mapped it: nobody else ever will, but to read.
     const int out = lane.out->descriptor.get();
@@ -246,7 +261,10 @@ Result<void> Dispatcher::grant(Lane& lane, Run& run) {
                           send_descriptor(session, lane.client_in.get(), lane.in->bytes));
     KAAS_ASSIGN_OR_RETURN(spec.out_token,
                           send_descriptor(session, readable.get(), lane.out->bytes));
+    KAAS_ASSIGN_OR_RETURN(spec.bell_token,
+                          send_descriptor(session, lane.client_bell.descriptor(), 0));
     lane.client_in = Descriptor();
+    lane.client_bell = Doorbell();
     lane.granted = true;
   }
   answer(session, *session.rings[run.ring],
@@ -416,23 +434,14 @@ std::size_t Dispatcher::lanes_of(std::uint64_t session) const {
                     [session](const auto& entry) { return entry.second->session == session; }));
 }
 
-// Wakes executors that clients have called, and now and then looks at what they do.
+// Looks now and then at what executors do for lanes.
 void Dispatcher::watch_lanes() {
-  const bool looks = step_ns_ >= lanes_looked_ns_ + kLaneLookNs;
-  if (looks) lanes_looked_ns_ = step_ns_;
+  if (step_ns_ < lanes_looked_ns_ + kLaneLookNs) return;
+  lanes_looked_ns_ = step_ns_;
   for (const auto& [id, lane] : lanes_) {
     const auto executor = executors_.find(lane->executor);
     if (executor == executors_.end()) continue;
-    Session* session = find_session(lane->session);
-    if (session != nullptr) {
-      RingState& ring = *session->rings[lane->ring];
-      const std::uint64_t bells = ring.ring.lane_bells();
-      if (bells != ring.lane_bells) {
-        ring.lane_bells = bells;
-        executor->second->link->ring();
-      }
-    }
-    if (!looks || executor->second->condemned) continue;
+    if (executor->second->condemned) continue;
     if (!count_lane(*lane)) {
       distrust(*executor->second, "its words of a lane break the protocol");
       continue;
@@ -463,15 +472,6 @@ void Dispatcher::yield_lanes(const std::vector<PlaceState>& places) {
     executor.lanes_refused_until_ns = step_ns_ + kLanesHoldOffNs;
     end_lanes_of_executor(place.executor, {StatusCode::Unavailable, "others wait for the device"});
   }
-}
-
-bool Dispatcher::lanes_wait() const {
-  return std::any_of(lanes_.begin(), lanes_.end(), [this](const auto& entry) {
-    const auto session = sessions_.find(entry.second->session);
-    if (session == sessions_.end()) return false;
-    const RingState& ring = *session->second->rings[entry.second->ring];
-    return ring.ring.lane_bells() != ring.lane_bells;
-  });
 }
 
 bool Dispatcher::has_lanes(std::uint32_t executor) const {

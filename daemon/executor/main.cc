@@ -116,6 +116,7 @@ int run(const Flags& flags, const std::string& confinement) {
       .libraries = libraries,
       .segments = segments,
       .exports = exports,
+      .bells = *sleep,
       .workers = &workers,
       .loader = &loader,
       .pinner = pinner ? &*pinner : nullptr,

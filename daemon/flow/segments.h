@@ -1,5 +1,6 @@
-// Memory that messages name by number: arenas, registered regions, slabs, large objects; and device
-// memory and events of clients, and exported memory of executors, which have no bytes for kaasd.
+// Memory that messages name by number: arenas, registered regions, slabs, large objects; and what
+// has a number and no bytes for kaasd: device memory and events of clients, exported memory of
+// executors, bells of lanes.
 #pragma once
 
 #include <sys/types.h>
@@ -18,7 +19,7 @@
 
 namespace kaas {
 
-enum class SegmentKind : std::uint8_t { Arena, Region, Slab, Object, Device, Event, Lane };
+enum class SegmentKind : std::uint8_t { Arena, Region, Slab, Object, Device, Event, Lane, Bell };
 
 // How executors reach an allocation of a client's device memory. Passed on as it came: only they
 // can tell whether it is true.

@@ -53,7 +53,7 @@ std::span<const std::byte> encode_answer(FlatBufferBuilder& builder, const Answe
     const LaneGrantSpec& grant = *answer.lane;
     lane = wire::CreateLaneGrant(builder, grant.lane, grant.call, kLaneGeometry.slot_count,
                                  kLaneGeometry.heap_bytes, grant.in_token, grant.out_token,
-                                 grant.replayable);
+                                 grant.replayable, grant.bell_token);
   }
   const auto object_device = encode_text(builder, answer.object_device);
   Offset<wire::Exported> exported = 0;

@@ -48,8 +48,7 @@ struct RingState {
   std::uint64_t stalled_until_ns = 0;  // ... which is waited for until then.
   std::vector<std::byte> stalled_message;
 
-  std::uint32_t lane = 0;        // That this ring has; 0: none.
-  std::uint64_t lane_bells = 0;  // Of SessionRing::lane_bells(), those that were seen to.
+  std::uint32_t lane = 0;  // That this ring has; 0: none.
 
   [[nodiscard]] bool stalled() const noexcept { return stalled_on != 0 || stalled_token != 0; }
 };

@@ -95,10 +95,6 @@ class SessionRing {
   [[nodiscard]] bool waiting() { return reader_.waiting() && has_credit(); }
   // It waits for the client to read answers, which rings no doorbell.
   [[nodiscard]] bool blocked() { return !backlog_.empty() || (reader_.waiting() && !has_credit()); }
-  // How often the client has asked for its lane's executor to be woken.
-  [[nodiscard]] std::uint64_t lane_bells() const noexcept {
-    return endpoints_.submit.header->lane_bells.load(std::memory_order_relaxed);
-  }
   // That lane has ended; why is on the socket.
   void tell_lane_ended(std::uint32_t lane) {
     RingHeader& own = *endpoints_.completion.header;

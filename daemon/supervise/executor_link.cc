@@ -167,9 +167,9 @@ PushOutcome ExecutorLink::push_lane_call(const RunMessage& message, const LaneTe
   }
   if (terms.starts) {
     builder_.Clear();
-    const auto item =
-        wire::CreateStartLane(builder_, terms.lane, kLaneGeometry.slot_count,
-                              kLaneGeometry.heap_bytes, terms.in_segment, terms.out_segment);
+    const auto item = wire::CreateStartLane(builder_, terms.lane, kLaneGeometry.slot_count,
+                                            kLaneGeometry.heap_bytes, terms.in_segment,
+                                            terms.out_segment, terms.bell_segment);
     builder_.Finish(wire::CreateWorkItem(builder_, wire::Work::StartLane, item.Union()));
     send_or_hold(builder_);
     encode_lane_call(message, terms);
@@ -216,9 +216,9 @@ PushOutcome ExecutorLink::attach(std::span<const std::shared_ptr<const Segment>>
     const auto device_memory = encode_device_memory(builder_, *segment);
     const auto event =
         segment->kind == SegmentKind::Event ? encode_bytes(builder_, segment->event) : 0;
-    builder_.Finish(wire::CreateAttachSegment(builder_, segment->id, segment->bytes,
-                                              segment->writable || once, segment->guarded, once,
-                                              device_memory, event));
+    builder_.Finish(wire::CreateAttachSegment(
+        builder_, segment->id, segment->bytes, segment->writable || once, segment->guarded, once,
+        device_memory, event, segment->kind == SegmentKind::Bell));
     const int descriptor = segment->descriptor.get();
     const std::size_t descriptors = segment->descriptor ? 1 : 0;
     switch (send_message(endpoints_.socket.get(), finished(builder_), {&descriptor, descriptors})) {

@@ -70,6 +70,7 @@ struct LaneTerms {
   std::uint32_t call = 0;
   std::uint32_t in_segment = 0;
   std::uint32_t out_segment = 0;
+  std::uint32_t bell_segment = 0;
   bool starts = false;  // The executor does not know the lane yet.
 };
 
@@ -139,8 +140,6 @@ class ExecutorLink {
   // From now on nothing is taken from any lane before the executor has seen to this. LaneEnded
   // answers it.
   void end_lane(std::uint32_t lane);
-  // Wakes the executor, asleep or not.
-  void ring() const { endpoints_.doorbell.ring(); }
   // CancelDone answers it.
   void cancel_run(std::uint64_t run);
   // Sends what was held back and wakes the executor if it sleeps. Once a dispatcher step.

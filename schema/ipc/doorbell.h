@@ -1,7 +1,7 @@
 // Waking a process that sleeps, header-only, usable alone. Two kinds:
 //
 //   Doorbell     a connected pair of stream sockets, one end a party. The sleeper waits for its end
-//                in poll or epoll; hang-up of the peer shows on it too.
+//                in poll or epoll; hang-up of the peer shows on it too. The bell of a lane is one.
 //   futex words  the client sleeps on a word of kaasd's segment, which it maps read-only.
 //
 // Why not eventfd: its flags and counter belong to all who hold it, so a peer that clears

@@ -6,11 +6,13 @@
 //   lane out (executor writes; client and kaasd read)     slots of LaneAnswer
 //
 // Both are rings of ring.h with its sleep protocol; a message is the struct itself, no FlatBuffer.
+// A client that finds its executor asleep, after it has published a slot, rings the lane's bell: a
+// Doorbell of which it has one end and the executor the other. kaasd makes it, with the segments.
 //
 // Life of a lane, with who moves it:
 //
 //   asked for --kaasd: bound as an invocation is, sent to the executor--> added
-//   added --executor: LaneCallAdded--> granted: kaasd seals `lane out`, sends both to the client
+//   added --executor: LaneCallAdded--> granted: kaasd seals `lane out`, sends all to the client
 //   granted --kaasd: EndLane, or the executor: a violation--> ending: nothing more is taken
 //   ending --executor: all that was taken is answered, LaneEnded--> ended
 //   ended --kaasd: tells the client on the socket, then in RingHeader::lanes_ended--> forgotten
@@ -21,7 +23,8 @@
 // nothing from any lane while it has not seen to all of these: it reads a slot first, and the count
 // then.
 // Trust:   an executor reads each slot once; `call` must be one of the lane's, nothing else in a
-// slot means anything to it.
+// slot means anything to it. A bell that is rung kLaneRingsInVainMax times in a row without an
+// invocation that could be taken ends the lane.
 #pragma once
 
 #include <cstdint>

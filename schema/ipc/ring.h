@@ -79,8 +79,7 @@ struct RingHeader {
   // kaasd's: in a completion segment the last lane of the ring that has ended; in a work segment
   // how many lanes kaasd has asked the executor to end.
   alignas(kPairBytes) std::atomic<std::uint64_t> lanes_ended;
-  // A submit segment: bumped by the client when the executor of its lane may be asleep.
-  alignas(kPairBytes) std::atomic<std::uint64_t> lane_bells;
+  alignas(kPairBytes) std::byte reserved_lanes[kPairBytes];
   // A lane's out segment: what the executor has answered, and the time that its runs took.
   alignas(kPairBytes) std::atomic<std::uint64_t> answered;
   std::atomic<std::uint64_t> busy_ns;
@@ -89,8 +88,7 @@ struct RingHeader {
 static_assert(sizeof(RingHeader) == 1024);
 static_assert(offsetof(RingHeader, consumed) == 128 && offsetof(RingHeader, sleeping) == 256);
 static_assert(offsetof(RingHeader, wake_word) == 384 && offsetof(RingHeader, closed) == 512);
-static_assert(offsetof(RingHeader, lanes_ended) == 640 && offsetof(RingHeader, lane_bells) == 768);
-static_assert(offsetof(RingHeader, answered) == 896);
+static_assert(offsetof(RingHeader, lanes_ended) == 640 && offsetof(RingHeader, answered) == 896);
 static_assert(std::is_standard_layout_v<RingHeader>);
 
 struct alignas(kCacheLineBytes) Slot {

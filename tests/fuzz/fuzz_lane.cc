@@ -52,7 +52,7 @@ void invoke(const std::uint8_t* data, std::size_t size) {
   LaneUser bystander(world, world.connect());
   overwrite(liar.lane->in(), data, size);
   // The mapping can't be lost, and an executor that sleeps is woken by whoever likes.
-  liar.client.ring_lane_bell(0);
+  liar.lane->bell.ring();
   for (std::uint64_t id = 1; id <= 3; ++id) {
     KAAS_CHECK(bystander.lane->invoke(id, bystander.calls[0]));
     world.settle();

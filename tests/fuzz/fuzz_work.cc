@@ -4,6 +4,7 @@
 #include "tests/fuzz/driver.h"
 #include "tests/fuzz/fuzz_scene.h"
 #include "tests/fuzz/ring_image.h"
+#include "tests/support/heard_bells.h"
 
 namespace kaas {
 namespace {
@@ -83,6 +84,7 @@ void work(const std::uint8_t* data, std::size_t size) {
   NothingLibraries libraries(device);
   NoSegments segments;
   NowhereExports exports;
+  HeardBells bells;
   std::vector<std::byte> outbox(64u << 10);
   std::vector<std::byte> arena(64u << 10);
   ExecutorParts parts{.work = incoming.view(),
@@ -91,6 +93,7 @@ void work(const std::uint8_t* data, std::size_t size) {
                       .libraries = libraries,
                       .segments = segments,
                       .exports = exports,
+                      .bells = bells,
                       .memory_limit_bytes = options.memory_bytes,
                       .wake_kaasd = nullptr,
                       .wake = {}};

@@ -120,14 +120,10 @@ std::unique_ptr<SimLane> SimClient::map_lane(const SeenGrant& grant) {
   if (grant.in_token == 0) return nullptr;
   auto in = take_descriptor(grant.in_token);
   auto out = take_descriptor(grant.out_token);
-  KAAS_CHECK(in.has_value() && out.has_value());
-  return std::make_unique<SimLane>(grant.lane, *std::move(in), *std::move(out));
-}
-
-void SimClient::ring_lane_bell(std::size_t index) {
-  Ring& ring = *rings_[index];
-  ring.submit.view().header->lane_bells.fetch_add(1);
-  if (ring.writer.wake_due()) ring.doorbell.ring();
+  auto bell = take_descriptor(grant.bell_token);
+  KAAS_CHECK(in.has_value() && out.has_value() && bell.has_value());
+  return std::make_unique<SimLane>(grant.lane, *std::move(in), *std::move(out),
+                                   Doorbell(*std::move(bell)));
 }
 
 void SimClient::hang_up() {

@@ -84,8 +84,6 @@ class SimClient {
   std::optional<Status> lane_end(std::uint32_t lane);
   // The lane that a grant names. Null: it brought no descriptors.
   std::unique_ptr<SimLane> map_lane(const SeenGrant& grant);
-  // Has an executor that sleeps woken, as the writer of a lane must.
-  void ring_lane_bell(std::size_t ring);
   // A StatusCode when kaasd has closed the ring, else 0.
   [[nodiscard]] std::uint32_t closed(std::size_t ring) const noexcept {
     return rings_[ring]->completion.view().header->closed.load();

@@ -83,6 +83,7 @@ std::unique_ptr<SimExecutor> SimExecutor::create(const SimExecutorOptions& optio
                       .libraries = *executor->libraries_,
                       .segments = *executor->source_,
                       .exports = *executor->exports_,
+                      .bells = executor->bells_,
                       .workers = nullptr,
                       .memory_limit_bytes = options.device.memory_bytes,
                       .wake_kaasd = [raw = executor.get()] { raw->doorbell_.ring(); },

@@ -11,6 +11,7 @@
 #include "daemon/executor/run/process.h"
 #include "daemon/supervise/executor_link.h"
 #include "tests/support/fake_device.h"
+#include "tests/support/heard_bells.h"
 
 namespace kaas {
 
@@ -54,6 +55,7 @@ class SimExecutor {
   // Writes a report behind those of the loop, which must not be stepped again.
   void forge_report(std::span<const std::byte> report);
   [[nodiscard]] const Doorbell& doorbell() const noexcept { return doorbell_; }
+  [[nodiscard]] const HeardBells& bells() const noexcept { return bells_; }
 
  private:
   SimExecutor() = default;
@@ -70,6 +72,7 @@ class SimExecutor {
   std::unique_ptr<SimLibraries> libraries_;
   std::unique_ptr<SocketSegmentSource> source_;
   std::unique_ptr<SocketExportSink> exports_;
+  HeardBells bells_;
   std::unique_ptr<ExecutorLoop> loop_;
 };
 

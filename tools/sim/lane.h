@@ -1,4 +1,4 @@
-// A client's end of a lane inside the simulation: raw rings over the two segments.
+// A client's end of a lane inside the simulation: raw rings over the two segments, and the bell.
 // Threads: one.
 #pragma once
 
@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "schema/ipc/doorbell.h"
 #include "schema/ipc/lane.h"
 #include "schema/ipc/messages.h"
 #include "schema/ipc/segment.h"
@@ -22,8 +23,10 @@ struct SeenLaneAnswer {
 class SimLane {
  public:
   // Maps both; the descriptors stay open for who wants to look at them.
-  SimLane(std::uint32_t number, Descriptor in_descriptor, Descriptor out_descriptor)
-      : number_(number),
+  SimLane(std::uint32_t number, Descriptor in_descriptor, Descriptor out_descriptor,
+          Doorbell its_bell)
+      : bell(std::move(its_bell)),
+        number_(number),
         in_descriptor_(std::move(in_descriptor)),
         out_descriptor_(std::move(out_descriptor)),
         in_mapping_(map(in_descriptor_, Mapping::Mode::ReadWrite)),
@@ -38,6 +41,9 @@ class SimLane {
   [[nodiscard]] int out_descriptor() const noexcept { return out_descriptor_.get(); }
   // Of what was written, how much the executor has taken.
   [[nodiscard]] std::uint64_t taken() const { return out().header->consumed.load(); }
+
+  // The executor's, which the writer of a slot wakes if it sleeps.
+  Doorbell bell;
 
   // False: no room.
   bool invoke(std::uint64_t id, std::uint32_t call) {

@@ -161,8 +161,8 @@ std::optional<SeenAnswer> decode_answer(std::span<const std::byte> message) {
                                count(exported->gpu()), std::string(view(exported->device()))};
   }
   if (const wire::LaneGrant* lane = answer->lane()) {
-    seen.lane = SeenGrant{lane->lane(), lane->call(), lane->in_token(), lane->out_token(),
-                          lane->replayable()};
+    seen.lane = SeenGrant{lane->lane(),      lane->call(),       lane->in_token(),
+                          lane->out_token(), lane->bell_token(), lane->replayable()};
   }
   for (std::size_t i = 0; i < count(answer->outputs()); ++i) {
     const auto* output = answer->outputs()->Get(static_cast<flatbuffers::uoffset_t>(i));

@@ -60,6 +60,7 @@ struct SeenGrant {
   std::uint32_t call = 0;
   std::uint64_t in_token = 0;
   std::uint64_t out_token = 0;
+  std::uint64_t bell_token = 0;
   bool replayable = false;
 };
 

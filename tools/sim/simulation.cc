@@ -155,9 +155,11 @@ class Simulation {
     if (executor.domain() == kLiarUid) return false;
     if (asleep_.count(executor.number()) != 0) {
       pollfd waiting{executor.doorbell().descriptor(), POLLIN, 0};
-      if (::poll(&waiting, 1, 0) <= 0) return false;
+      const std::vector<std::uint32_t> rung = executor.bells().ringing();
+      if (::poll(&waiting, 1, 0) <= 0 && rung.empty()) return false;
       executor.doorbell().clear();
       executor.loop().retract_sleep();
+      for (const std::uint32_t lane : rung) executor.loop().bell_rang(lane);
       asleep_.erase(executor.number());
     }
     set_short_batches(random_.one_in(2));

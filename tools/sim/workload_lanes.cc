@@ -135,7 +135,7 @@ bool HonestClient::invoke(std::size_t ring, const Faults& faults) {
   ++counts_.sent;
   ++counts_.by_lane;
   state.model.sent(std::move(operation));
-  if (state.lane->writer.wake_due()) client_.ring_lane_bell(ring);
+  if (state.lane->writer.wake_due()) state.lane->bell.ring();
   return true;
 }
 

@@ -28,7 +28,7 @@ ExecutorLoop::ExecutorLoop(const ExecutorParts& parts)
                           parts.now}),
       code_(CodeParts{parts.device, parts.libraries, reports_, runner_, parts.loader,
                       parts.memory_limit_bytes}),
-      lanes_(parts.device, runner_, segments_, reports_, *parts.work.header),
+      lanes_(parts.device, runner_, segments_, reports_, parts.bells, *parts.work.header),
       exporter_(
           ExporterParts{parts.device, cache_, segments_, reports_, parts.exports, parts.wake}) {
   cache_.set_reclaim([this] {

@@ -4,7 +4,8 @@
 //
 //   for (;;) {
 //     switch (loop.step()) { case Progress: continue; case Closed: stop; case Idle: break; }
-//     if (loop.announce_sleep()) { sleep until the doorbell, the socket, a worker or the loader }
+//     if (loop.announce_sleep()) { sleep until the doorbell, the socket, a worker, the loader, or
+//                                  the bell of a lane, of which bell_rang() is told }
 //     loop.retract_sleep();
 //   }
 //
@@ -47,6 +48,7 @@ struct ExecutorParts {
   LibraryOpener& libraries;
   SegmentSource& segments;
   ExportSink& exports;
+  LaneBells& bells;
   ExecutorWorkers* workers = nullptr;  // Null: everything is executed within step().
   CodeLoader* loader = nullptr;        // Null: libraries are loaded within step().
   SegmentPinner* pinner = nullptr;     // Null: segments are used as they are mapped.
@@ -75,6 +77,8 @@ class ExecutorLoop {
   // Before sleeping: raises the flags and looks once more. False: there is work, don't sleep.
   [[nodiscard]] bool announce_sleep();
   void retract_sleep() noexcept;
+  // The bell of that lane has ended a sleep.
+  void bell_rang(std::uint32_t lane) { lanes_.bell_rang(lane); }
   // Something waits for kaasd to read reports. kaasd does not ring then: sleep briefly only.
   [[nodiscard]] bool has_backlog() const noexcept {
     return reports_.waiting() != 0 || runner_.stalled();

@@ -95,11 +95,13 @@ Result<void> check_geometry(const wire::StartLane& message) {
 // --- ExecutorLane --------------------------------------------------------------------------------
 
 ExecutorLane::ExecutorLane(std::uint32_t lane, std::shared_ptr<ExecutorSegment> in,
-                           std::shared_ptr<ExecutorSegment> out, ExecutorRunner& runner)
+                           std::shared_ptr<ExecutorSegment> out, LaneBell bell,
+                           ExecutorRunner& runner)
     : lane_(lane),
       runner_(runner),
       in_(std::move(in)),
       out_(std::move(out)),
+      bell_(std::move(bell)),
       out_view_(RingView::at(out_->mapped(), kLaneGeometry)) {
   const RingView in_view = RingView::at(in_->mapped(), kLaneGeometry);
   reader_ = RingReader(in_view, out_view_.header);
@@ -183,6 +185,7 @@ std::size_t ExecutorLane::take(MessageBuffer& buffer, std::size_t most, MayTake 
     if (!submit_next(message)) break;
     ++taken;
   }
+  if (taken != 0) bell_.rang_for_something();
   return taken;
 }
 
@@ -233,7 +236,15 @@ void ExecutorLane::run_ended(const RunTask& task) {
   out_view_.header->answered.store(writer_.written(), std::memory_order_release);
 }
 
+void ExecutorLane::bell_rang() {
+  if (bell_.rang()) return;
+  end({StatusCode::ProtocolViolation,
+       "the bell of " + numbered("lane", lane_) + " was rung more than " +
+           std::to_string(kLaneRingsInVainMax) + " times in a row without an invocation to take"});
+}
+
 void ExecutorLane::end(Status reason) {
+  bell_ = LaneBell();
   if (!reason_) reason_ = std::move(reason);
 }
 
@@ -265,12 +276,15 @@ Result<void> ExecutorLanes::try_start(const wire::StartLane& message) {
   KAAS_ASSIGN_OR_RETURN(auto out, segments_.find(message.out_segment()));
   KAAS_RETURN_IF_ERROR(check_segment(*in, false));
   KAAS_RETURN_IF_ERROR(check_segment(*out, true));
+  KAAS_ASSIGN_OR_RETURN(auto bell_end, segments_.find(message.bell_segment()));
   if (lanes_.count(message.lane()) != 0) {
     return Status{StatusCode::AlreadyExists,
                   numbered("lane", message.lane()) + " is known already"};
   }
-  lanes_.emplace(message.lane(), std::make_unique<ExecutorLane>(message.lane(), std::move(in),
-                                                                std::move(out), runner_));
+  KAAS_ASSIGN_OR_RETURN(auto bell, LaneBell::create(bells_, message.lane(), std::move(bell_end)));
+  lanes_.emplace(message.lane(),
+                 std::make_unique<ExecutorLane>(message.lane(), std::move(in), std::move(out),
+                                                std::move(bell), runner_));
   return {};
 }
 
@@ -328,6 +342,11 @@ bool ExecutorLanes::announce_sleep() {
 
 void ExecutorLanes::retract_sleep() noexcept {
   for (auto& [number, lane] : lanes_) lane->retract_sleep();
+}
+
+void ExecutorLanes::bell_rang(std::uint32_t number) {
+  const auto lane = lanes_.find(number);
+  if (lane != lanes_.end()) lane->second->bell_rang();
 }
 
 }  // namespace kaas

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/executor/run/lane_bell.h"
 #include "daemon/executor/run/plan.h"
 #include "daemon/executor/run/reports.h"
 #include "daemon/executor/run/run_task.h"
@@ -28,7 +29,7 @@ class ExecutorLane final : public RunSink {
  public:
   // The runner must outlive it.
   ExecutorLane(std::uint32_t lane, std::shared_ptr<ExecutorSegment> in,
-               std::shared_ptr<ExecutorSegment> out, ExecutorRunner& runner);
+               std::shared_ptr<ExecutorSegment> out, LaneBell bell, ExecutorRunner& runner);
   ~ExecutorLane() override;
   ExecutorLane(const ExecutorLane&) = delete;
   ExecutorLane& operator=(const ExecutorLane&) = delete;
@@ -42,7 +43,9 @@ class ExecutorLane final : public RunSink {
   // Takes at most `most` invocations while `may_take()`. Returns how many.
   template <class MayTake>
   std::size_t take(MessageBuffer& buffer, std::size_t most, MayTake may_take);
-  // Takes nothing more. The first reason counts.
+  // A client that rings on and on for nothing ends the lane.
+  void bell_rang();
+  // Takes nothing more, and hears the bell no longer. The first reason counts.
   void end(Status reason);
   [[nodiscard]] bool has_ended() const noexcept { return reason_.has_value() && in_flight_ == 0; }
   [[nodiscard]] const Status& reason() const noexcept { return *reason_; }
@@ -69,6 +72,7 @@ class ExecutorLane final : public RunSink {
   ExecutorRunner& runner_;
   std::shared_ptr<ExecutorSegment> in_;
   std::shared_ptr<ExecutorSegment> out_;
+  LaneBell bell_;
   RingView out_view_;
   RingReader reader_;
   RingWriter writer_;
@@ -86,8 +90,13 @@ class ExecutorLanes {
  public:
   // All must outlive this. `work` is the header of kaasd's segment.
   ExecutorLanes(const Device& device, ExecutorRunner& runner, ExecutorSegments& segments,
-                ExecutorReports& reports, const RingHeader& work)
-      : device_(device), runner_(runner), segments_(segments), reports_(reports), work_(work) {}
+                ExecutorReports& reports, LaneBells& bells, const RingHeader& work)
+      : device_(device),
+        runner_(runner),
+        segments_(segments),
+        reports_(reports),
+        bells_(bells),
+        work_(work) {}
 
   void start(const wire::StartLane& message);
   void add_call(const wire::AddLaneCall& message, const Result<PlanRef>& plan);
@@ -100,6 +109,8 @@ class ExecutorLanes {
   // As ExecutorLoop's. False: there is work.
   [[nodiscard]] bool announce_sleep();
   void retract_sleep() noexcept;
+  // The lane may have ended meanwhile.
+  void bell_rang(std::uint32_t lane);
   [[nodiscard]] std::size_t size() const noexcept { return lanes_.size(); }
 
  private:
@@ -109,6 +120,7 @@ class ExecutorLanes {
   ExecutorRunner& runner_;
   ExecutorSegments& segments_;
   ExecutorReports& reports_;
+  LaneBells& bells_;
   const RingHeader& work_;
   MessageBuffer buffer_{kLaneGeometry.message_bytes_max()};
   std::map<std::uint32_t, std::unique_ptr<ExecutorLane>> lanes_;

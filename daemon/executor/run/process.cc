@@ -114,6 +114,7 @@ Result<std::shared_ptr<ExecutorSegment>> attached(const wire::AttachSegment& mes
   if (message.event() != nullptr) {
     return ExecutorSegment::of_event(terms, bytes_of(message.event()));
   }
+  if (message.bell()) return ExecutorSegment::of_bell(terms, std::move(descriptor));
   if (message.device_memory() == nullptr) {
     return ExecutorSegment::create(terms, std::move(descriptor));
   }
@@ -121,10 +122,17 @@ Result<std::shared_ptr<ExecutorSegment>> attached(const wire::AttachSegment& mes
                                     std::move(descriptor));
 }
 
-bool add_to_epoll(int epoll, int descriptor, std::uint32_t events) {
+// Epoll data: a descriptor, or this bit and the lane whose bell it is.
+constexpr std::uint64_t kLaneBit = std::uint64_t{1} << 63;
+
+std::uint64_t tag_of(int descriptor) {
+  return static_cast<std::uint32_t>(descriptor);
+}
+
+bool add_to_epoll(int epoll, int descriptor, std::uint32_t events, std::uint64_t tag) {
   epoll_event event{};
   event.events = events;
-  event.data.fd = descriptor;
+  event.data.u64 = tag;
   return ::epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) == 0;
 }
 
@@ -203,25 +211,41 @@ Result<ExecutorSleep> ExecutorSleep::create(int doorbell, int socket) {
   if (!sleep.event_) return system_error("eventfd");
   const int epoll = sleep.epoll_.get();
   // The event and the socket are edge-triggered: their content is read elsewhere, or not at all.
-  if (!add_to_epoll(epoll, doorbell, EPOLLIN | EPOLLRDHUP) ||
-      !add_to_epoll(epoll, socket, EPOLLIN | EPOLLRDHUP | EPOLLET) ||
-      !add_to_epoll(epoll, sleep.event_.get(), EPOLLIN | EPOLLET)) {
+  const int event = sleep.event_.get();
+  if (!add_to_epoll(epoll, doorbell, EPOLLIN | EPOLLRDHUP, tag_of(doorbell)) ||
+      !add_to_epoll(epoll, socket, EPOLLIN | EPOLLRDHUP | EPOLLET, tag_of(socket)) ||
+      !add_to_epoll(epoll, event, EPOLLIN | EPOLLET, tag_of(event))) {
     return system_error("epoll_ctl");
   }
   return sleep;
 }
 
-bool ExecutorSleep::wait(const Doorbell& doorbell, int timeout_ms) const noexcept {
-  std::array<epoll_event, 4> events;
+bool ExecutorSleep::wait(const Doorbell& doorbell, int timeout_ms) noexcept {
+  std::array<epoll_event, kEventsMax> events;
+  rung_ = 0;
   const int count =
       ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
   bool connected = true;
   for (int i = 0; i < count; ++i) {
     const epoll_event& event = events[static_cast<std::size_t>(i)];
-    if (event.data.fd == doorbell.descriptor()) connected = doorbell.clear() && connected;
+    if ((event.data.u64 & kLaneBit) != 0) {
+      rung_lanes_[rung_++] = static_cast<std::uint32_t>(event.data.u64);
+      continue;  // Its hang-up is not kaasd's.
+    }
+    if (event.data.u64 == tag_of(doorbell.descriptor())) connected = doorbell.clear() && connected;
     if ((event.events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) connected = false;
   }
   return connected;
+}
+
+// Level-triggered: what is not cleared rings again.
+Result<void> ExecutorSleep::listen(std::uint32_t lane, int descriptor) {
+  if (add_to_epoll(epoll_.get(), descriptor, EPOLLIN, kLaneBit | lane)) return {};
+  return system_error("epoll_ctl for the bell of a lane");
+}
+
+void ExecutorSleep::ignore(int descriptor) noexcept {
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, descriptor, nullptr);
 }
 
 void ExecutorSleep::wake() const noexcept {
@@ -282,7 +306,7 @@ bool step_until_idle(ExecutorLoop& loop, std::uint64_t spin_ns) {
 }  // namespace
 
 ExecutorEnding run_executor(ExecutorLoop& loop, const ExecutorChannel& channel,
-                            const SocketSegmentSource& source, const ExecutorSleep& sleep) {
+                            const SocketSegmentSource& source, ExecutorSleep& sleep) {
   SpinBudget spin(measure_wake_ns());
   ExecutorEnding ending;
   for (;;) {
@@ -299,6 +323,9 @@ ExecutorEnding run_executor(ExecutorLoop& loop, const ExecutorChannel& channel,
       spin.slept(now_ns() - begin_ns);
     }
     loop.retract_sleep();
+    if (may_sleep) {
+      for (const std::uint32_t lane : sleep.rung_lanes()) loop.bell_rang(lane);
+    }
     if (!source.broken().empty()) {
       ending = {ExecutorEnd::Violation, source.broken(), false};
       break;

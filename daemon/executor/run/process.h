@@ -2,13 +2,17 @@
 // Threads: main thread only, but for the wake that workers call.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "daemon/executor/device/device.h"
 #include "daemon/executor/run/executor_loop.h"
+#include "daemon/executor/run/lane_bell.h"
 #include "daemon/executor/run/segments.h"
 #include "schema/ipc/doorbell.h"
 #include "schema/ipc/handle.h"
@@ -60,20 +64,32 @@ class SocketExportSink final : public ExportSink {
   int socket_;
 };
 
-// Sleeps until kaasd rings, sends something, hangs up, or a worker has finished.
-class ExecutorSleep {
+// Sleeps until kaasd rings, sends something, hangs up, a client rings the bell of its lane, or a
+// worker has finished.
+class ExecutorSleep final : public LaneBells {
  public:
   // Borrows both descriptors. Fails with ResourceExhausted.
   static Result<ExecutorSleep> create(int doorbell, int socket);
 
   // At most `timeout_ms`, -1: for ever. False: kaasd has hung up.
-  [[nodiscard]] bool wait(const Doorbell& doorbell, int timeout_ms) const noexcept;
+  [[nodiscard]] bool wait(const Doorbell& doorbell, int timeout_ms) noexcept;
+  // The lanes whose bells rang in the last wait(), some of them if there are many: the others end
+  // the next one.
+  [[nodiscard]] std::span<const std::uint32_t> rung_lanes() const noexcept {
+    return {rung_lanes_.data(), rung_};
+  }
+  Result<void> listen(std::uint32_t lane, int descriptor) override;
+  void ignore(int descriptor) noexcept override;
   // Ends a wait() from any thread. Never blocks.
   void wake() const noexcept;
 
  private:
+  static constexpr std::size_t kEventsMax = 16;
+
   Descriptor epoll_;
   Descriptor event_;
+  std::array<std::uint32_t, kEventsMax> rung_lanes_{};
+  std::size_t rung_ = 0;
 };
 
 // How long sleeping and being woken takes on this machine now, measured; within reason.
@@ -90,6 +106,6 @@ struct ExecutorEnding {
 
 // Runs the loop until kaasd is gone or breaks the protocol.
 ExecutorEnding run_executor(ExecutorLoop& loop, const ExecutorChannel& channel,
-                            const SocketSegmentSource& source, const ExecutorSleep& sleep);
+                            const SocketSegmentSource& source, ExecutorSleep& sleep);
 
 }  // namespace kaas

@@ -121,6 +121,14 @@ Result<void> ExecutorSegment::open(ImportCache& imports) {
   return {};
 }
 
+std::shared_ptr<ExecutorSegment> ExecutorSegment::of_bell(const SegmentTerms& terms,
+                                                          Descriptor descriptor) {
+  std::shared_ptr<ExecutorSegment> segment(new ExecutorSegment(terms));
+  segment->terms_.bytes = 0;
+  segment->bell_.emplace(std::move(descriptor));
+  return segment;
+}
+
 std::shared_ptr<ExecutorSegment> ExecutorSegment::of_export(
     const SegmentTerms& terms, std::shared_ptr<const ImportedMemory> memory) {
   std::shared_ptr<ExecutorSegment> segment(new ExecutorSegment(terms));

@@ -16,6 +16,7 @@
 #include <unordered_map>
 
 #include "daemon/executor/device/imported_memory.h"
+#include "schema/ipc/doorbell.h"
 #include "schema/ipc/handle.h"
 #include "schema/ipc/result.h"
 #include "schema/ipc/segment.h"
@@ -45,6 +46,8 @@ class ExecutorSegment {
   // An event of a client, not open yet. InvalidArgument: the handle is not of 64 bytes.
   static Result<std::shared_ptr<ExecutorSegment>> of_event(const SegmentTerms& terms,
                                                            std::vector<std::byte> handle);
+  // The executor's end of a lane's bell: no bytes, nothing for a run.
+  static std::shared_ptr<ExecutorSegment> of_bell(const SegmentTerms& terms, Descriptor descriptor);
   // Memory that this process has exported: open, and not opened a second time.
   static std::shared_ptr<ExecutorSegment> of_export(const SegmentTerms& terms,
                                                     std::shared_ptr<const ImportedMemory> memory);
@@ -74,6 +77,8 @@ class ExecutorSegment {
   }
   // An event that is open; null for all else.
   [[nodiscard]] ImportedEvent* event() const noexcept { return event_.get(); }
+  // Null for all else.
+  [[nodiscard]] const Doorbell* bell() const noexcept { return bell_ ? &*bell_ : nullptr; }
   // Whether kernels may use device_address() as their own memory.
   [[nodiscard]] bool is_direct() const noexcept {
     return imported_ != nullptr && imported_->direct();
@@ -97,6 +102,7 @@ class ExecutorSegment {
   std::shared_ptr<const ImportedMemory> imported_;
   std::vector<std::byte> event_handle_;  // Events.
   std::shared_ptr<ImportedEvent> event_;
+  std::optional<Doorbell> bell_;
 };
 
 // A segment that was attached, or why it could not be. `segment` is its number.

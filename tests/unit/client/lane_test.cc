@@ -1,12 +1,16 @@
 // The client's end of a lane, against a daemon and an executor that the test plays.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <kaas/client.h>
 #include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <optional>
 #include <random>
 #include <thread>
+#include <tuple>
 
 #include "schema/ipc/clock.h"
 #include "schema/ipc/lane.h"
@@ -23,7 +27,7 @@ Request small_request() {
   return *builder.build();
 }
 
-// Both segments of a lane, and the executor's rings over them.
+// Both segments of a lane, its bell, and the executor's rings over them.
 struct PlayedLane {
   Descriptor in;
   Descriptor out;
@@ -32,6 +36,8 @@ struct PlayedLane {
   RingReader reader;
   RingWriter writer;
   MessageBuffer buffer{kLaneGeometry.message_bytes_max()};
+  Doorbell bell;
+  Doorbell client_bell;
 
   PlayedLane() {
     const std::size_t bytes = kLaneGeometry.segment_bytes();
@@ -43,6 +49,14 @@ struct PlayedLane {
     const RingView out_view = RingView::at(out_mapping.data(), kLaneGeometry);
     reader = RingReader(in_view, out_view.header);
     writer = RingWriter(out_view, in_view.header);
+    std::tie(bell, client_bell) = *Doorbell::create_pair();
+  }
+  // Whether it has rung since the last call.
+  bool rung() const {
+    pollfd waiting{bell.descriptor(), POLLIN, 0};
+    const bool rang = ::poll(&waiting, 1, 0) == 1;
+    bell.clear();
+    return rang;
   }
   RingHeader& own() { return *RingView::at(out_mapping.data(), kLaneGeometry).header; }
 
@@ -86,6 +100,7 @@ struct GrantLie {
   bool sends_descriptors = true;
   std::uint32_t slot_count = kLaneGeometry.slot_count;
   bool names_tokens = true;
+  bool names_bell = true;
 };
 
 class ClientLanes : public testing::Test {
@@ -113,7 +128,8 @@ class ClientLanes : public testing::Test {
   void answer_grant(PeerSession& session, PeerRing& ring, std::uint64_t id, const GrantLie& lie) {
     flatbuffers::FlatBufferBuilder builder;
     if (lie.sends_descriptors) {
-      const std::pair<std::uint64_t, int> sent[] = {{101, lane_.in.get()}, {102, lane_.out.get()}};
+      const std::pair<std::uint64_t, int> sent[] = {
+          {101, lane_.in.get()}, {102, lane_.out.get()}, {103, lane_.client_bell.descriptor()}};
       for (const auto& [token, descriptor] : sent) {
         builder.Clear();
         wire::ControlReplyBuilder reply(builder);
@@ -124,9 +140,9 @@ class ClientLanes : public testing::Test {
       }
     }
     builder.Clear();
-    const auto grant =
-        wire::CreateLaneGrant(builder, kLane, kCall, lie.slot_count, kLaneGeometry.heap_bytes,
-                              lie.names_tokens ? 101 : 0, lie.names_tokens ? 102 : 0, replayable_);
+    const auto grant = wire::CreateLaneGrant(
+        builder, kLane, kCall, lie.slot_count, kLaneGeometry.heap_bytes, lie.names_tokens ? 101 : 0,
+        lie.names_tokens ? 102 : 0, replayable_, lie.names_tokens && lie.names_bell ? 103 : 0);
     wire::AnswerBuilder answer(builder);
     answer.add_id(id);
     answer.add_lane(grant);
@@ -231,29 +247,60 @@ TEST_F(ClientLanes, SleeperIsWokenByTheExecutor) {
   executor.join();
 }
 
-TEST_F(ClientLanes, SleepingExecutorIsSparedOrCalled) {
+TEST_F(ClientLanes, SleepingExecutorIsRungOnceForEachSleepAndKaasdIsNot) {
+  Client client = connect();
+  const BoundPlan bound = on_lane(client);
+  std::vector<Future<Reply>> replies;
+  const auto run = [&] { replies.push_back(bound.submit()); };
+  lane_.rung();
+  run();
+  EXPECT_FALSE(lane_.rung()) << "it is awake";
+  announce_sleep(lane_.own());
+  run();
+  EXPECT_TRUE(lane_.rung());
+  run();
+  EXPECT_FALSE(lane_.rung()) << "it was woken from this sleep";
+  retract_sleep(lane_.own());
+  while (const auto invoke = lane_.take()) lane_.answer(invoke->id);
+  for (auto& reply : replies) EXPECT_TRUE(reply.get().has_value());
+  announce_sleep(lane_.own());
+  run();  // Nothing else is under way.
+  EXPECT_TRUE(lane_.rung());
+  lane_.answer(lane_.wait_and_take().id);
+  EXPECT_TRUE(replies.back().get().has_value());
+  EXPECT_EQ(invoked_by_ring(), 0u);
+}
+
+// Whatever the executor does to its end.
+TEST_F(ClientLanes, BellThatIsFullOrClosedDoesNotHoldTheClientUp) {
+  Client client = connect();
+  const BoundPlan bound = on_lane(client);
+  for (int i = 0; i < 100'000; ++i) lane_.client_bell.ring();
+  ::fcntl(lane_.bell.descriptor(), F_SETFL, 0);
+  for (int i = 0; i < 3; ++i) {
+    announce_sleep(lane_.own());
+    auto reply = bound.submit();
+    const LaneInvoke invoke = lane_.wait_and_take();
+    retract_sleep(lane_.own());
+    lane_.answer(invoke.id);
+    EXPECT_TRUE(reply.get().has_value());
+    if (i == 1) lane_.bell = Doorbell();
+  }
+  EXPECT_EQ(invoked_by_ring(), 0u);
+}
+
+TEST_F(ClientLanes, ForkedChildDoesNotRing) {
   Client client = connect();
   const BoundPlan bound = on_lane(client);
   announce_sleep(lane_.own());
-  // Nothing is under way: the ring is faster than waking it.
-  EXPECT_TRUE(bound.run().has_value());
-  EXPECT_EQ(invoked_by_ring(), 1u);
-  peer_.run([this](LoopbackPeer&) { EXPECT_EQ(asked_, 1) << "it has the lane"; });
-  retract_sleep(lane_.own());
-  auto first = bound.submit();
-  const LaneInvoke one = lane_.wait_and_take();
-  announce_sleep(lane_.own());
-  std::uint64_t before = 0;
-  peer_.run([&](LoopbackPeer& peer) { before = peer.ring().submit.header->lane_bells.load(); });
-  auto second = bound.submit();  // Behind the first one, so on the lane.
-  peer_.run([&](LoopbackPeer& peer) {
-    EXPECT_EQ(peer.ring().submit.header->lane_bells.load(), before + 1);
-  });
-  const LaneInvoke two = lane_.wait_and_take();
-  lane_.answer(one.id);
-  lane_.answer(two.id);
-  EXPECT_TRUE(first.get().has_value());
-  EXPECT_TRUE(second.get().has_value());
+  lane_.rung();
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(bound.run().has_value() ? 1 : 0);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_FALSE(lane_.rung());
+  EXPECT_FALSE(lane_.take().has_value());
 }
 
 TEST_F(ClientLanes, OtherOperationsWaitUntilItIsEmpty) {
@@ -338,7 +385,8 @@ TEST_F(ClientLanes, WhatRanTooLongIsNotSentAgain) {
 TEST_F(ClientLanes, GrantThatIsWrongIsNotUsed) {
   for (const GrantLie& lie :
        {GrantLie{false, kLaneGeometry.slot_count, true}, GrantLie{true, 8, true},
-        GrantLie{false, kLaneGeometry.slot_count, false}}) {
+        GrantLie{false, kLaneGeometry.slot_count, false},
+        GrantLie{true, kLaneGeometry.slot_count, true, false}}) {
     peer_.run([this](LoopbackPeer&) { asked_ = 0; });
     grant(lie);
     Client client = connect();

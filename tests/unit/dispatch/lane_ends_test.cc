@@ -200,7 +200,7 @@ TEST_F(LaneTest, DroppedSegmentEndsWhatUsesItAndIsHeldUntilThen) {
   EXPECT_EQ(ends_asked(), 1u);
   session.segments.erase(number);
   more.reset();
-  EXPECT_EQ(world.segments().alive(), before + 3);
+  EXPECT_EQ(world.segments().alive(), before + 4);
   settle();
   EXPECT_EQ(end_of(*lane), StatusCode::Unavailable);
   EXPECT_EQ(world.segments().alive(), before);

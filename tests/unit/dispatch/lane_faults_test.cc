@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "tests/support/descriptor_limit.h"
 #include "tests/unit/dispatch/lane_fixture.h"
 
 namespace kaas {
@@ -35,6 +36,39 @@ class FaultyLaneTest : public LaneTest {
  private:
   std::uint64_t invocations_ = 0;
 };
+
+// --- Descriptors ---------------------------------------------------------------------------------
+
+TEST_F(LaneTest, WithoutDescriptorsItIsRefusedAloneAndLeavesNothing) {
+  const std::uint32_t plan = prepare(in_place());
+  const std::size_t segments = world.segments().alive();
+  const std::uint64_t bytes = world.budget().used_bytes();
+  bool lacked_bell = false;
+  bool is_granted = false;
+  for (int spare = 0; spare < 16 && !is_granted; ++spare) {
+    const auto id = open(plan);
+    {
+      // Numbers below the limit may be free in between.
+      std::vector<Descriptor> taken;
+      for (int n = 0; n < spare; ++n) taken.emplace_back(::open("/dev/null", O_RDONLY));
+      const Descriptor next(::open("/dev/null", O_RDONLY));
+      const auto limit = static_cast<rlim_t>(next.get());
+      taken.clear();
+      const DescriptorLimit lowered(limit);
+      step();
+    }
+    settle();
+    is_granted = code(id) == StatusCode::Ok;
+    if (is_granted) break;
+    EXPECT_EQ(code(id), StatusCode::ResourceExhausted) << answer(id).message;
+    lacked_bell = lacked_bell || answer(id).message.find("the bell of a lane") == 0;
+    EXPECT_EQ(lanes(), 0u);
+    EXPECT_EQ(world.segments().alive(), segments);
+    EXPECT_EQ(world.budget().used_bytes(), bytes);
+  }
+  EXPECT_TRUE(lacked_bell);
+  EXPECT_TRUE(is_granted);
+}
 
 // --- Death ---------------------------------------------------------------------------------------
 

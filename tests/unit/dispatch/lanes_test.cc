@@ -353,34 +353,47 @@ TEST_F(LaneTest, InvocationsAreCounted) {
   EXPECT_EQ(dispatcher().executors().begin()->second->finished, finished + 57);
 }
 
-TEST_F(LaneTest, SleepingExecutorIsRungForTheLanesBellAndForNothingElse) {
+TEST_F(LaneTest, SleepingExecutorIsWokenByTheClientAlone) {
   const SeenGrant grant = granted(in_place());
   const auto lane = client->map_lane(grant);
   SimExecutor& executor = world.executor();
   settle();
   ASSERT_TRUE(executor.doorbell().clear());
   ASSERT_TRUE(executor.loop().announce_sleep());
-  const auto rung = [&] {
-    pollfd waiting{executor.doorbell().descriptor(), POLLIN, 0};
-    return ::poll(&waiting, 1, 0) > 0;
-  };
-  ASSERT_TRUE(lane->invoke(1, grant.call));
-  ASSERT_TRUE(lane->writer.wake_due());
-  step();
-  EXPECT_FALSE(rung());
   std::uint64_t wake_at = 0;
   ASSERT_TRUE(dispatcher().prepare_to_sleep(wake_at));
-  client->ring_lane_bell(0);
-  dispatcher().finish_sleep();
-  EXPECT_FALSE(dispatcher().prepare_to_sleep(wake_at)) << "somebody has rung";
-  dispatcher().finish_sleep();
-  step();
-  EXPECT_TRUE(rung());
+  ASSERT_TRUE(lane->invoke(1, grant.call));
+  ASSERT_TRUE(lane->writer.wake_due());
+  EXPECT_TRUE(executor.bells().ringing().empty());
+  lane->bell.ring();
+  EXPECT_EQ(executor.bells().ringing(), (std::vector<std::uint32_t>{grant.lane}));
   executor.loop().retract_sleep();
-  settle();
-  EXPECT_EQ(lane->read().size(), 1u);
-  ASSERT_TRUE(dispatcher().prepare_to_sleep(wake_at));
+  executor.loop().bell_rang(grant.lane);
+  EXPECT_TRUE(executor.bells().ringing().empty());
+  while (executor.step() == StepOutcome::Progress) {
+  }
+  EXPECT_EQ(lane->read().size(), 1u) << "and kaasd sleeps";
   dispatcher().finish_sleep();
+}
+
+TEST_F(LaneTest, BellThatIsRungOnAndOnEndsTheLaneAndNothingElse) {
+  const SeenGrant grant = granted(in_place());
+  const auto lane = client->map_lane(grant);
+  SimExecutor& executor = world.executor();
+  for (std::uint32_t n = 0; n <= kLaneRingsInVainMax; ++n) {
+    lane->bell.ring();
+    executor.loop().bell_rang(grant.lane);
+  }
+  settle();
+  EXPECT_EQ(end_of(*lane), StatusCode::ProtocolViolation);
+  EXPECT_EQ(end_message,
+            "the bell of lane " + std::to_string(grant.lane) +
+                " was rung more than 128 times in a row without an invocation to take");
+  EXPECT_TRUE(world.closed.empty() && world.killed.empty());
+  EXPECT_EQ(executor.bells().size(), 0u);
+  const SeenGrant another = granted(in_place(16));
+  EXPECT_NE(another.lane, grant.lane);
+  EXPECT_EQ(executor.bells().size(), 1u);
 }
 
 }  // namespace

@@ -70,18 +70,26 @@ inline std::span<std::byte> bytes_of(const RingMemory& ring) {
   return {reinterpret_cast<std::byte*>(ring.view().header), ring.view().geometry.segment_bytes()};
 }
 
-// A lane's two segments and the client's end of it.
+// A lane's two segments, its bell, and the client's end of it.
 class LaneEnd {
  public:
   LaneEnd(LoopHarness& harness, std::uint32_t number)
       : in(kLaneGeometry), out(kLaneGeometry), lane(number), harness_(harness) {
     attach(in_segment(), bytes_of(in), false);
     attach(out_segment(), bytes_of(out), true);
+    auto ends = Doorbell::create_pair();
+    KAAS_CHECK(ends.has_value());
+    bell = std::move(ends->first);
+    SegmentTerms terms;
+    terms.segment = bell_segment();
+    harness_.source.queue.push_back(
+        {bell_segment(), ExecutorSegment::of_bell(terms, ends->second.release())});
     writer = RingWriter(in.view(), out.view().header);
     reader = RingReader(out.view(), in.view().header);
   }
-  [[nodiscard]] std::uint32_t in_segment() const noexcept { return 100 + 2 * lane; }
-  [[nodiscard]] std::uint32_t out_segment() const noexcept { return 101 + 2 * lane; }
+  [[nodiscard]] std::uint32_t in_segment() const noexcept { return 100 + 3 * lane; }
+  [[nodiscard]] std::uint32_t out_segment() const noexcept { return 101 + 3 * lane; }
+  [[nodiscard]] std::uint32_t bell_segment() const noexcept { return 102 + 3 * lane; }
 
   void attach(std::uint32_t number, std::span<std::byte> memory, bool writable) {
     SegmentTerms terms;
@@ -92,9 +100,13 @@ class LaneEnd {
   }
   void start() { start(kLaneGeometry, in_segment(), out_segment()); }
   void start(RingGeometry geometry, std::uint32_t in_number, std::uint32_t out_number) {
+    start(geometry, in_number, out_number, bell_segment());
+  }
+  void start(RingGeometry geometry, std::uint32_t in_number, std::uint32_t out_number,
+             std::uint32_t bell_number) {
     harness_.send(wire::Work::StartLane, [&](auto& b) {
       return wire::CreateStartLane(b, lane, geometry.slot_count, geometry.heap_bytes, in_number,
-                                   out_number);
+                                   out_number, bell_number);
     });
   }
   void add(std::uint32_t call, const TestRun& run) {
@@ -136,6 +148,7 @@ class LaneEnd {
   RingMemory in;
   RingMemory out;
   std::uint32_t lane;
+  Doorbell bell;
   RingWriter writer;
   RingReader reader;
 

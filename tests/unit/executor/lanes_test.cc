@@ -183,6 +183,42 @@ TEST_P(LanesTest, NobodySleepsOverASlotThatWaits) {
   harness_.loop->retract_sleep();
 }
 
+TEST_P(LanesTest, BellIsHeardUntilItsLaneEnds) {
+  LaneEnd& one = lane(1);
+  LaneEnd& two = lane(2);
+  EXPECT_EQ(harness_.bells.size(), 2u);
+  one.bell.ring();
+  EXPECT_EQ(harness_.bells.ringing(), (std::vector<std::uint32_t>{1}));
+  harness_.loop->bell_rang(1);
+  EXPECT_TRUE(harness_.bells.ringing().empty()) << "it was cleared";
+  one.bell = Doorbell();
+  ASSERT_EQ(harness_.bells.ringing().size(), 1u);
+  harness_.loop->bell_rang(1);
+  EXPECT_EQ(harness_.bells.size(), 1u) << "the client has closed it";
+  EXPECT_EQ(harness_.loop->open_lanes(), 2u);
+  one.invoke(1, 1);
+  harness_.settle();
+  EXPECT_EQ(one.read().size(), 1u) << "it wakes nobody, but is taken";
+  two.end();
+  EXPECT_EQ(ended().lane, 2u);
+  EXPECT_EQ(harness_.bells.size(), 0u);
+  harness_.loop->bell_rang(2);
+  harness_.loop->bell_rang(77);
+}
+
+TEST_P(LanesTest, RingingForSomethingGoesOnForEver) {
+  LaneEnd& one = lane(1);
+  for (std::uint64_t id = 1; id <= 4 * kLaneRingsInVainMax; ++id) {
+    one.bell.ring();
+    harness_.loop->bell_rang(1);
+    if (id % kLaneRingsInVainMax != 0) continue;
+    one.invoke(id, 1);
+    harness_.settle();
+    EXPECT_EQ(one.read().size(), 1u);
+  }
+  EXPECT_EQ(harness_.loop->open_lanes(), 1u);
+}
+
 TEST_P(LanesTest, SleepingClientIsWokenByItsAnswerOnce) {
   LaneEnd& one = lane(1);
   LaneEnd& two = lane(2);
@@ -393,6 +429,18 @@ TEST_P(LaneViolationTest, CountOfReadAnswersThatGoesBackwards) {
   EXPECT_EQ(two.read().size(), 1u);
 }
 
+TEST_P(LaneViolationTest, BellThatIsRungOnAndOn) {
+  LaneEnd& one = lane(1);
+  LaneEnd& two = lane(2, 1);
+  for (std::uint32_t n = 0; n <= kLaneRingsInVainMax; ++n) {
+    EXPECT_EQ(harness_.bells.size(), 2u) << n;
+    one.bell.ring();
+    harness_.loop->bell_rang(1);
+  }
+  EXPECT_EQ(harness_.bells.size(), 1u) << "not after the report only";
+  expect_violation(one, two, 0);
+}
+
 // --- Messages of kaasd ---------------------------------------------------------------------------
 
 class LaneStartTest : public LanesTest {
@@ -441,6 +489,22 @@ TEST_P(LaneStartTest, SegmentsAreAttachedMappedAndLargeEnough) {
   one.start(kLaneGeometry, one.in_segment(), 52);
   EXPECT_EQ(refused(one, "no map 52"), StatusCode::ResourceExhausted);
   EXPECT_EQ(harness_.loop->open_lanes(), 0u);
+}
+
+TEST_P(LaneStartTest, BellIsOneAndCanBeHeard) {
+  LaneEnd one(harness_, 1);
+  one.start(kLaneGeometry, one.in_segment(), one.out_segment(), 999);
+  EXPECT_EQ(refused(one, "segment 999"), StatusCode::InvalidArgument);
+  one.start(kLaneGeometry, one.in_segment(), one.out_segment(), one.in_segment());
+  EXPECT_EQ(refused(one, "bell_segment of a lane is segment 103, which is no bell"),
+            StatusCode::InvalidArgument);
+  one.start(kLaneGeometry, one.in_segment(), one.bell_segment());
+  EXPECT_EQ(refused(one, "mapped"), StatusCode::InvalidArgument);
+  harness_.bells.refuse = true;
+  one.start();
+  EXPECT_EQ(refused(one, "no bell is heard"), StatusCode::ResourceExhausted);
+  EXPECT_EQ(harness_.loop->open_lanes(), 0u);
+  EXPECT_EQ(harness_.bells.size(), 0u);
 }
 
 TEST_P(LaneStartTest, NumberThatIsKnownIsRefused) {

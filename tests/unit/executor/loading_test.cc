@@ -287,11 +287,18 @@ TEST_F(LoadingTest, LaneHearsOfAPlanThatNeverLoads) {
   };
   attach(30, in);
   attach(31, out);
+  auto bell = Doorbell::create_pair();
+  ASSERT_TRUE(bell.has_value());
+  SegmentTerms bell_terms;
+  bell_terms.segment = 32;
+  harness_->source.queue.push_back(
+      {32, ExecutorSegment::of_bell(bell_terms, bell->second.release())});
   harness_->segment(20, {7, 0});
   harness_->load_library(2, "/slow");
   harness_->load_plan(plan_of(2, 2));
   harness_->send(wire::Work::StartLane, [](FlatBufferBuilder& b) {
-    return wire::CreateStartLane(b, 1, kLaneGeometry.slot_count, kLaneGeometry.heap_bytes, 30, 31);
+    return wire::CreateStartLane(b, 1, kLaneGeometry.slot_count, kLaneGeometry.heap_bytes, 30, 31,
+                                 32);
   });
   harness_->send(wire::Work::AddLaneCall, [](FlatBufferBuilder& b) {
     const std::vector<wire::Location> from = {at(20, 0)};

@@ -16,6 +16,7 @@
 #include "daemon/executor/run/executor_loop.h"
 #include "schema/ipc/messages.h"
 #include "tests/support/fake_device.h"
+#include "tests/support/heard_bells.h"
 
 namespace kaas {
 
@@ -226,6 +227,7 @@ class LoopHarness {
   std::unique_ptr<FakeLibraries> fake_libraries;
   QueuedSegments source;
   KeptExports exports;
+  HeardBells bells;
   RingMemory work;
   RingMemory report;
   std::unique_ptr<ExecutorLoop> loop;

@@ -1,9 +1,9 @@
 // What happens when something runs out, and what large amounts cost.
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <chrono>
 
+#include "tests/support/descriptor_limit.h"
 #include "tests/unit/store/store_fixture.h"
 
 namespace kaas {
@@ -57,20 +57,6 @@ TEST_F(SmallBudget, CopyForAForeignExecutorIsChargedToo) {
   EXPECT_TRUE(store.readable_place(version, kAlice));
   EXPECT_TRUE(store.readable_place(version, kCarol));  // Its copy is there already.
 }
-
-// Lowers the limit of open descriptors for its life.
-class DescriptorLimit {
- public:
-  explicit DescriptorLimit(rlim_t limit) {
-    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &before_), 0);
-    const rlimit lowered{limit, before_.rlim_max};
-    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &lowered), 0);
-  }
-  ~DescriptorLimit() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-
- private:
-  rlimit before_{};
-};
 
 using StoreLimits = StoreFixture;
 
