@@ -21,8 +21,8 @@ Offset<wire::PlanKernel> encode(FlatBufferBuilder& builder, const TestKernel& ke
   const auto order = builder.CreateVector(kernel.order);
   const auto after = builder.CreateVector(kernel.after);
   return wire::CreatePlanKernel(builder, kernel.library, name, &kernel.grid, &kernel.block,
-                                kernel.shared_bytes, nullptr, false, literal_vector, arguments,
-                                order, after);
+                                kernel.shared_bytes, nullptr, kernel.cooperative, literal_vector,
+                                arguments, order, after);
 }
 
 SeenReport seen(const wire::ReportItem& item) {

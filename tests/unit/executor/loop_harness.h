@@ -105,6 +105,7 @@ struct TestKernel {
   wire::Dim3 block{1, 1, 1};
   std::uint32_t shared_bytes = 0;
   std::uint32_t library = 1;
+  bool cooperative = false;
 };
 
 struct TestPlan {
