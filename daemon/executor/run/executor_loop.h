@@ -92,6 +92,7 @@ class ExecutorLoop {
   }
   [[nodiscard]] const DeviceCache& cache() const noexcept { return cache_; }
   [[nodiscard]] std::size_t unfinished_runs() const noexcept { return runner_.unfinished(); }
+  [[nodiscard]] std::uint64_t started_runs() const noexcept { return runner_.started(); }
   [[nodiscard]] std::size_t kept_runs() const noexcept { return runner_.kept(); }
   [[nodiscard]] std::size_t attached_segments() const noexcept { return segments_.size(); }
   [[nodiscard]] std::size_t open_lanes() const noexcept { return lanes_.size(); }

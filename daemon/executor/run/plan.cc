@@ -9,7 +9,7 @@ void Placement::measured(Way way, std::uint64_t ns) noexcept {
   const auto index = static_cast<std::size_t>(way);
   if (++tried_[index] > kIgnored) least_ns_[index] = std::min(least_ns_[index], ns);
   if (tried_[0] < kIgnored + kTries || tried_[1] < kIgnored + kTries) return;
-  decided_ = least_ns_[0] <= least_ns_[1] ? Way::InPlace : Way::Copied;
+  decide();
 }
 
 PlanRef fetch_plan(std::uint64_t bytes) {

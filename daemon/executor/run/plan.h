@@ -90,8 +90,9 @@ struct PlannedAllocation {
 // Where kernels work on allocations that come from or go to the host: in the host's memory, over
 // the bus, or in the device's, with copies. In host memory, small ones have a place in the frame's
 // staging memory, and larger ones are where the client has them, if that is registered. Neither is
-// always better: it depends on how often
-// the kernels touch the bytes. So a plan tries both in turn, and keeps the faster.
+// always better: it depends on how often the kernels touch the bytes. So a plan tries both, one
+// after the other, since a change costs time of its own, and keeps the faster. Where nothing can be
+// measured, because runs overlap, it stays with the first.
 // Larger allocations are copied: the bus is no faster for kernels, and copies overlap with others.
 inline constexpr std::uint64_t kInPlaceBytesMax = 4u << 20;
 
@@ -99,9 +100,10 @@ class Placement {
  public:
   enum class Way : std::uint8_t { InPlace, Copied };
 
-  [[nodiscard]] Way next() const noexcept {
+  [[nodiscard]] Way next() noexcept {
     if (decided_) return *decided_;
-    return (tried_[0] + tried_[1]) % 2 == 0 ? Way::InPlace : Way::Copied;
+    if (++asked_ == kAskedMax) decide();
+    return tried_[0] < kIgnored + kTries ? Way::InPlace : Way::Copied;
   }
   // A run that had the device for itself took so long.
   void measured(Way way, std::uint64_t ns) noexcept;
@@ -111,6 +113,11 @@ class Placement {
   // The first runs load code and build graphs.
   static constexpr std::uint32_t kIgnored = 4;
   static constexpr std::uint32_t kTries = 8;
+  static constexpr std::uint32_t kAskedMax = 512;
+
+  void decide() noexcept { decided_ = least_ns_[0] <= least_ns_[1] ? Way::InPlace : Way::Copied; }
+
+  std::uint32_t asked_ = 0;
 
   std::array<std::uint32_t, 2> tried_{};
   std::array<std::uint64_t, 2> least_ns_{UINT64_MAX, UINT64_MAX};

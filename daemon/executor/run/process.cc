@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "daemon/executor/run/work_rhythm.h"
 #include "schema/ipc/clock.h"
 #include "schema/ipc/messages.h"
 #include "schema/ipc/socket.h"
@@ -282,8 +283,26 @@ std::uint64_t measure_wake_ns() {
 
 namespace {
 
-// Steps until there has been nothing to do for `spin_ns`. False: the loop is closed.
-bool step_until_idle(ExecutorLoop& loop, std::uint64_t spin_ns) {
+constexpr std::uint64_t kMillisecondNs = 1'000'000;
+
+// Until shortly before work is awaited; -1: for ever.
+int sleep_ms(const WorkRhythm& rhythm, std::uint64_t now) {
+  if (!rhythm.is_awaited(now)) return -1;
+  const std::uint64_t wake_ns = rhythm.due_ns() - rhythm.window_ns();
+  return now < wake_ns ? static_cast<int>((wake_ns - now) / kMillisecondNs) : 0;
+}
+
+// Whether it is so late that work may come at any moment.
+bool is_due(const WorkRhythm& rhythm, std::uint64_t now) {
+  return rhythm.is_awaited(now) && sleep_ms(rhythm, now) == 0;
+}
+
+// Steps until there has been nothing to do for `spin_ns`; while work is due, until that is over.
+// False: the loop is closed.
+bool step_until_idle(ExecutorLoop& loop, std::uint64_t spin_ns, WorkRhythm& rhythm) {
+  const std::uint64_t starts = loop.started_runs();
+  bool awaits = is_due(rhythm, now_ns());
+  bool has_come = false;
   std::uint64_t idle_since_ns = 0;
   SpinPause pause;
   for (;;) {
@@ -292,13 +311,21 @@ bool step_until_idle(ExecutorLoop& loop, std::uint64_t spin_ns) {
         return false;
       case StepOutcome::Progress:
         idle_since_ns = 0;
+        if (has_come || loop.started_runs() == starts) continue;
+        has_come = true;
+        awaits = false;
+        rhythm.came(now_ns());
         continue;
       case StepOutcome::Idle:
         break;
     }
     const std::uint64_t now = now_ns();
     if (idle_since_ns == 0) idle_since_ns = now;
-    if (now - idle_since_ns > spin_ns) return true;
+    if (awaits && !rhythm.is_awaited(now)) {
+      rhythm.missed();
+      awaits = false;
+    }
+    if (!awaits && now - idle_since_ns > spin_ns) return true;
     pause();
   }
 }
@@ -308,9 +335,10 @@ bool step_until_idle(ExecutorLoop& loop, std::uint64_t spin_ns) {
 ExecutorEnding run_executor(ExecutorLoop& loop, const ExecutorChannel& channel,
                             const SocketSegmentSource& source, ExecutorSleep& sleep) {
   SpinBudget spin(measure_wake_ns());
+  WorkRhythm rhythm;
   ExecutorEnding ending;
   for (;;) {
-    if (!step_until_idle(loop, spin.ns())) {
+    if (!step_until_idle(loop, spin.ns(), rhythm)) {
       ending = {ExecutorEnd::Violation, loop.closed_reason(), false};
       break;
     }
@@ -319,7 +347,8 @@ ExecutorEnding run_executor(ExecutorLoop& loop, const ExecutorChannel& channel,
     const bool may_sleep = loop.announce_sleep() && source.broken().empty() && !source.hung_up();
     if (may_sleep) {
       const std::uint64_t begin_ns = now_ns();
-      connected = sleep.wait(channel.doorbell, loop.has_backlog() ? kBacklogSleepMs : -1);
+      const int most_ms = loop.has_backlog() ? kBacklogSleepMs : sleep_ms(rhythm, begin_ns);
+      connected = sleep.wait(channel.doorbell, most_ms);
       spin.slept(now_ns() - begin_ns);
     }
     loop.retract_sleep();

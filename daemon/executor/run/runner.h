@@ -109,6 +109,7 @@ class ExecutorRunner {
   // Whether runs wait for memory, and nobody but kaasd's reading can end that.
   [[nodiscard]] bool stalled() const noexcept { return running_ == 0 && !ready_.empty(); }
   [[nodiscard]] std::size_t unfinished() const noexcept { return active_.size(); }
+  [[nodiscard]] std::uint64_t started() const noexcept { return starts_; }  // Ever.
   [[nodiscard]] std::size_t kept() const noexcept { return kept_; }
   [[nodiscard]] const ExecutorCounters& counters() const noexcept { return counters_; }
   // When nothing executes: what kernels have printed since the last time goes to the log, with the

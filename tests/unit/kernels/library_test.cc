@@ -71,7 +71,7 @@ TEST_F(LibraryTables, StdOffersItsPublishedKernels) {
     const kaas_kernel_descriptor* kernel = library.find(name);
     ASSERT_NE(kernel, nullptr) << name;
     EXPECT_STREQ(kernel->signature, expected.signature) << name;
-    EXPECT_EQ(kernel->flags, 0U) << name;
+    EXPECT_EQ(kernel->flags, device_->kind() == KAAS_DEVICE_HOST ? 0U : KAAS_WAITS) << name;
     EXPECT_EQ(kaas_shared_bytes(kernel, 0, 100), expected.shared_bytes) << name;
     EXPECT_EQ(kaas_shared_bytes(kernel, 100000, 100), 100000U) << name;
   }
