@@ -196,6 +196,7 @@ class FakeStream final : public DeviceStream {
     return {.way = wire::RunWay::Stream, .why = wire::WhyStream::Building};
   }
   Result<void> move(std::span<const Move> moves) {
+    device_.moves_ += moves.size();
     for (const Move& move : moves) {
       const std::uint64_t bytes = (move.bytes + 15) / 16 * 16;
       KAAS_RETURN_IF_ERROR(check(move.to, bytes));

@@ -55,6 +55,8 @@ class FakeDevice final : public Device {
   void fail_export_descriptor(std::uint64_t n) { descriptors_until_failure_ = n; }
   // The n-th copy or zeroing of a stream from now fails.
   void fail_copy(std::uint64_t n) { copies_until_failure_ = n; }
+  // Ranges that programs have moved between staging and device memory.
+  [[nodiscard]] std::uint64_t moves() const noexcept { return moves_; }
   // Runs that were begun as background.
   [[nodiscard]] std::uint64_t background_runs() const noexcept { return background_runs_; }
   [[nodiscard]] std::size_t exports() const noexcept { return exported_.size(); }
@@ -128,6 +130,7 @@ class FakeDevice final : public Device {
   std::size_t open_events_ = 0;
   std::uint64_t follows_ = 0;
   std::uint64_t background_runs_ = 0;
+  std::uint64_t moves_ = 0;
   std::vector<std::string> event_log_;
   std::map<DeviceAddress, std::uint64_t> mapped_;  // Imported: bytes by address.
   std::map<DeviceAddress, std::uint64_t> exported_;

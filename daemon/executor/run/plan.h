@@ -107,7 +107,8 @@ class Placement {
   }
   // A run that had the device for itself took so long.
   void measured(Way way, std::uint64_t ns) noexcept;
-  [[nodiscard]] bool decided() const noexcept { return decided_.has_value(); }
+  // Empty: it is still trying.
+  [[nodiscard]] std::optional<Way> decided() const noexcept { return decided_; }
 
  private:
   // The first runs load code and build graphs.

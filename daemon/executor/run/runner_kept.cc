@@ -67,7 +67,7 @@ ExecutorRunner::Start ExecutorRunner::start_kept(RunTask& task) {
 bool ExecutorRunner::may_keep(const RunTask& task) const {
   if (task.repeated == nullptr || kept_ >= kKeptMax || task.device_memory) return false;
   const ExecutorPlan& plan = *task.plan;
-  if (plan.has_choice && !plan.placement.decided()) return false;
+  if (plan.has_choice && plan.placement.decided() != task.way) return false;
   if (!task.wait_events.empty() || !task.record_events.empty()) return false;
   const bool is_graph = task.way_taken == wire::RunWay::Graph && !task.slow;
   if (!parts_.device.limits().synchronous && !is_graph) return false;

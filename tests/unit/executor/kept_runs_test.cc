@@ -45,6 +45,16 @@ TEST_P(KeptRunsTest, ReadAndWriteWhatIsThereThen) {
   EXPECT_EQ(harness_.loop->kept_runs(), 1u);
 }
 
+// On the fake device both ways take the same time, and that in the host's memory is preferred.
+TEST_P(KeptRunsTest, WorkWhereThePlanHasChosenTo) {
+  if (!GetParam()) GTEST_SKIP() << "there is no choice";
+  LaneEnd& one = warm_lane();
+  const std::uint64_t moves = harness_.fake->moves();
+  EXPECT_GT(moves, 0u) << "it has tried both";
+  call(one);
+  EXPECT_EQ(harness_.fake->moves(), moves);
+}
+
 TEST_P(KeptRunsTest, OneCallHasAsManyAsRunAtATime) {
   LaneEnd& one = warm_lane();
   const std::uint32_t before = (*memory_)[0];

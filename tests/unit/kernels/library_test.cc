@@ -59,6 +59,11 @@ void expect_sound_table(const kaas_library& library, bool for_host) {
   }
 }
 
+// Those of every kernel that is written with KAAS_KERNEL.
+std::uint32_t kernel_flags(const KernelDevice& device) {
+  return device.kind() == KAAS_DEVICE_HOST ? 0U : KAAS_WAITS;
+}
+
 class LibraryTables : public KernelTest {};
 
 TEST_F(LibraryTables, StdOffersItsPublishedKernels) {
@@ -71,7 +76,7 @@ TEST_F(LibraryTables, StdOffersItsPublishedKernels) {
     const kaas_kernel_descriptor* kernel = library.find(name);
     ASSERT_NE(kernel, nullptr) << name;
     EXPECT_STREQ(kernel->signature, expected.signature) << name;
-    EXPECT_EQ(kernel->flags, device_->kind() == KAAS_DEVICE_HOST ? 0U : KAAS_WAITS) << name;
+    EXPECT_EQ(kernel->flags, kernel_flags(*device_)) << name;
     EXPECT_EQ(kaas_shared_bytes(kernel, 0, 100), expected.shared_bytes) << name;
     EXPECT_EQ(kaas_shared_bytes(kernel, 100000, 100), 100000U) << name;
   }
@@ -81,7 +86,7 @@ TEST_F(LibraryTables, SignaturesNameEveryTypeInOrder) {
   const KernelLibrary library(*device_, "probe");
   expect_sound_table(library.table(), device_->kind() == KAAS_DEVICE_HOST);
   EXPECT_STREQ(library.find("parameters")->signature, "PiIqQfdb<24>");
-  EXPECT_EQ(library.find("consume")->flags, KAAS_STATEFUL);
+  EXPECT_EQ(library.find("consume")->flags, KAAS_STATEFUL | kernel_flags(*device_));
 }
 
 TEST_F(LibraryTables, TheTableIsTheSameOnEveryCall) {
