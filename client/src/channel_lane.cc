@@ -197,7 +197,7 @@ bool Channel::take_lane_answer(std::span<const std::byte> message) {
 }
 
 // What an ended lane did not take goes by the ring; what it took and did not answer, too, if it may
-// be run again.
+// be run again with the same outcome.
 void Channel::end_lane_if_over() {
   if (peer().lanes_ended.load(std::memory_order_acquire) < lane_->number()) return;
   if (lane_->reader().waiting()) return;  // Answered before the end.
@@ -212,11 +212,19 @@ void Channel::end_lane_if_over() {
             [](const Pending* a, const Pending* b) { return a->lane_position < b->lane_position; });
   on_lane_ = 0;
   const Status reason = link_->lane_reason(number);
-  for (Pending* pending : left) {
+  // A call does not overwrite its own input, but another one behind it may have.
+  const auto is_taken = [&](const Pending* pending) { return pending->lane_position < taken; };
+  const auto end = std::partition_point(left.begin(), left.end(), is_taken);
+  auto repeatable = end;
+  while (repeatable != left.begin() && (*(repeatable - 1))->bound == (*(end - 1))->bound) {
+    --repeatable;
+  }
+  for (auto at = left.begin(); at != left.end(); ++at) {
+    Pending* pending = *at;
     pending->on_lane = false;
-    const bool may_have_run = pending->lane_position < taken;
-    const bool can_repeat =
-        pending->bound->replayable() && reason.code != StatusCode::DeadlineExceeded;
+    const bool may_have_run = is_taken(pending);
+    const bool can_repeat = at >= repeatable && pending->bound->replayable() &&
+                            reason.code != StatusCode::DeadlineExceeded;
     if (!may_have_run || can_repeat) {
       again_.push_back(pending);
       continue;

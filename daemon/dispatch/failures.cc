@@ -3,6 +3,7 @@
 
 #include "daemon/dispatch/dispatcher.h"
 #include "schema/ipc/socket.h"
+#include "schema/ipc/untrusted.h"
 
 namespace kaas {
 namespace {
@@ -13,7 +14,33 @@ const char* why_once_only(const Run& run) {
   if (run.plan->stateful) return "a library keeps state";
   if (run.bound.device_memory) return "it uses device memory of its client";
   if (!run.bound.events.empty()) return "it waits for or records events of its client";
+  if (run.input_is_lost) return "a later request may have overwritten its input";
   return run.bound.idempotent ? nullptr : "it overwrites its input in place";
+}
+
+bool overwrites_input(const Run& later, const Run& earlier) {
+  for (const BoundStore& store : later.bound.stores) {
+    if (store.kind != BoundStore::Kind::Segment) continue;
+    for (const BoundLoad& load : earlier.bound.loads) {
+      if (load.segment != nullptr && load.segment->id == store.segment->id &&
+          ranges_overlap(store.offset, store.bytes, load.offset, load.available)) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+// Of runs in flight on one executor: who overwrites what another one reads comes behind it, and may
+// be done already when the other one is to be run again.
+void find_lost_inputs(const std::vector<Run*>& in_flight) {
+  for (const Run* later : in_flight) {
+    for (Run* earlier : later->depends_on) {
+      if (earlier->state == Run::State::InFlight && overwrites_input(*later, *earlier)) {
+        earlier->input_is_lost = true;
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -146,6 +173,7 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
   forget_state(identity.domain, identity.place);
   host_.unwatch(executor->link->doorbell_descriptor());
   const bool lanes_were_busy = lose_lanes(*executor, cause);
+  find_lost_inputs({executor->in_flight.begin(), executor->in_flight.end()});
   // All are taken back before any is ended or tried again: ending one may start its dependents.
   if (executor->held_back != nullptr) executor->held_back->state = Run::State::Waiting;
   for (Run* run : executor->in_flight) {

@@ -68,7 +68,7 @@ class RunTable {
     run.number = run.id = 0;
     run.kind = Run::Kind::Execute;
     run.state = Run::State::Waiting;
-    run.answered = false;
+    run.answered = run.input_is_lost = false;
     run.strikes = run.executor = run.prepared_plan = 0;
     run.place = kAnyPlace;
     run.session = nullptr;

@@ -51,6 +51,8 @@ struct Run {
   State state = State::Waiting;
   bool answered = false;      // The client has its answer (deadline); the result is discarded.
   std::uint32_t strikes = 0;  // Executors that died with it in flight.
+  // A later run that was in flight with it may have overwritten what it reads in place.
+  bool input_is_lost = false;
 
   Session* session = nullptr;  // Null: closed; it finishes into nothing.
   std::uint32_t ring = 0;      // Index in the session.

@@ -370,6 +370,26 @@ TEST_F(ClientLanes, WhatMayRunTwiceIsSentAgain) {
   EXPECT_EQ(invoked_by_ring(), 1u);
 }
 
+TEST_F(ClientLanes, WhatAnotherCallMayHaveOverwrittenTheInputOfIsNotSentAgain) {
+  replayable_ = true;
+  Client client = connect();
+  const BoundPlan bound = on_lane(client);
+  const BoundPlan other = on_lane(client);
+  auto first = bound.submit();
+  auto second = other.submit();
+  auto third = other.submit();
+  auto not_taken = bound.submit();
+  for (int i = 0; i < 3; ++i) lane_.wait_and_take();
+  end_lane(StatusCode::UnknownOutcome, "the executor was killed by signal 9");
+  const auto outcome = first.get();
+  ASSERT_FALSE(outcome.has_value());
+  EXPECT_EQ(outcome.error().code, StatusCode::UnknownOutcome);
+  EXPECT_TRUE(second.get().has_value());
+  EXPECT_TRUE(third.get().has_value());
+  EXPECT_TRUE(not_taken.get().has_value());
+  EXPECT_EQ(invoked_by_ring(), 3u);
+}
+
 TEST_F(ClientLanes, WhatRanTooLongIsNotSentAgain) {
   replayable_ = true;
   Client client = connect();

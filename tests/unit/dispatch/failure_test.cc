@@ -213,6 +213,24 @@ TEST_F(DyingExecutorTest, RequestThatOverwritesItsInputIsNotTriedAgain) {
   EXPECT_EQ(to_words(client->arena_bytes().subspan(4096, kBytes)), Words(16, 2));
 }
 
+TEST_F(DyingExecutorTest, RequestWhoseInputALaterOneOverwritesIsNotTriedAgain) {
+  const auto arena = client->arena();
+  const auto reader = submit(
+      copy_request(segment_buffer("a", kBytes, arena), segment_buffer("b", kBytes, arena, 4096)));
+  const auto writer = submit(fill_request(segment_buffer("a", kBytes, arena), 2));
+  const auto bystander = submit(copy_request(segment_buffer("c", kBytes, arena, 8192),
+                                             segment_buffer("d", kBytes, arena, 12'288)));
+  die();
+  EXPECT_EQ(code(reader), StatusCode::UnknownOutcome);
+  EXPECT_NE(answer(reader).message.find("a later request may have overwritten its input"),
+            std::string::npos)
+      << answer(reader).message;
+  start();
+  settle();
+  EXPECT_EQ(code(writer), StatusCode::Ok);
+  EXPECT_EQ(code(bystander), StatusCode::Ok);
+}
+
 TEST_F(DyingExecutorTest, WhatWaitedForARequestThatIsNotTriedAgainEndsOnceToo) {
   const auto first = submit(add_one_request(segment_buffer("a", kBytes, client->arena())));
   const auto second = submit(add_one_request(segment_buffer("a", kBytes, client->arena())));
