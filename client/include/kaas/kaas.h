@@ -359,7 +359,7 @@ KAAS_API void kaas_bind_raw(kaas_bindings* bindings, uint16_t kernel, uint16_t l
 
 typedef struct kaas_run_options {
   size_t struct_bytes;
-  int priority;         /* -100 .. 100, higher first. */
+  int priority;         /* -100 .. 100, higher first; below 0: leaves part of a GPU to others. */
   uint64_t deadline_ns; /* 0: none. */
   uint64_t tag;
   int profile;

@@ -241,7 +241,7 @@ struct Parameter {
 };
 
 struct RunOptions {
-  int priority = 0;  // -100 .. 100, higher first.
+  int priority = 0;  // -100 .. 100, higher first; below 0 it leaves part of a GPU to others.
   // Queued work is dropped then; running work is answered DeadlineExceeded.
   std::optional<std::chrono::steady_clock::time_point> deadline;
   std::uint64_t tag = 0;  // The caller's own: shown in lists and logs, returned in Reply.
