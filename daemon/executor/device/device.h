@@ -168,7 +168,7 @@ struct DeviceFunction {
   std::uint32_t block_threads_max = 0;
   std::uint32_t shared_bytes_max = 0;
   std::uint32_t registers = 0;  // Of a thread, for errors.
-  bool waits = false;           // For the kernels before it: always launched as programmatic.
+  bool waits = false;           // For the kernels before it, before it does anything.
 };
 
 // One kernel of a program. `shape` carries grid, block, cluster, shared bytes and context.
@@ -183,6 +183,8 @@ struct KernelLaunch {
   // May begin before those in `after` have ended: it waits for them itself. Only for a device that
   // overlaps_launches.
   bool programmatic = false;
+  // It waits before it does anything: may begin before whatever comes before it has ended.
+  bool waits_first = false;
 };
 
 struct KernelProgram;

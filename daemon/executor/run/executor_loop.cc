@@ -128,7 +128,7 @@ void ExecutorLoop::handle(const wire::WorkItem& item, std::span<const std::byte>
       const auto& detach = *item.work_as_DetachSegment();
       // Its attachment may still be on the way through the socket.
       segments_.poll();
-      runner_.release_kept();
+      runner_.release_kept(detach.segment());
       segments_.detach(detach.segment());
       if (detach.acknowledge()) reports_.segment_detached(detach.segment());
       return;

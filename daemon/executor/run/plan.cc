@@ -53,7 +53,8 @@ std::unique_ptr<ParameterFrame> ExecutorPlan::take_frame() {
     launch.function = kernel.function;
     launch.shape = kernel.shape;
     launch.cooperative = kernel.cooperative;
-    launch.programmatic = kernel.programmatic || (kernel.function.waits && !kernel.cooperative);
+    launch.programmatic = kernel.programmatic;
+    launch.waits_first = kernel.function.waits && !kernel.cooperative;
     launch.after = kernel.after;
     launch.params = frame->pointers.data() + frame->pointers.size();
     for (const std::uint32_t at : kernel.parameters) frame->pointers.push_back(frame->at(at));

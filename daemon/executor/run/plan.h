@@ -147,6 +147,9 @@ struct ParameterFrame {
   }
 };
 
+// That a plan keeps: each has pinned memory, and what the device has prepared.
+inline constexpr std::size_t kIdleFramesMax = 16;
+
 struct RunTask;
 
 class ExecutorPlan
@@ -181,7 +184,7 @@ class ExecutorPlan
   std::unique_ptr<ParameterFrame> take_frame();
   void give_back(std::unique_ptr<ParameterFrame> frame) {
     --frames_in_use_;
-    frames_.push_back(std::move(frame));
+    if (frames_.size() < kIdleFramesMax) frames_.push_back(std::move(frame));
   }
   // By runs that are under way.
   [[nodiscard]] std::uint32_t frames_in_use() const noexcept {

@@ -12,6 +12,8 @@ namespace {
 // Uses of small memory over the bus that cost less than moving it.
 constexpr std::uint64_t kUsesInPlaceMax = 1;
 constexpr std::uint64_t kMoveAlignmentBytes = 16;
+// Of a background run, which has no graph, by the main thread: that is to serve others.
+constexpr std::uint64_t kBackgroundLaunchesInlineMax = 4;
 
 std::string numbered(const char* what, std::size_t index) {
   return std::string(what) + " " + std::to_string(index);
@@ -55,6 +57,8 @@ Result<void> RunPreparation::prepare() {
   const PreparedProgram* prepared = task_.body.program.prepared;
   const bool one_launch = prepared != nullptr && prepared->will_do(task_.body.program);
   if (!one_launch && (plan_.calls_libraries || plan_.many_launches)) task_.slow = true;
+  const bool is_short = plan_.kernels.size() <= kBackgroundLaunchesInlineMax / plan_.n_iter;
+  if (task_.body.program.background && !is_short) task_.slow = true;
   return {};
 }
 

@@ -98,7 +98,8 @@ struct RunTask;
 struct RepeatedRun {
   RunTerms terms;
   PlanRef plan;
-  std::vector<RunTask*> idle;  // Prepared, and not under way; the runner's.
+  std::vector<RunTask*> idle;   // Prepared, and not under way; the runner's.
+  std::uint32_t under_way = 0;  // Runs; the runner's.
 };
 
 // Who hears of the end of runs that kaasd did not send one by one. Main thread.

@@ -241,6 +241,10 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
     return !outcome && outcome.error().code == StatusCode::OutOfMemory;
   };
   Result<void> prepared = prepare(task, false);
+  if (is_short(prepared) && release_kept()) {
+    RunPreparation::release(task);
+    prepared = prepare(task, false);
+  }
   if (is_short(prepared) && !memory_comes() && has_copies(task)) {
     RunPreparation::release(task);
     prepared = prepare(task, true);
@@ -440,12 +444,14 @@ void ExecutorRunner::acknowledged(std::uint64_t reports) {
 void ExecutorRunner::finish(RunTask& task) {
   const bool ended_well = !task.failure;
   if (task.kept) unkeep(task);
+  if (task.repeated != nullptr) --task.repeated->under_way;
   if (ended_well) {
     const std::uint64_t took_ns = task.load_ns + task.run_ns + task.store_ns;
     task.plan->measured(took_ns);
     const bool was_alone = task.start == starts_ && running_ == 0;
     const auto& prepared = task.frame->prepared;
-    const bool is_typical = prepared == nullptr ? task.frame->runs > 2 : !prepared->pending();
+    const bool is_typical = !task.body.program.background &&
+                            (prepared == nullptr ? task.frame->runs > 2 : !prepared->pending());
     if (was_alone && is_typical && task.plan->has_choice) {
       task.plan->placement.measured(task.way, took_ns);
     }

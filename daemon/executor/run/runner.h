@@ -24,6 +24,7 @@
 #include <deque>
 #include <memory>
 #include <memory_resource>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -59,8 +60,9 @@ class ExecutorRunner {
   // never idle. Each costs a stream, or an instance of the plan.
   static constexpr std::uint32_t kEnqueuedMax = 64;
   static constexpr std::uint32_t kFramesMax = 16;
-  // Tasks that are kept prepared, of all plans together: each holds an instance of its plan.
+  // Tasks that are kept prepared, of all plans together, and the pinned memory of their frames.
   static constexpr std::uint32_t kKeptMax = 256;
+  static constexpr std::uint64_t kKeptStagingBytesMax = 64u << 20;
 
   // Numbers of kaasd's runs are below; a fetch has that of its version on top of the first.
   static constexpr std::uint64_t kFirstFetch = std::uint64_t{1} << 62;
@@ -86,8 +88,9 @@ class ExecutorRunner {
                        std::uint64_t ticket);
   // It is not asked for any more. What is under way of it ends as any other.
   void forget(RepeatedRun& repeated);
-  // Gives up what tasks keep for their next run. Returns whether there was anything.
-  bool release_kept();
+  // Gives up what tasks keep for their next run: all of it, or what has this segment open. Returns
+  // whether there was anything.
+  bool release_kept(std::optional<std::uint32_t> segment = std::nullopt);
   // Brings a resident version to the host; its Fetched report is the answer, whatever comes.
   void fetch(const wire::Fetch& message);
 
@@ -165,6 +168,8 @@ class ExecutorRunner {
   [[nodiscard]] bool may_keep(const RunTask& task) const;
   void keep(RunTask& task);
   void unkeep(RunTask& task);
+  void uncount(RunTask& task);
+  void make_room_to_keep(const RunTask& task);
   static void forget_run(RunTask& task);
   void recycle(RunTask& task);
   void start_ready();
@@ -194,6 +199,7 @@ class ExecutorRunner {
   std::vector<std::unique_ptr<RunTask>> tasks_;  // All there are.
   std::vector<RunTask*> idle_tasks_;
   std::uint32_t kept_ = 0;
+  std::uint64_t kept_staging_bytes_ = 0;
   ExecutorCounters counters_;
 };
 

@@ -14,7 +14,7 @@ namespace kaas {
 
 class WorkRhythm {
  public:
-  static constexpr std::uint64_t kShortestNs = 20'000'000;
+  static constexpr std::uint64_t kShortestNs = 30'000'000;
   static constexpr std::uint64_t kLongestNs = 2'000'000'000;
 
   // Work came after a pause.

@@ -9,14 +9,20 @@ namespace kaas {
 namespace {
 
 // enqueue() may run out of memory; nothing else in it throws.
-Result<void> execute(RunTask& task) noexcept {
+Result<void> try_enqueue(RunTask& task) noexcept {
   try {
-    KAAS_RETURN_IF_ERROR(enqueue(task));
-    KAAS_RETURN_IF_ERROR(task.body.stream->wait());
-    return collect(task);
+    return enqueue(task);
   } catch (const std::exception& failure) {
     return Status{StatusCode::ResourceExhausted, std::string("executing: ") + failure.what()};
   }
+}
+
+// What the device was given before a failure still uses the run's memory, so it is awaited, too.
+Result<void> execute(RunTask& task) noexcept {
+  const Result<void> enqueued = try_enqueue(task);
+  Result<void> done = task.body.stream->wait();
+  if (!enqueued) return enqueued;
+  return done ? collect(task) : std::move(done);
 }
 
 }  // namespace

@@ -9,8 +9,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <memory>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "daemon/executor/device/device.h"
@@ -189,6 +192,45 @@ TYPED_TEST_P(DeviceContract, UntilStopsAfterTheIterationThatSetsIt) {
   EXPECT_EQ(this->stream().counts().iterations, 3u);
 }
 
+// What a loop waits for in its middle is not its end: what runs beside it must not come between.
+TYPED_TEST_P(DeviceContract, LoopsOfSeveralThreadsKeepTheirOrder) {
+  constexpr std::size_t kThreads = 4;
+  constexpr int kRounds = 50;
+  const KernelEntry entry = this->kernel("count_to_three");
+  const DeviceMemory memory = this->memory(256 * kThreads);
+  const KernelLaunch launch = this->launch_of(entry, 1);
+  const auto rounds = [&](DeviceStream& stream, DeviceAddress words) -> Result<void> {
+    this->device.enter_thread();
+    void* params[] = {&words};
+    KernelLaunch own = launch;
+    own.params = params;
+    KernelProgram program;
+    program.launches = {&own, 1};
+    program.n_iter = 100;
+    program.until = words + 4;
+    for (int round = 0; round < kRounds; ++round) {
+      std::array<std::uint32_t, 2> seen{};
+      KAAS_RETURN_IF_ERROR(stream.begin(false, false));
+      KAAS_RETURN_IF_ERROR(stream.copy_to_device(words, std::as_bytes(std::span(seen))));
+      KAAS_RETURN_IF_ERROR(stream.launch(program));
+      KAAS_RETURN_IF_ERROR(stream.copy_to_host(std::as_writable_bytes(std::span(seen)), words));
+      KAAS_RETURN_IF_ERROR(stream.end());
+      KAAS_RETURN_IF_ERROR(stream.wait());
+      EXPECT_EQ(seen, (std::array<std::uint32_t, 2>{3, 1}));
+      EXPECT_EQ(stream.counts().iterations, 3u);
+    }
+    return {};
+  };
+  std::vector<std::unique_ptr<DeviceStream>> streams;
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < kThreads; ++i) streams.push_back(*this->device.open_stream());
+  for (std::size_t i = 0; i < kThreads; ++i) {
+    threads.emplace_back(
+        [&, i] { EXPECT_TRUE(rounds(*streams[i], memory.address() + 256 * i).has_value()); });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
 TYPED_TEST_P(DeviceContract, FailureOfAKernelIsAnErrorWithItsName) {
   for (const char* name : {"throwing", "refusing"}) {
     const KernelEntry entry = this->kernel(name);
@@ -349,16 +391,14 @@ TYPED_TEST_P(DeviceContract, KernelsReachHostMemoryWhereTheDeviceSaysSo) {
             (std::vector<std::uint32_t>{101, 102, 103, 100}));
 }
 
-REGISTER_TYPED_TEST_SUITE_P(DeviceContract, SaysItsLimits, RefusesAllocationLargerThanFreeMemory,
-                            MemoryComesBackWhenItsOwnerLetsGo, AllocationsAreAlignedAndApart,
-                            MovedMemoryIsReleasedOnce, CopiesThereBetweenAndBack,
-                            EveryBlockRunsOnceWhateverTheGrid, OriginalFormGetsGridBlockAndBuffers,
-                            UntilStopsAfterTheIterationThatSetsIt,
-                            FailureOfAKernelIsAnErrorWithItsName,
-                            RefusesAKernelThatWasBuiltForAnotherDevice, MarksMeasureForward,
-                            PreparedProgramDoesWhatItsLaunchesDo,
-                            PreparedProgramStopsWhereUntilSaysAndCanBeRunAgain,
-                            PreparedProgramsOfDifferentStreamsDoNotMix,
-                            KernelsReachHostMemoryWhereTheDeviceSaysSo);
+REGISTER_TYPED_TEST_SUITE_P(
+    DeviceContract, SaysItsLimits, RefusesAllocationLargerThanFreeMemory,
+    MemoryComesBackWhenItsOwnerLetsGo, AllocationsAreAlignedAndApart, MovedMemoryIsReleasedOnce,
+    CopiesThereBetweenAndBack, EveryBlockRunsOnceWhateverTheGrid,
+    OriginalFormGetsGridBlockAndBuffers, UntilStopsAfterTheIterationThatSetsIt,
+    LoopsOfSeveralThreadsKeepTheirOrder, FailureOfAKernelIsAnErrorWithItsName,
+    RefusesAKernelThatWasBuiltForAnotherDevice, MarksMeasureForward,
+    PreparedProgramDoesWhatItsLaunchesDo, PreparedProgramStopsWhereUntilSaysAndCanBeRunAgain,
+    PreparedProgramsOfDifferentStreamsDoNotMix, KernelsReachHostMemoryWhereTheDeviceSaysSo);
 
 }  // namespace kaas

@@ -92,6 +92,37 @@ TEST_P(KeptRunsTest, GiveTheirMemoryToWhoNeedsIt) {
   EXPECT_EQ((*memory_)[1], kRunsToSettle + 1);
 }
 
+TEST_P(KeptRunsTest, StayWhenAStrangersSegmentIsDetached) {
+  warm_lane();
+  harness_.segment(40, Words(4));
+  harness_.send(wire::Work::DetachSegment,
+                [](auto& b) { return wire::CreateDetachSegment(b, 40, true); });
+  EXPECT_EQ(harness_.only_report().type, wire::Report::SegmentDetached);
+  EXPECT_EQ(harness_.loop->kept_runs(), 1u);
+}
+
+// The one that has not run for longest makes room.
+TEST_P(KeptRunsTest, AreLimitedInNumber) {
+  LaneEnd& one = warm_lane();
+  constexpr std::uint32_t kCallsALane = 60;
+  std::vector<LaneEnd*> ends{&one};
+  for (std::uint32_t number = 2; number <= 6; ++number) ends.push_back(&lane(number, 1));
+  for (LaneEnd* end : ends) {
+    for (std::uint32_t call = 2; call <= kCallsALane; ++call) {
+      add(*end, call, {.plan = 1, .loads = {at(kMemory, 8)}, .stores = {at(kMemory, 8)}});
+      for (int n = 0; n < 3; ++n) {  // Until its frame is prepared.
+        end->invoke(++id_, call);
+        harness_.settle();
+        harness_.fake->finish_preparing();
+      }
+      end->read();
+    }
+  }
+  EXPECT_EQ(harness_.loop->kept_runs(), ExecutorRunner::kKeptMax);
+  call(one);  // Long gone, and as good as ever.
+  EXPECT_EQ(harness_.loop->kept_runs(), ExecutorRunner::kKeptMax);
+}
+
 TEST_P(KeptRunsTest, HoldNoSegmentThatIsDetached) {
   warm_lane();
   harness_.send(wire::Work::DetachSegment,

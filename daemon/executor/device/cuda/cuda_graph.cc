@@ -138,6 +138,7 @@ CudaGraph::CudaGraph(CudaDevice& device, CudaGraphBuilder& builder, const Kernel
     }
     params.push_back(nullptr);
     captures_ = captures_ || is_captured(launches_[i]);
+    cooperates_ = cooperates_ || launches_[i].cooperative;
   }
 }
 
@@ -283,9 +284,12 @@ CUresult CudaGraph::build_loop(std::vector<CUgraphNode>& ends) {
   return driver.GraphAddKernelNode(&loop_node_, body, body_ends.data(), body_ends.size(), &end);
 }
 
-// Whether what waits itself for what it comes behind gets an edge for that: behind one kernel.
+// Whether what waits itself for what it comes behind may get an edge for that: behind one kernel.
+// Whether loops and cooperative kernels can have such edges nobody says.
 bool CudaGraph::may_overlap(const std::vector<CUgraphNode>& before) const noexcept {
-  if (!device_.limits().overlaps_launches || before.size() != 1) return false;
+  if (!device_.limits().overlaps_launches || before.size() != 1 || loops_ || cooperates_) {
+    return false;
+  }
   CUgraphNodeType type = CU_GRAPH_NODE_TYPE_EMPTY;
   return device_.driver().GraphNodeGetType(before.front(), &type) == CUDA_SUCCESS &&
          type == CU_GRAPH_NODE_TYPE_KERNEL;
@@ -314,7 +318,10 @@ CUresult CudaGraph::add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends)
     }
     const CUDA_KERNEL_NODE_PARAMS params = node_params(i);
     CUgraphNode node = nullptr;
-    const bool waits_itself = launch.programmatic && may_overlap(before);
+    // One that waits later than at once may do so behind the kernel that it is declared to follow,
+    // not behind moves of its inputs, or an earlier iteration of itself.
+    const bool waits = launch.waits_first || (launch.programmatic && launch.after.size() == 1);
+    const bool waits_itself = waits && may_overlap(before);
     CUresult result = driver.GraphAddKernelNode(&node, graph, before.data(),
                                                 waits_itself ? 0 : before.size(), &params);
     if (result == CUDA_SUCCESS && waits_itself) {

@@ -118,6 +118,7 @@ class CudaGraph final : public PreparedProgram {
 
   std::atomic<State> state_{State::Waiting};  // Partner: the builder's store.
   bool captures_ = false;                     // Some launch is captured.
+  bool cooperates_ = false;                   // Some launch is cooperative.
   std::uint32_t captured_ = 0;                // How often it was.
   std::string capture_failure_;               // Why it could not be captured, for the log.
   CUgraph graph_ = nullptr;

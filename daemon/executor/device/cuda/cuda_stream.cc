@@ -55,7 +55,7 @@ CUresult launch_kernel(const CudaDriver& driver, const KernelLaunch& launch, CUs
   config.numAttrs = launch_attributes(launch, attributes);
   // The kernel before it in the stream is not always one that it comes behind. But a programmatic
   // one that does not wait is against the rules, so what has ended had all before it ended, too.
-  if (launch.programmatic && !launch.after.empty()) {
+  if ((launch.programmatic || launch.waits_first) && !launch.after.empty()) {
     attributes[config.numAttrs].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
     attributes[config.numAttrs].value.programmaticStreamSerializationAllowed = 1;
     ++config.numAttrs;
@@ -346,6 +346,7 @@ Result<void> CudaStream::enter() {
 // One that is followed lends its stream; others are waited for by events.
 Result<void> CudaStream::begin(bool timed, bool background) {
   lent_.reset();
+  has_ended_ = false;
   doing_ = {};
   signal_ = nullptr;
   timed_ = timed;
@@ -375,6 +376,7 @@ void CudaStream::make_marks() {
 // With times wanted, the run ends behind its last mark.
 Result<void> CudaStream::end() {
   looks_ = 0;
+  has_ended_ = true;
   KAAS_RETURN_IF_ERROR(enter());
   return signal_ != nullptr ? Result<void>() : launch_moves({}, true);
 }
@@ -432,7 +434,7 @@ Result<void> CudaStream::idle(CUresult result) {
   if (result != CUDA_SUCCESS) {
     return device_.failed(result, "running " + what_it_does() + " on " + device_.limits().name);
   }
-  lent_.reset();
+  if (has_ended_) lent_.reset();  // Else more of the run comes behind what is done.
   return {};
 }
 

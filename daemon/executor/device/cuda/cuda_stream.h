@@ -60,7 +60,8 @@ class CudaStream final : public DeviceStream {
 
   CudaDevice& device_;
   const CudaDriver& driver_;
-  LentStreamRef lent_;         // From the first call of a run until all of it is done.
+  LentStreamRef lent_;         // From the first call of a run until it has ended and is done.
+  bool has_ended_ = false;     // end() was called for the run.
   CUstream stream_ = nullptr;  // It.
   bool background_ = false;
   std::vector<LentStreamRef> followed_;  // By follow(), for the run that is to begin.
