@@ -114,6 +114,7 @@ class FakeStream final : public DeviceStream {
   Result<void> record_event(ImportedEvent& event) override { return log(event, "record"); }
   Result<void> begin(bool, bool background) override {
     if (background) ++device_.background_runs_;
+    if (!queue_.empty()) ++device_.left_behind_;
     return {};
   }
   void mark(StreamMark mark) override {
@@ -139,6 +140,9 @@ class FakeStream final : public DeviceStream {
   using Work = std::function<Result<void>()>;
 
   Result<void> add(Work work) {
+    if (is_due(device_.enqueues_until_failure_)) {
+      return Status{StatusCode::Internal, "the fake device was told to refuse this work"};
+    }
     if (!device_.options_.asynchronous) return work();
     queue_.push_back(std::move(work));
     ++added_;

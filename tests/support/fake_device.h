@@ -55,6 +55,10 @@ class FakeDevice final : public Device {
   void fail_export_descriptor(std::uint64_t n) { descriptors_until_failure_ = n; }
   // The n-th copy or zeroing of a stream from now fails.
   void fail_copy(std::uint64_t n) { copies_until_failure_ = n; }
+  // The n-th call of a stream that enqueues from now is refused.
+  void fail_enqueue(std::uint64_t n) { enqueues_until_failure_ = n; }
+  // Runs that were begun on a stream which still had work of the run before.
+  [[nodiscard]] std::uint64_t left_behind() const noexcept { return left_behind_; }
   // Ranges that programs have moved between staging and device memory.
   [[nodiscard]] std::uint64_t moves() const noexcept { return moves_; }
   // Runs that were begun as background.
@@ -139,6 +143,8 @@ class FakeDevice final : public Device {
   std::uint64_t exports_until_failure_ = 0;
   std::uint64_t descriptors_until_failure_ = 0;
   std::uint64_t copies_until_failure_ = 0;
+  std::uint64_t enqueues_until_failure_ = 0;
+  std::uint64_t left_behind_ = 0;
   using Memory =
       std::map<DeviceAddress, std::pair<std::unique_ptr<std::byte, Release>, std::uint64_t>>;
   Memory memory_;

@@ -675,6 +675,30 @@ TEST(RunnerWorkers, LargeRunsAreExecutedByWorkersAndAnsweredOnce) {
   EXPECT_EQ(data, Words(kWords, static_cast<std::uint32_t>(run)));
 }
 
+// What the device has been given before a failure uses the run's memory.
+TEST(RunnerWorkers, RunThatCanNotBeEnqueuedIsReportedWhenTheDeviceIsDoneWithIt) {
+  ExecutorWorkers workers(1, [] {});
+  HarnessOptions options;
+  options.asynchronous = true;
+  options.workers = &workers;
+  LoopHarness harness(options);
+  harness.load_library();
+  harness.load_plan(add_one_plan(1, 4));
+  harness.settle();
+  Words& data = harness.segment(20, Words(4));  // Not pinned: it is copied by a worker.
+  const auto report_of = [&](std::uint64_t run) {
+    harness.run({.run = run, .loads = {at(20, 0)}, .stores = {at(20, 0)}});
+    std::vector<SeenReport> reports;
+    while (reports.empty()) reports = harness.settle();
+    return reports.front();
+  };
+  harness.fake->fail_enqueue(2);  // The launch, behind a copy.
+  EXPECT_EQ(report_of(1).code, StatusCode::Internal);
+  EXPECT_EQ(report_of(2).code, StatusCode::Ok);
+  EXPECT_EQ(harness.fake->left_behind(), 0u);
+  EXPECT_EQ(data, Words(4, 1));
+}
+
 TEST(RunnerWorkers, WorkerWakesASleepingLoop) {
   HostDevice device(64u << 20, 2);
   FakeLibraries libraries(device);
