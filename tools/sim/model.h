@@ -110,6 +110,7 @@ class RingModel {
                                    const std::vector<StatusCode>& expected) const;
   void spoil(const SimOperation& operation, const Faults& faults);
   [[nodiscard]] bool reads_tainted(const SimOperation& operation) const;
+  [[nodiscard]] bool may_be_overwritten(const SimOperation& operation) const;
   bool load(const ProgramBuffer& buffer, Words& words, std::vector<StatusCode>& expected) const;
   [[nodiscard]] static bool is_shared(const std::string& key) {
     return key.rfind("shared", 0) == 0;
