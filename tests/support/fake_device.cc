@@ -23,7 +23,7 @@ std::byte* pointer(DeviceAddress address) noexcept {
 constexpr std::byte kUndefined{0xa5};
 
 // The n-th of something: whether this is the one that was told to fail.
-bool is_due(std::uint64_t& until) {
+bool is_due(std::atomic<std::uint64_t>& until) {
   return until != 0 && --until == 0;
 }
 

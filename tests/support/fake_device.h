@@ -4,6 +4,7 @@
 // Threads: as device.h says. Enqueued work of an asynchronous one is done by poll() and wait().
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -122,29 +123,29 @@ class FakeDevice final : public Device {
   Options options_;
   DeviceLimits limits_;
   std::uint64_t allocated_ = 0;
-  std::uint64_t launches_ = 0;
-  std::uint64_t allocations_until_failure_ = 0;
-  std::uint64_t launches_until_failure_ = 0;
+  std::atomic<std::uint64_t> launches_{0};
+  std::atomic<std::uint64_t> allocations_until_failure_{0};
+  std::atomic<std::uint64_t> launches_until_failure_{0};
   std::uint64_t preparations_finished_ = 0;
-  std::uint64_t launches_until_loss_ = 0;
-  bool lost_ = false;
+  std::atomic<std::uint64_t> launches_until_loss_{0};
+  std::atomic<bool> lost_{false};
   std::map<std::byte, Offer> offered_;
   std::uint64_t imports_ = 0;
   std::set<std::byte> offered_events_;
   std::size_t open_events_ = 0;
-  std::uint64_t follows_ = 0;
-  std::uint64_t background_runs_ = 0;
-  std::uint64_t moves_ = 0;
+  std::atomic<std::uint64_t> follows_{0};
+  std::atomic<std::uint64_t> background_runs_{0};
+  std::atomic<std::uint64_t> moves_{0};
   std::vector<std::string> event_log_;
   std::map<DeviceAddress, std::uint64_t> mapped_;  // Imported: bytes by address.
   std::map<DeviceAddress, std::uint64_t> exported_;
   std::uint64_t exported_bytes_ = 0;
   std::uint64_t exports_made_ = 0;
-  std::uint64_t exports_until_failure_ = 0;
-  std::uint64_t descriptors_until_failure_ = 0;
-  std::uint64_t copies_until_failure_ = 0;
-  std::uint64_t enqueues_until_failure_ = 0;
-  std::uint64_t left_behind_ = 0;
+  std::atomic<std::uint64_t> exports_until_failure_{0};
+  std::atomic<std::uint64_t> descriptors_until_failure_{0};
+  std::atomic<std::uint64_t> copies_until_failure_{0};
+  std::atomic<std::uint64_t> enqueues_until_failure_{0};
+  std::atomic<std::uint64_t> left_behind_{0};
   using Memory =
       std::map<DeviceAddress, std::pair<std::unique_ptr<std::byte, Release>, std::uint64_t>>;
   Memory memory_;
