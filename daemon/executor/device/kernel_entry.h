@@ -57,6 +57,8 @@ struct KernelEntry {
   kaas_opaque_launch opaque = nullptr;
   const void* device_entry = nullptr;  // For `resolve`.
   OriginalKernel original = nullptr;
+  // Beside device_entry, for `resolve`, too: see kaas_kernel_descriptor. May be null.
+  const void* ending_entry = nullptr;
   int (*resolve)(const void* device_entry, void** function, char* error,
                  std::size_t error_bytes) = nullptr;
   std::uint64_t variable_bytes = 0;  // Of `variable`: what the buffer must have.

@@ -68,6 +68,7 @@ Result<KernelEntry> read_descriptor(const kaas_kernel_descriptor& descriptor,
   entry.host_blocks = descriptor.host_blocks;
   entry.opaque = descriptor.launch;
   entry.device_entry = descriptor.device_entry;
+  if (entry.device_entry != nullptr) entry.ending_entry = descriptor.ending_entry;
   entry.resolve = table.resolve;
   const int ways = (entry.host_blocks != nullptr ? 1 : 0) + (entry.opaque != nullptr ? 1 : 0) +
                    (entry.device_entry != nullptr ? 1 : 0);

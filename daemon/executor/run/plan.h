@@ -133,9 +133,16 @@ struct ParameterFrame {
   DeviceMemory staging;
   std::vector<BlockRef> blocks;         // Per allocation; empty: none is kept.
   std::optional<std::uint32_t> tenant;  // Whose bytes are in staging and blocks.
-  std::uint64_t runs = 0;
-  std::unique_ptr<PreparedProgram> prepared;  // Borrows all of the above: declared last.
+  // What the device has prepared for runs of one way, which differs in what is moved.
+  struct Prepared {
+    std::uint64_t runs = 0;
+    std::unique_ptr<PreparedProgram> program;
+  };
+  std::array<Prepared, 2> prepared_by_way;  // Borrows all of the above: declared last.
 
+  [[nodiscard]] Prepared& prepared(Placement::Way way) noexcept {
+    return prepared_by_way[static_cast<std::size_t>(way)];
+  }
   // Where the staging memory of an allocation begins.
   [[nodiscard]] std::byte* staged(std::uint64_t offset) const noexcept {
     return reinterpret_cast<std::byte*>(staging.address() +  // NOLINT(performance-no-int-to-ptr)

@@ -317,10 +317,10 @@ Result<void> ExecutorRunner::open_stream(RunTask& task) {
 
 // A frame that is used again will be used often.
 void ExecutorRunner::prepare_program(RunTask& task) {
-  ParameterFrame& frame = *task.frame;
-  if (task.body.program.background || ++frame.runs != 2) return;
-  frame.prepared = parts_.device.prepare(task.body.program);
-  task.body.program.prepared = frame.prepared.get();
+  ParameterFrame::Prepared& prepared = task.frame->prepared(task.way);
+  if (task.body.program.background || ++prepared.runs != 2) return;
+  prepared.program = parts_.device.prepare(task.body.program);
+  task.body.program.prepared = prepared.program.get();
 }
 
 // On a synchronous device to the end; on another one the task goes on to the polled ones.
@@ -449,9 +449,9 @@ void ExecutorRunner::finish(RunTask& task) {
     const std::uint64_t took_ns = task.load_ns + task.run_ns + task.store_ns;
     task.plan->measured(took_ns);
     const bool was_alone = task.start == starts_ && running_ == 0;
-    const auto& prepared = task.frame->prepared;
-    const bool is_typical = !task.body.program.background &&
-                            (prepared == nullptr ? task.frame->runs > 2 : !prepared->pending());
+    const auto& [runs, prepared] = task.frame->prepared(task.way);
+    const bool is_typical =
+        !task.body.program.background && (prepared == nullptr ? runs > 2 : !prepared->pending());
     if (was_alone && is_typical && task.plan->has_choice) {
       task.plan->placement.measured(task.way, took_ns);
     }

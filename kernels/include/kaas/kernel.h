@@ -211,15 +211,38 @@ class Parameters {
 
 #ifdef __CUDACC__
 
+template <bool WaitsFirst>
+KAAS_INLINE void wait_for_earlier() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  if constexpr (WaitsFirst) asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// By all threads of a grid's only block. The release also covers what others than its thread wrote
+// before the barrier (PTX ISA, "Causality order").
+KAAS_INLINE void end_run(const kaas_run_end& end) {
+  __syncthreads();
+  if ((threadIdx.x | threadIdx.y | threadIdx.z) != 0) return;
+  asm volatile("st.release.sys.u32 [%0], %1;" ::"l"(end.word), "r"(end.value) : "memory");
+}
+
 // Bounds the registers so that a block of the largest size can always be launched. WaitsFirst: as
 // KAAS_WAITS says; waiting for nothing costs nothing.
 template <auto Function, bool WaitsFirst, class... Args>
 __global__ void __launch_bounds__(KAAS_BLOCK_THREADS_MAX) kernel_entry(Args... args) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  if constexpr (WaitsFirst) asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
+  wait_for_earlier<WaitsFirst>();
   Block block;
   Function(block, args...);
+}
+
+// The same for a grid of one block, and says at its end that the run has ended.
+template <auto Function, bool WaitsFirst, class... Args>
+__global__ void __launch_bounds__(KAAS_BLOCK_THREADS_MAX)
+    ending_entry(kaas_run_end end, Args... args) {
+  wait_for_earlier<WaitsFirst>();
+  Block block;
+  Function(block, args...);
+  end_run(end);
 }
 
 #endif
@@ -242,12 +265,20 @@ struct KernelEntry<Function, void (*)(Block&, Args...)> {
   static const void* device_entry() {
     return reinterpret_cast<const void*>(&kernel_entry<Function, WaitsFirst, Args...>);
   }
+  template <bool WaitsFirst>
+  static const void* ending_entry() {
+    return reinterpret_cast<const void*>(&kaas::ending_entry<Function, WaitsFirst, Args...>);
+  }
 #else
   static kaas_host_blocks host_blocks() {
     return &run;
   }
   template <bool WaitsFirst = true>
   static const void* device_entry() {
+    return nullptr;
+  }
+  template <bool WaitsFirst>
+  static const void* ending_entry() {
     return nullptr;
   }
 
@@ -309,6 +340,7 @@ class KernelRegistration {
     kaas_kernel_descriptor descriptor = common(name, Entry::signature(), options);
     descriptor.host_blocks = Entry::host_blocks();
     descriptor.device_entry = Entry::template device_entry<WaitsFirst>();
+    descriptor.ending_entry = Entry::template ending_entry<WaitsFirst>();
     if (WaitsFirst && descriptor.device_entry != nullptr) descriptor.flags |= KAAS_WAITS;
     return descriptor;
   }

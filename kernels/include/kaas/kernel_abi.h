@@ -107,6 +107,15 @@ typedef void (*kaas_host_blocks)(const kaas_launch* launch, uint64_t first_block
 typedef int (*kaas_opaque_launch)(const kaas_launch* launch, void* const* params, void* stream,
                                   void* context, char* error, size_t error_bytes);
 
+/* What the last kernel of a run does at its end, on a CUDA device. */
+typedef struct kaas_run_end {
+  uint32_t* word; /* Host memory. Gets `value` when the block has ended, and what it wrote is visible
+                     to the host (a release at system scope). */
+  uint32_t value;
+  uint32_t reserved;
+} kaas_run_end;
+KAAS_ABI_ASSERT(run_end_size, sizeof(kaas_run_end) == 16);
+
 /* One kernel. v1 size: 96 bytes. Exactly one way to run on the device that the library was built
  * for is set: host_blocks, device_entry, or launch. */
 typedef struct kaas_kernel_descriptor {
@@ -121,13 +130,18 @@ typedef struct kaas_kernel_descriptor {
   kaas_host_blocks host_blocks;
   const void* device_entry; /* For kaas_library.resolve. Null in a host build. */
   kaas_opaque_launch launch;
-  uint64_t reserved[4];
+  /* The same kernel as device_entry, for grids of one block, with a kaas_run_end by value before
+   * its other parameters, which it does at its end. Null: there is none. A small kernel is done
+   * sooner so than with a kernel behind it that says so. Added in a minor version. */
+  const void* ending_entry;
+  uint64_t reserved[3];
 } kaas_kernel_descriptor;
 KAAS_ABI_ASSERT(descriptor_size, sizeof(kaas_kernel_descriptor) == 96);
 KAAS_ABI_ASSERT(descriptor_name, offsetof(kaas_kernel_descriptor, name) == 8);
 KAAS_ABI_ASSERT(descriptor_shared, offsetof(kaas_kernel_descriptor, shared_bytes_fixed) == 24);
 KAAS_ABI_ASSERT(descriptor_blocks, offsetof(kaas_kernel_descriptor, host_blocks) == 40);
 KAAS_ABI_ASSERT(descriptor_launch, offsetof(kaas_kernel_descriptor, launch) == 56);
+KAAS_ABI_ASSERT(descriptor_ending, offsetof(kaas_kernel_descriptor, ending_entry) == 64);
 
 /* What `open` learns, and where it puts an error. v1 size: 64 bytes. */
 typedef struct kaas_open_info {
@@ -157,9 +171,9 @@ typedef struct kaas_library {
   int (*open)(kaas_open_info* info, void** context);
   /* Called once after the last kernel has finished, if `open` succeeded or is null. May be null. */
   void (*close)(void* context);
-  /* Turns a device_entry into a CUfunction of the current context. The library does it itself
-   * because the CUDA runtime that it links knows its kernels and the executor's does not. Null in
-   * a host build. */
+  /* Turns a device_entry or ending_entry into a CUfunction of the current context. The library does
+   * it itself because the CUDA runtime that it links knows its kernels and the executor's does not.
+   * Null in a host build. */
   int (*resolve)(const void* device_entry, void** function, char* error, size_t error_bytes);
   uint64_t reserved[4];
 } kaas_library;

@@ -374,6 +374,53 @@ TYPED_TEST_P(DeviceContract, PreparedProgramsOfDifferentStreamsDoNotMix) {
   }
 }
 
+// With nothing to move behind it, something, and nothing again; many blocks, and few.
+TYPED_TEST_P(DeviceContract, PreparedProgramIsDoneWhenItsStreamSaysSo) {
+  const KernelEntry count = this->kernel("count_blocks");
+  const bool reaches_host = this->device.limits().reaches_host;
+  const DeviceMemory memory = this->memory(4096);
+  DeviceMemory host;
+  if (reaches_host) host = *this->device.allocate_host(4096);
+  for (const std::uint32_t blocks : {1u, 5u, 64u, 65u}) {
+    std::vector<std::uint64_t> words{memory.address()};
+    void* params[] = {words.data(), nullptr};
+    KernelLaunch launch = this->launch_of(count, blocks);
+    launch.params = params;
+    KernelProgram program;
+    program.launches = {&launch, 1};
+    program.words = words;
+    program.last = true;
+    const auto prepared = this->prepare(program);
+    program.prepared = prepared.get();
+    const Move move{host.address(), memory.address(), 512};
+    for (std::uint32_t round = 1; round <= 60; ++round) {
+      // In host memory what a kernel wrote can be seen at once, if it is there.
+      const bool moves = reaches_host && round % 3 == 0;
+      const bool in_host = reaches_host && round % 3 == 1;
+      words[0] = in_host ? host.address() : memory.address();
+      program.behind = moves ? std::span(&move, 1) : std::span<const Move>();
+      this->write(memory.address(), std::vector<std::uint32_t>(128, round));
+      auto* seen = reinterpret_cast<std::uint32_t*>(host.address());
+      if (reaches_host) std::fill_n(seen, 128, round);
+      ASSERT_TRUE(this->stream().begin(false, false).has_value());
+      ASSERT_TRUE(this->stream().launch(program).has_value());
+      ASSERT_TRUE(this->stream().end().has_value());
+      for (;;) {
+        const auto done = this->stream().poll();
+        ASSERT_TRUE(done.has_value());
+        if (*done) break;
+      }
+      std::vector<std::uint32_t> wanted(128, round);
+      for (std::uint32_t i = 0; i < blocks; ++i) wanted[i] += i + 1;
+      if (moves || in_host) {
+        ASSERT_EQ(std::vector<std::uint32_t>(seen, seen + 128), wanted) << blocks << " blocks";
+      } else {
+        ASSERT_EQ(this->read(memory.address(), 128), wanted) << blocks << " blocks";
+      }
+    }
+  }
+}
+
 TYPED_TEST_P(DeviceContract, KernelsReachHostMemoryWhereTheDeviceSaysSo) {
   if (!this->device.limits().reaches_host) {
     EXPECT_FALSE(this->device.allocate_host(64).has_value());
@@ -399,6 +446,7 @@ REGISTER_TYPED_TEST_SUITE_P(
     LoopsOfSeveralThreadsKeepTheirOrder, FailureOfAKernelIsAnErrorWithItsName,
     RefusesAKernelThatWasBuiltForAnotherDevice, MarksMeasureForward,
     PreparedProgramDoesWhatItsLaunchesDo, PreparedProgramStopsWhereUntilSaysAndCanBeRunAgain,
-    PreparedProgramsOfDifferentStreamsDoNotMix, KernelsReachHostMemoryWhereTheDeviceSaysSo);
+    PreparedProgramsOfDifferentStreamsDoNotMix, PreparedProgramIsDoneWhenItsStreamSaysSo,
+    KernelsReachHostMemoryWhereTheDeviceSaysSo);
 
 }  // namespace kaas

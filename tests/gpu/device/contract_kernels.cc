@@ -18,7 +18,10 @@ KernelEntry cuda_contract_kernel(const std::string& name) {
     entry.device_entry = contract_entry((name + "      ").c_str());
     entry.resolve = &contract_resolve;
   }
-  if (name == "count_blocks") entry.shared_bytes_per_thread = 8;
+  if (name == "count_blocks") {
+    entry.shared_bytes_per_thread = 8;
+    entry.ending_entry = contract_ending_entry();
+  }
   return entry;
 }
 

@@ -1,5 +1,5 @@
 #include <cuda_runtime.h>
-#include <kaas/kernel_abi.h>
+#include <kaas/kernel.h>
 
 #include <cstdint>
 #include <stdexcept>
@@ -12,6 +12,15 @@ __global__ void count_blocks(std::uint32_t* out) {
   extern __shared__ char shared[];
   for (unsigned i = threadIdx.x; i < 8 * blockDim.x; i += blockDim.x) shared[i] = 1;
   if (threadIdx.x == 0) out[blockIdx.x] += blockIdx.x + 1;
+}
+
+// The last warp takes longer than the one that says so.
+__global__ void count_blocks_ending(kaas_run_end end, std::uint32_t* out) {
+  if (threadIdx.x == blockDim.x - 1) {
+    __nanosleep(2000);
+    out[blockIdx.x] += blockIdx.x + 1;
+  }
+  kaas::end_run(end);
 }
 
 __global__ void count_to_three(std::uint32_t* words) {
@@ -55,6 +64,10 @@ const void* contract_entry(const char* name) {
     default:
       return reinterpret_cast<const void*>(&fault);
   }
+}
+
+const void* contract_ending_entry() {
+  return reinterpret_cast<const void*>(&count_blocks_ending);
 }
 
 int contract_resolve(const void* entry, void** function, char* error, size_t bytes) {

@@ -44,6 +44,30 @@ TEST_F(GpuFailures, IllegalAccessIsTheFaultOfItsRequestAloneAndSaysWhatItWas) {
   }
 }
 
+// A plan that is ready and runs as a graph, whose kernel says itself that it has ended.
+TEST_F(GpuFailures, LateIllegalAccessIsNotTakenForTheEnd) {
+  Client client = connect();
+  for (const std::uint32_t blocks : {1u, 16u}) {
+    const std::uint64_t count = std::uint64_t{blocks} * 1024;
+    RequestBuilder builder;
+    builder.buffer("out", count * 4).in_message();
+    builder.kernel("faults", "fault_late").grid(blocks).block(1024).literal(0u).out("out");
+    const auto plan = client.prepare(built(builder));
+    ASSERT_OK(plan);
+    RunOptions profile;
+    profile.profile = true;
+    ASSERT_TRUE(eventually([&] {
+      const auto reply = plan->run({}, profile);
+      return reply.has_value() && reply->profile->way == RunWay::Graph;
+    }));
+    for (int i = 0; i < 50; ++i) ASSERT_OK(plan->run());
+    const auto outcome = plan->run(Bindings().literal(0, 0, 1u));
+    ASSERT_FALSE(outcome.has_value()) << blocks << " blocks";
+    EXPECT_EQ(outcome.error().code, StatusCode::KernelFault) << outcome.error().message;
+    ASSERT_OK(plan->run());
+  }
+}
+
 TEST_F(GpuFailures, EndlessKernelIsEndedAndOthersGoOn) {
   Client client = connect();
   Client neighbour = connect();

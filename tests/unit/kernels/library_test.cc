@@ -56,6 +56,7 @@ void expect_sound_table(const kaas_library& library, bool for_host) {
     EXPECT_EQ(kernel.launch != nullptr, opaque);
     EXPECT_EQ(kernel.host_blocks != nullptr, for_host && !opaque);
     EXPECT_EQ(kernel.device_entry != nullptr, !for_host && !opaque);
+    EXPECT_EQ(kernel.ending_entry != nullptr, !for_host && !opaque);
   }
 }
 

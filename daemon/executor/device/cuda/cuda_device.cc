@@ -388,32 +388,50 @@ Result<std::shared_ptr<DeviceModule>> CudaDevice::load_module(const ModuleCode& 
 
 Result<DeviceFunction> CudaDevice::load(const KernelEntry& entry) {
   enter();
-  const std::string what = "kernel '" + entry.name + "'";
   if (entry.host_blocks != nullptr) {
-    return Status{StatusCode::InvalidArgument,
-                  what + " was built for the host, this device is " + limits_.name};
+    return Status{StatusCode::InvalidArgument, "kernel '" + entry.name +
+                                                   "' was built for the host, this device is " +
+                                                   limits_.name};
   }
+  const bool is_native = entry.opaque == nullptr && entry.original == nullptr;
+  if (!is_native || entry.variable != 0) {
+    DeviceFunction function;
+    function.entry = &entry;
+    return function;
+  }
+  if (entry.module_function != nullptr) return load_native(entry, entry.module_function);
+  return load_symbol(entry, entry.device_entry);
+}
+
+Result<DeviceFunction> CudaDevice::load_ending(const KernelEntry& entry) {
+  enter();
+  return load_symbol(entry, entry.ending_entry);
+}
+
+Result<DeviceFunction> CudaDevice::load_symbol(const KernelEntry& entry, const void* symbol) {
+  void* native = nullptr;
+  char error[kHookErrorBytes] = "";
+  if (entry.resolve != nullptr && entry.resolve(symbol, &native, error, sizeof error) == 0) {
+    return load_native(entry, native);
+  }
+  error[sizeof error - 1] = '\0';
+  const std::string what = "kernel '" + entry.name + "'";
+  // What the library's runtime met may be what a kernel has done.
+  if (const CUresult health = note_health(); ends_the_context(health)) {
+    return failed(health, "loading " + what);
+  }
+  return Status{
+      StatusCode::InvalidArgument,
+      what + " can't be loaded on " + limits_.name + (error[0] == '\0' ? "" : ": ") + error};
+}
+
+Result<DeviceFunction> CudaDevice::load_native(const KernelEntry& entry, void* found) {
   DeviceFunction function;
   function.entry = &entry;
-  const bool is_native = entry.opaque == nullptr && entry.original == nullptr;
-  if (!is_native || entry.variable != 0) return function;
-  function.native = entry.module_function;
-  if (function.native == nullptr) {
-    char error[kHookErrorBytes] = "";
-    if (entry.resolve == nullptr ||
-        entry.resolve(entry.device_entry, &function.native, error, sizeof error) != 0) {
-      error[sizeof error - 1] = '\0';
-      // What the library's runtime met may be what a kernel has done.
-      if (const CUresult health = note_health(); ends_the_context(health)) {
-        return failed(health, "loading " + what);
-      }
-      return Status{StatusCode::InvalidArgument, what + " can't be loaded on " + limits_.name +
-                                                     (error[0] == '\0' ? "" : ": ") + error};
-    }
-  }
+  function.native = found;
   const auto native = static_cast<CUfunction>(function.native);
   if (const CUresult result = driver_.FuncLoad(native); result != CUDA_SUCCESS) {
-    return failed(result, "loading " + what + " on " + limits_.name);
+    return failed(result, "loading kernel '" + entry.name + "' on " + limits_.name);
   }
   const auto attribute_of = [&](CUfunction_attribute which) {
     int value = 0;

@@ -40,6 +40,8 @@ class CudaDevice final : public Device {
   void enter_thread() noexcept override { enter_again(); }
   Result<std::shared_ptr<DeviceModule>> load_module(const ModuleCode& code) override;
   Result<DeviceFunction> load(const KernelEntry& entry) override;
+  // The form of a kernel that says itself that a run has ended; it has one. Any thread.
+  Result<DeviceFunction> load_ending(const KernelEntry& entry);
   std::unique_ptr<PreparedProgram> prepare(const KernelProgram& program) override;
   Result<std::unique_ptr<DeviceStream>> open_stream() override;
   void flush_output() noexcept override;
@@ -91,6 +93,8 @@ class CudaDevice final : public Device {
   Result<void> read_limits(const std::string& name);
   Result<void> make_background_part(std::uint32_t reserved_sms);
   Result<void> grow(std::uint64_t bytes);
+  Result<DeviceFunction> load_symbol(const KernelEntry& entry, const void* symbol);
+  Result<DeviceFunction> load_native(const KernelEntry& entry, void* found);
   [[nodiscard]] int attribute(CUdevice_attribute which) const noexcept;
   void release(DeviceAddress address, std::uint64_t bytes) noexcept override;
   void unregister_host(std::byte* memory, std::uint64_t bytes) noexcept override;

@@ -19,6 +19,14 @@ constexpr std::uint32_t kCapturesMax = 8;
 constexpr CUgraphEdgeData kProgrammaticEdge{
     CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC, 0, CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC, {}};
 
+// Whether a launch may say itself that the run has ended. More blocks would have to count
+// themselves, which takes as long as a node does.
+bool may_end(const KernelLaunch& launch) noexcept {
+  const std::uint32_t* grid = launch.shape.grid;
+  return launch.function.entry->ending_entry != nullptr && !launch.cooperative && grid[0] == 1 &&
+         grid[1] == 1 && grid[2] == 1;
+}
+
 bool is_captured(const KernelLaunch& launch) noexcept {
   return launch.function.native == nullptr;
 }
@@ -89,6 +97,7 @@ wire::WhyStream CudaGraph::why_not(const KernelProgram& program) const noexcept 
       break;
   }
   if (whole_ && !begins_ && !program.before.empty()) return wire::WhyStream::Moves;
+  if (ending_ && !program.behind.empty()) return wire::WhyStream::Moves;
   if (!captures_) return wire::WhyStream::None;
   const auto* shadow = reinterpret_cast<const std::byte*>(words_.data());
   const auto* words = reinterpret_cast<const std::byte*>(program.words.data());
@@ -130,6 +139,7 @@ CudaGraph::CudaGraph(CudaDevice& device, CudaGraphBuilder& builder, const Kernel
   for (std::size_t i = 0; i < launches_.size(); ++i) {
     const auto& types = launches_[i].function.entry->parameters;
     std::vector<void*>& params = params_.emplace_back();
+    params.push_back(&run_end_);
     for (std::size_t p = 0; p < types.size(); ++p) {
       const auto at = static_cast<const std::byte*>(launches_[i].params[p]) - words;
       values_.push_back({static_cast<std::uint32_t>(at), value_bytes(types[p]),
@@ -140,6 +150,19 @@ CudaGraph::CudaGraph(CudaDevice& device, CudaGraphBuilder& builder, const Kernel
     captures_ = captures_ || is_captured(launches_[i]);
     cooperates_ = cooperates_ || launches_[i].cooperative;
   }
+  if (whole_ && !loops_ && program.behind.empty()) choose_ending();
+}
+
+// The launch that all others come before, if there is one.
+void CudaGraph::choose_ending() {
+  std::vector<bool> followed(launches_.size(), false);
+  for (const KernelLaunch& launch : launches_) {
+    for (const std::uint16_t earlier : launch.after) followed[earlier] = true;
+  }
+  if (std::count(followed.begin(), followed.end(), false) != 1) return;
+  const auto last = static_cast<std::size_t>(std::find(followed.begin(), followed.end(), false) -
+                                             followed.begin());
+  if (may_end(launches_[last])) ending_ = last;
 }
 
 CudaGraph::~CudaGraph() {
@@ -168,11 +191,12 @@ void CudaGraph::build_here() {
   drop();
   if (captures_) ++captured_;
   const CudaDriver& driver = device_.driver();
+  if (ending_) load_ending();
   CUresult result = driver.GraphCreate(&graph_, 0);
   std::vector<CUgraphNode> ends;
   if (result == CUDA_SUCCESS && begins_) result = add_begin(ends);
   if (result == CUDA_SUCCESS) result = loops_ ? build_loop(ends) : build_iterations(ends);
-  if (result == CUDA_SUCCESS && whole_) result = add_end(ends);
+  if (result == CUDA_SUCCESS && whole_ && !ending_) result = add_end(ends);
   if (result == CUDA_SUCCESS) result = driver.GraphInstantiateWithFlags(&exec_, graph_, 0);
   // The first launch would upload it otherwise.
   if (result == CUDA_SUCCESS) result = driver.GraphUpload(exec_, builder_.stream());
@@ -183,6 +207,21 @@ void CudaGraph::build_here() {
     if (!capture_failure_.empty()) why.message += " (" + capture_failure_ + ")";
     std::fprintf(stderr, "kaas-executor: %s\n", why.message.c_str());
   }
+}
+
+// Without it, a node of its own ends the run.
+void CudaGraph::load_ending() {
+  const KernelLaunch& launch = launches_[*ending_];
+  const auto function = device_.load_ending(*launch.function.entry);
+  const kaas_launch& shape = launch.shape;
+  if (!function || shape.block[0] * shape.block[1] * shape.block[2] > function->block_threads_max ||
+      shape.shared_bytes > function->shared_bytes_max) {
+    ending_.reset();
+    return;
+  }
+  ending_function_ = static_cast<CUfunction>(function->native);
+  run_end_.word = &host().signal;
+  run_end_.value = signal_value_;
 }
 
 // Has the launch's function enqueue its work into the graph, behind `ends`, which become the ends
@@ -200,7 +239,7 @@ Result<void> CudaGraph::capture(std::size_t launch, CUgraph graph, std::vector<C
       check(driver.StreamBeginCaptureToGraph(stream, graph, ends.data(), nullptr, ends.size(),
                                              CU_STREAM_CAPTURE_MODE_THREAD_LOCAL),
             "beginning to capture"));
-  Result<void> outcome = call_opaque(launches_[launch], params_[launch].data(), stream);
+  Result<void> outcome = call_opaque(launches_[launch], params_[launch].data() + 1, stream);
   device_.enter_again();
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
   const CUgraphNode* last = nullptr;
@@ -220,7 +259,7 @@ Result<void> CudaGraph::capture(std::size_t launch, CUgraph graph, std::vector<C
 
 CUresult CudaGraph::build_iterations(std::vector<CUgraphNode>& ends) {
   for (std::uint64_t i = 0; i < unrolled_; ++i) {
-    const CUresult result = add_iteration(graph_, ends);
+    const CUresult result = add_iteration(graph_, ends, i + 1 == unrolled_);
     if (result != CUDA_SUCCESS) return result;
   }
   return CUDA_SUCCESS;
@@ -278,7 +317,7 @@ CUresult CudaGraph::build_loop(std::vector<CUgraphNode>& ends) {
   const CUgraph body = params.conditional.phGraph_out[0];
   ends = {node};
   std::vector<CUgraphNode> body_ends;
-  result = add_iteration(body, body_ends);
+  result = add_iteration(body, body_ends, false);
   if (result != CUDA_SUCCESS) return result;
   const CUDA_KERNEL_NODE_PARAMS end = loop_params();
   return driver.GraphAddKernelNode(&loop_node_, body, body_ends.data(), body_ends.size(), &end);
@@ -296,7 +335,7 @@ bool CudaGraph::may_overlap(const std::vector<CUgraphNode>& before) const noexce
 }
 
 // One iteration after `ends`, which become the ends of this one.
-CUresult CudaGraph::add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends) {
+CUresult CudaGraph::add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends, bool is_last) {
   const CudaDriver& driver = device_.driver();
   std::vector<std::vector<CUgraphNode>> added;  // The ends of each launch.
   std::vector<bool> followed(launches_.size(), false);
@@ -316,7 +355,7 @@ CUresult CudaGraph::add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends)
       added.push_back(std::move(before));
       continue;
     }
-    const CUDA_KERNEL_NODE_PARAMS params = node_params(i);
+    const CUDA_KERNEL_NODE_PARAMS params = node_params(i, is_last && ending_ == i);
     CUgraphNode node = nullptr;
     // One that waits later than at once may do so behind the kernel that it is declared to follow,
     // not behind moves of its inputs, or an earlier iteration of itself.
@@ -344,10 +383,11 @@ CUresult CudaGraph::add_iteration(CUgraph graph, std::vector<CUgraphNode>& ends)
   return CUDA_SUCCESS;
 }
 
-CUDA_KERNEL_NODE_PARAMS CudaGraph::node_params(std::size_t launch) {
+CUDA_KERNEL_NODE_PARAMS CudaGraph::node_params(std::size_t launch, bool ends) {
   const kaas_launch& shape = launches_[launch].shape;
   CUDA_KERNEL_NODE_PARAMS params{};
-  params.func = static_cast<CUfunction>(launches_[launch].function.native);
+  params.func =
+      ends ? ending_function_ : static_cast<CUfunction>(launches_[launch].function.native);
   params.gridDimX = shape.grid[0];
   params.gridDimY = shape.grid[1];
   params.gridDimZ = shape.grid[2];
@@ -355,7 +395,7 @@ CUDA_KERNEL_NODE_PARAMS CudaGraph::node_params(std::size_t launch) {
   params.blockDimY = shape.block[1];
   params.blockDimZ = shape.block[2];
   params.sharedMemBytes = static_cast<unsigned>(shape.shared_bytes);
-  params.kernelParams = params_[launch].data();
+  params.kernelParams = params_[launch].data() + (ends ? 0 : 1);
   return params;
 }
 
@@ -437,8 +477,9 @@ CUresult CudaGraph::patch(const KernelProgram& program) {
   }
   std::memcpy(words_.data(), words, bytes);
   for (const std::uint32_t launch : changed_) {
-    const CUDA_KERNEL_NODE_PARAMS params = node_params(launch);
-    for (const CUgraphNode node : nodes_[launch]) {
+    for (const CUgraphNode& node : nodes_[launch]) {
+      const CUDA_KERNEL_NODE_PARAMS params =
+          node_params(launch, ending_ == launch && &node == &nodes_[launch].back());
       const CUresult result = driver.GraphExecKernelNodeSetParams(exec_, node, &params);
       if (result != CUDA_SUCCESS) return result;
     }
