@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "daemon/executor/device/host_device.h"
-#include "tests/unit/executor/loop_harness.h"
+#include "tests/unit/executor/lanes_fixture.h"
 
 namespace kaas {
 namespace {
@@ -134,6 +134,49 @@ void stored_version(benchmark::State& state) {
   bench.measure(state, bench.encode(&load, &store), kDepth);
 }
 BENCHMARK(stored_version);
+
+// Invocations by lanes of runs that stay prepared, as on a GPU: 16 under way in each. The device
+// does a run when it is asked for it, at once.
+void lane_invocations(benchmark::State& state) {
+  constexpr std::uint32_t kUnderWay = 16;
+  LoopHarness harness({.memory_bytes = kMemoryBytes,
+                       .asynchronous = true,
+                       .reaches_host = true,
+                       .prepares = true});
+  harness.load_library();
+  TestPlan plan;
+  plan.kernels[0].kernel = "fill";
+  plan.kernels[0].literals = {u64(1), u32(1)};
+  plan.kernels[0].arguments = {argument(0, 4, wire::Access::Out)};
+  plan.allocations = {4};
+  harness.load_plan(plan);
+  std::vector<std::unique_ptr<LaneEnd>> lanes;
+  for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(state.range(0)); ++i) {
+    lanes.push_back(std::make_unique<LaneEnd>(harness, i + 1));
+    lanes.back()->start();
+    lanes.back()->add(1, {});
+  }
+  harness.settle();
+  std::vector<std::uint32_t> under_way(lanes.size(), 0);
+  std::uint64_t answered = 0;
+  const auto turn = [&] {
+    for (std::size_t i = 0; i < lanes.size(); ++i) {
+      for (; under_way[i] < kUnderWay; ++under_way[i]) lanes[i]->invoke(1, 1);
+    }
+    harness.loop->step();
+    for (std::size_t i = 0; i < lanes.size(); ++i) {
+      const auto answers = static_cast<std::uint32_t>(lanes[i]->count_answers());
+      under_way[i] -= answers;
+      answered += answers;
+    }
+    harness.fake->finish_preparing();
+  };
+  for (int i = 0; i < 1000; ++i) turn();
+  answered = 0;
+  for (auto _ : state) turn();
+  state.SetItemsProcessed(static_cast<std::int64_t>(answered));
+}
+BENCHMARK(lane_invocations)->Arg(1)->Arg(8);
 
 }  // namespace
 }  // namespace kaas
