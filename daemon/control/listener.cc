@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <string_view>
+#include <utility>
 
 #include "schema/ipc/socket.h"
 #include "schema/limits.h"
@@ -83,16 +84,40 @@ Result<void> set_group(const ListenerOptions& options, const std::string& path) 
   return errno_status(StatusCode::PermissionDenied, "socket_group '" + options.group + "'");
 }
 
+sockaddr_un address_of(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  return address;
+}
+
+// Whether the path may be taken, by who holds its lock: a socket that nobody listens at is of a
+// daemon that was killed. Anything else is another program's.
+Result<void> check_free(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return {};
+  if (!S_ISSOCK(status.st_mode)) {
+    return Status{StatusCode::InvalidArgument,
+                  "socket path '" + path + "' exists and is not a socket"};
+  }
+  const Descriptor probe(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!probe) return errno_status(StatusCode::ResourceExhausted, "socket");
+  const sockaddr_un address = address_of(path);
+  const auto* name = reinterpret_cast<const sockaddr*>(&address);
+  if (::connect(probe.get(), name, sizeof address) != 0 && errno == ECONNREFUSED) return {};
+  return Status{StatusCode::AlreadyExists,
+                "socket '" + path + "' is used by another program than kaasd"};
+}
+
 // Binds and listens under the name `unready`, then gives the socket its own.
 Result<void> publish(int socket, const ListenerOptions& options, const std::string& unready) {
   const auto failed = [&] {
     return errno_status(StatusCode::InvalidArgument, "socket '" + options.path + "'");
   };
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, unready.c_str(), unready.size() + 1);
+  const sockaddr_un address = address_of(unready);
   // Nobody can connect between bind and chmod: the socket does not listen yet.
-  if (::bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return failed();
+  const auto* name = reinterpret_cast<const sockaddr*>(&address);
+  if (::bind(socket, name, sizeof address) != 0) return failed();
   KAAS_RETURN_IF_ERROR(set_group(options, unready));
   if (::chmod(unready.c_str(), options.mode) != 0 || ::listen(socket, SOMAXCONN) != 0 ||
       ::rename(unready.c_str(), options.path.c_str()) != 0) {
@@ -110,29 +135,24 @@ Result<Listener> Listener::create(const ListenerOptions& options) {
   }
   KAAS_RETURN_IF_ERROR(make_folder(options.path));
   Listener listener;
+  listener.path_ = options.path;
   KAAS_ASSIGN_OR_RETURN(listener.lock_, take_lock(options.path));
-  // We hold the lock, so a socket that lies there is of a daemon that was killed.
-  struct stat status {};
-  if (::lstat(options.path.c_str(), &status) == 0 && !S_ISSOCK(status.st_mode)) {
-    return Status{StatusCode::InvalidArgument,
-                  "socket path '" + options.path + "' exists and is not a socket"};
-  }
+  KAAS_RETURN_IF_ERROR(check_free(options.path));
   const std::string unready = options.path + std::string(kUnready);
   ::unlink(unready.c_str());
-  listener.socket_ =
-      Descriptor(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener.socket_) return errno_status(StatusCode::ResourceExhausted, "socket");
-  listener.path_ = options.path;
-  const auto published = publish(listener.socket_.get(), options, unready);
+  Descriptor socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket) return errno_status(StatusCode::ResourceExhausted, "socket");
+  const auto published = publish(socket.get(), options, unready);
   if (!published.has_value()) ::unlink(unready.c_str());
   KAAS_RETURN_IF_ERROR(published);
+  listener.socket_ = std::move(socket);
   return listener;
 }
 
 Listener::~Listener() {
-  if (!socket_) return;
+  if (!lock_) return;
   // The socket first: while the lock is held nobody takes the path over.
-  ::unlink(path_.c_str());
+  if (socket_) ::unlink(path_.c_str());
   ::unlink((path_ + ".lock").c_str());
 }
 

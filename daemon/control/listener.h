@@ -20,11 +20,13 @@ struct ListenerOptions {
 
 // Listens at `path` while it lives; removes the socket when it dies. The path appears when it can
 // be connected to, so waiting for it to exist is enough. What a killed daemon left behind is taken
-// over: the lock beside the socket (`path`.lock) dies with its holder.
+// over: the lock beside the socket (`path`.lock) dies with its holder. A socket at which another
+// program listens is left alone.
 class Listener {
  public:
   // Makes missing folders (mode 0700, or 0755 for /run/kaas). Fails with AlreadyExists, naming the
-  // process that holds the socket; PermissionDenied; InvalidArgument.
+  // process that holds the socket, if it is a kaasd; PermissionDenied; InvalidArgument. Nothing is
+  // left behind then.
   static Result<Listener> create(const ListenerOptions& options);
   Listener(Listener&&) noexcept = default;
   Listener& operator=(Listener&&) noexcept = default;

@@ -139,10 +139,8 @@ BENCHMARK(stored_version);
 // does a run when it is asked for it, at once.
 void lane_invocations(benchmark::State& state) {
   constexpr std::uint32_t kUnderWay = 16;
-  LoopHarness harness({.memory_bytes = kMemoryBytes,
-                       .asynchronous = true,
-                       .reaches_host = true,
-                       .prepares = true});
+  LoopHarness harness(
+      {.memory_bytes = kMemoryBytes, .asynchronous = true, .reaches_host = true, .prepares = true});
   harness.load_library();
   TestPlan plan;
   plan.kernels[0].kernel = "fill";

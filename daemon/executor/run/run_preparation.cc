@@ -538,8 +538,7 @@ Result<void> RunPreparation::set_parameters() {
   if (plan_.until) program.until = task_.addresses[plan_.until->allocation] + plan_.until->offset;
   program.background =
       task_.background && plan_.may_be_confined && device_.limits().confines_background;
-  program.prepared =
-      program.background ? nullptr : task_.frame->prepared(task_.way).program.get();
+  program.prepared = program.background ? nullptr : task_.frame->prepared(task_.way).program.get();
   program.words = task_.frame->words;
   program.before = task_.body.before;
   program.behind = task_.body.behind;

@@ -109,7 +109,8 @@ typedef int (*kaas_opaque_launch)(const kaas_launch* launch, void* const* params
 
 /* What the last kernel of a run does at its end, on a CUDA device. */
 typedef struct kaas_run_end {
-  uint32_t* word; /* Host memory. Gets `value` when the block has ended, and what it wrote is visible
+  uint32_t*
+      word; /* Host memory. Gets `value` when the block has ended, and what it wrote is visible
                      to the host (a release at system scope). */
   uint32_t value;
   uint32_t reserved;

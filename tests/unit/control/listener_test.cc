@@ -112,6 +112,28 @@ TEST_F(ListenerTest, WhatIsNoSocketIsLeftAlone) {
   ASSERT_FALSE(listener.has_value());
   EXPECT_NE(listener.error().message.find("is not a socket"), std::string::npos);
   EXPECT_EQ(std::filesystem::file_size(options_.path), 4u);
+  EXPECT_EQ(files(), 1) << "no lock is left beside it";
+}
+
+TEST_F(ListenerTest, SocketOfAnotherProgramIsLeftAlone) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, options_.path.c_str(), options_.path.size() + 1);
+  const auto* name = reinterpret_cast<const sockaddr*>(&address);
+  for (const int type : {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM}) {
+    const Descriptor other(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::bind(other.get(), name, sizeof address), 0);
+    if (type != SOCK_DGRAM) {
+      ASSERT_EQ(::listen(other.get(), 1), 0);
+    }
+    const auto listener = Listener::create(options_);
+    ASSERT_FALSE(listener.has_value());
+    EXPECT_EQ(listener.error().code, StatusCode::AlreadyExists);
+    EXPECT_NE(listener.error().message.find("another program"), std::string::npos)
+        << listener.error().message;
+    EXPECT_EQ(files(), 1);
+    ASSERT_EQ(::unlink(options_.path.c_str()), 0);
+  }
 }
 
 TEST_F(ListenerTest, PathThatIsTooLongIsRefusedWithTheLimit) {

@@ -389,9 +389,9 @@ Result<std::shared_ptr<DeviceModule>> CudaDevice::load_module(const ModuleCode& 
 Result<DeviceFunction> CudaDevice::load(const KernelEntry& entry) {
   enter();
   if (entry.host_blocks != nullptr) {
-    return Status{StatusCode::InvalidArgument, "kernel '" + entry.name +
-                                                   "' was built for the host, this device is " +
-                                                   limits_.name};
+    return Status{
+        StatusCode::InvalidArgument,
+        "kernel '" + entry.name + "' was built for the host, this device is " + limits_.name};
   }
   const bool is_native = entry.opaque == nullptr && entry.original == nullptr;
   if (!is_native || entry.variable != 0) {
@@ -420,9 +420,8 @@ Result<DeviceFunction> CudaDevice::load_symbol(const KernelEntry& entry, const v
   if (const CUresult health = note_health(); ends_the_context(health)) {
     return failed(health, "loading " + what);
   }
-  return Status{
-      StatusCode::InvalidArgument,
-      what + " can't be loaded on " + limits_.name + (error[0] == '\0' ? "" : ": ") + error};
+  return Status{StatusCode::InvalidArgument, what + " can't be loaded on " + limits_.name +
+                                                 (error[0] == '\0' ? "" : ": ") + error};
 }
 
 Result<DeviceFunction> CudaDevice::load_native(const KernelEntry& entry, void* found) {

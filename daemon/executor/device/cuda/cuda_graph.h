@@ -117,8 +117,8 @@ class CudaGraph final : public PreparedProgram {
   bool loops_;
   std::uint64_t unrolled_;  // Iterations in the graph.
   std::vector<std::uint64_t> words_;
-  std::vector<Value> values_;               // In the order of the launches.
-  std::vector<std::uint32_t> changed_;      // Launches that a run differs in.
+  std::vector<Value> values_;           // In the order of the launches.
+  std::vector<std::uint32_t> changed_;  // Launches that a run differs in.
   // Per launch, into words_, but for the first, which only a launch that ends the run takes.
   std::vector<std::vector<void*>> params_;
 
