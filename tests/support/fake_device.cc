@@ -47,19 +47,31 @@ class FakeEvent final : public ImportedEvent {
   std::byte handle_;
 };
 
-// Changes nothing but what a stream says of its way.
+// Changes nothing but what a stream says of its way. For programs that move as this one does.
 class FakePrepared final : public PreparedProgram {
  public:
-  explicit FakePrepared(const FakeDevice& device) noexcept
-      : device_(device), begun_(device.preparations_finished_) {}
+  FakePrepared(FakeDevice& device, const KernelProgram& program) noexcept
+      : device_(device),
+        begun_(device.preparations_finished_),
+        moves_before_(!program.before.empty()),
+        moves_behind_(!program.behind.empty()) {
+    ++device.prepared_;
+  }
+  ~FakePrepared() override { --device_.prepared_; }
   [[nodiscard]] bool ready() const noexcept override {
     return device_.preparations_finished_ != begun_;
   }
   [[nodiscard]] bool pending() const noexcept override { return !ready(); }
+  [[nodiscard]] bool will_do(const KernelProgram& program) const noexcept override {
+    return ready() && moves_before_ == !program.before.empty() &&
+           moves_behind_ == !program.behind.empty();
+  }
 
  private:
-  const FakeDevice& device_;
+  FakeDevice& device_;
   const std::uint64_t begun_;
+  const bool moves_before_;
+  const bool moves_behind_;
 };
 
 // --- FakeStream ----------------------------------------------------------------------------------
@@ -196,8 +208,10 @@ class FakeStream final : public DeviceStream {
     if (program.prepared == nullptr) {
       return {.way = wire::RunWay::Stream, .why = wire::WhyStream::FirstUse};
     }
-    if (program.prepared->ready()) return {.way = wire::RunWay::Graph};
-    return {.way = wire::RunWay::Stream, .why = wire::WhyStream::Building};
+    if (program.prepared->will_do(program)) return {.way = wire::RunWay::Graph};
+    const bool pending = program.prepared->pending();
+    return {.way = wire::RunWay::Stream,
+            .why = pending ? wire::WhyStream::Building : wire::WhyStream::Moves};
   }
   Result<void> move(std::span<const Move> moves) {
     device_.moves_ += moves.size();
@@ -421,9 +435,9 @@ Result<DeviceFunction> FakeDevice::load(const KernelEntry& entry) {
   return load_host_function(entry);
 }
 
-std::unique_ptr<PreparedProgram> FakeDevice::prepare(const KernelProgram&) {
+std::unique_ptr<PreparedProgram> FakeDevice::prepare(const KernelProgram& program) {
   if (!options_.prepares) return nullptr;
-  return std::make_unique<FakePrepared>(*this);
+  return std::make_unique<FakePrepared>(*this, program);
 }
 
 Result<DeviceMemory> FakeDevice::allocate_host(std::uint64_t bytes) {

@@ -43,6 +43,8 @@ class FakeDevice final : public Device {
   void fail_launch(std::uint64_t n) { launches_until_failure_ = n; }
   // What is being prepared is ready.
   void finish_preparing() noexcept { ++preparations_finished_; }
+  // Prepared programs that there are.
+  [[nodiscard]] std::uint64_t prepared() const noexcept { return prepared_; }
   // The device is lost at that launch, for ever.
   void lose_at_launch(std::uint64_t n) { launches_until_loss_ = n; }
 
@@ -127,6 +129,7 @@ class FakeDevice final : public Device {
   std::atomic<std::uint64_t> allocations_until_failure_{0};
   std::atomic<std::uint64_t> launches_until_failure_{0};
   std::uint64_t preparations_finished_ = 0;
+  std::uint64_t prepared_ = 0;
   std::atomic<std::uint64_t> launches_until_loss_{0};
   std::atomic<bool> lost_{false};
   std::map<std::byte, Offer> offered_;

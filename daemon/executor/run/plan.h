@@ -19,7 +19,7 @@
 //             whichever the plan's own runs have shown to be faster (Placement)
 //   blocks    the device memory of its last run, unless that has become a cached copy; given back
 //             when memory is short
-//   prepared  what the device made of its launches
+//   prepared  what the device made of its launches, for each way (Placement)
 //
 // Threads: main thread; a frame belongs to its run, which may execute on another one.
 #pragma once
@@ -124,6 +124,10 @@ class Placement {
   std::array<std::uint64_t, 2> least_ns_{UINT64_MAX, UINT64_MAX};
   std::optional<Way> decided_;
 };
+
+[[nodiscard]] constexpr Placement::Way other(Placement::Way way) noexcept {
+  return way == Placement::Way::InPlace ? Placement::Way::Copied : Placement::Way::InPlace;
+}
 
 struct ParameterFrame {
   std::vector<std::uint64_t> words;

@@ -315,9 +315,11 @@ Result<void> ExecutorRunner::open_stream(RunTask& task) {
   return {};
 }
 
-// A frame that is used again will be used often.
+// A frame that is used again will be used often. Where a plan has chosen a way, it never goes the
+// other one again.
 void ExecutorRunner::prepare_program(RunTask& task) {
   ParameterFrame::Prepared& prepared = task.frame->prepared(task.way);
+  if (task.plan->placement.decided()) task.frame->prepared(other(task.way)).program.reset();
   if (task.body.program.background || ++prepared.runs != 2) return;
   prepared.program = parts_.device.prepare(task.body.program);
   task.body.program.prepared = prepared.program.get();

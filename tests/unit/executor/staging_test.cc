@@ -110,6 +110,31 @@ TEST_F(StagingTest, BytesAreRightWhereverKernelsWork) {
   }
 }
 
+// Where kernels work decides what is moved, which the device has to know ahead.
+TEST(StagingMemory, EachWayIsPreparedAndTheOneThatIsNotChosenForgotten) {
+  LoopHarness harness({.asynchronous = true, .reaches_host = true, .prepares = true});
+  harness.load_library();
+  harness.load_plan(add_plan(1, 64, 1));
+  EXPECT_EQ(harness.settle().size(), 2u);
+  harness.segment(20, Words(64));
+  std::uint64_t graphs_with_moves = 0;
+  std::uint64_t most_prepared = 0;
+  for (std::uint64_t run = 1; run <= 60; ++run) {
+    const std::uint64_t moves = harness.fake->moves();
+    harness.run({.run = run, .loads = {at(20, 0)}, .stores = {at(20, 0)}});
+    const SeenReport report = harness.only_report();
+    EXPECT_EQ(report.code, StatusCode::Ok);
+    EXPECT_NE(report.why_stream, wire::WhyStream::Moves) << "run " << run;
+    const bool moved = harness.fake->moves() != moves;
+    if (moved && report.way == wire::RunWay::Graph) ++graphs_with_moves;
+    most_prepared = std::max(most_prepared, harness.fake->prepared());
+    harness.fake->finish_preparing();
+  }
+  EXPECT_GT(graphs_with_moves, 4u);
+  EXPECT_EQ(most_prepared, 2u);
+  EXPECT_EQ(harness.fake->prepared(), 1u);
+}
+
 TEST_F(StagingTest, VersionThatIsAskedForAgainIsKeptOnTheDevice) {
   load(copy_plan(1, 4));
   Words& in = harness_.segment(20, {1, 2, 3, 4});
