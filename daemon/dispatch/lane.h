@@ -47,6 +47,7 @@ struct Lane {
 
   // The executor's words, as last seen. They are for the accounts, and to see what runs too long.
   std::uint64_t answered = 0;
+  std::uint64_t oldest = 0;
   std::uint64_t busy_ns = 0;
   bool busy = false;                // Something was under way ...
   std::uint64_t busy_since_ns = 0;  // ... and the oldest of it, at the latest since then.

@@ -401,12 +401,16 @@ bool Dispatcher::lose_lanes(const ExecutorState& executor, const std::string& ca
 bool Dispatcher::count_lane(Lane& lane) {
   const RingHeader& words = lane.out_header();
   const std::uint64_t answered = words.answered.load(std::memory_order_acquire);
+  const std::uint64_t oldest = words.oldest.load(std::memory_order_relaxed);
   const std::uint64_t taken = words.consumed.load(std::memory_order_acquire);
   if (answered < lane.answered || answered > taken) return false;
+  if (oldest < lane.oldest || oldest > taken) return false;
   const bool progress = answered != lane.answered;
   const bool busy = answered != taken;
-  if (progress || !busy || !lane.busy) lane.busy_since_ns = step_ns_;
+  // Others may end while the oldest goes on.
+  if (oldest != lane.oldest || !busy || !lane.busy) lane.busy_since_ns = step_ns_;
   lane.answered = answered;
+  lane.oldest = oldest;
   lane.busy = busy;
   lane.busy_ns = words.busy_ns.load(std::memory_order_relaxed);
   // More than one in a nanosecond is a lie: no sum overflows in the lifetime of a machine.

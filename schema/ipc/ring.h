@@ -80,10 +80,12 @@ struct RingHeader {
   // how many lanes kaasd has asked the executor to end.
   alignas(kPairBytes) std::atomic<std::uint64_t> lanes_ended;
   alignas(kPairBytes) std::byte reserved_lanes[kPairBytes];
-  // A lane's out segment: what the executor has answered, and the time that its runs took.
+  // A lane's out segment: what the executor has answered, the time that its runs took, and how many
+  // invocations it had taken before the oldest that is not answered; all, if none is under way.
   alignas(kPairBytes) std::atomic<std::uint64_t> answered;
   std::atomic<std::uint64_t> busy_ns;
-  std::byte reserved_tail[112];
+  std::atomic<std::uint64_t> oldest;
+  std::byte reserved_tail[104];
 };
 static_assert(sizeof(RingHeader) == 1024);
 static_assert(offsetof(RingHeader, consumed) == 128 && offsetof(RingHeader, sleeping) == 256);

@@ -110,7 +110,9 @@ class FakeStream final : public DeviceStream {
     });
   }
   Result<void> launch(const KernelProgram& program) override {
-    return add([this, program] { return run(program); });
+    KAAS_RETURN_IF_ERROR(add([this, program] { return run(program); }));
+    has_last_ = program.last;
+    return {};
   }
 
   // Its own work waits until the other one has done what it has now.
@@ -127,6 +129,7 @@ class FakeStream final : public DeviceStream {
   Result<void> begin(bool, bool background) override {
     if (background) ++device_.background_runs_;
     if (!queue_.empty()) ++device_.left_behind_;
+    has_last_ = false;
     return {};
   }
   void mark(StreamMark mark) override {
@@ -152,6 +155,7 @@ class FakeStream final : public DeviceStream {
   using Work = std::function<Result<void>()>;
 
   Result<void> add(Work work) {
+    if (has_last_) return Status{StatusCode::Internal, "this comes behind the last of a run"};
     if (is_due(device_.enqueues_until_failure_)) {
       return Status{StatusCode::Internal, "the fake device was told to refuse this work"};
     }
@@ -232,6 +236,7 @@ class FakeStream final : public DeviceStream {
   FakeDevice& device_;
   std::deque<Work> queue_;
   std::uint64_t added_ = 0;
+  bool has_last_ = false;  // The run's last program is there.
   std::vector<Earlier> waits_for_;
   std::uint64_t now_ns_ = 0;
   std::array<std::uint64_t, kStreamMarks> marks_{};

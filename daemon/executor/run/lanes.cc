@@ -103,6 +103,7 @@ ExecutorLane::ExecutorLane(std::uint32_t lane, std::shared_ptr<ExecutorSegment> 
       out_(std::move(out)),
       bell_(std::move(bell)),
       out_view_(RingView::at(out_->mapped(), kLaneGeometry)) {
+  in_flight_.reserve(kLaneGeometry.slot_count);
   const RingView in_view = RingView::at(in_->mapped(), kLaneGeometry);
   reader_ = RingReader(in_view, out_view_.header);
   writer_ = RingWriter(out_view_, in_view.header);
@@ -157,8 +158,8 @@ ExecutorLane::Call* ExecutorLane::find(std::uint32_t number) {
 // An answer to what is taken is sure to have a slot.
 bool ExecutorLane::has_credit() {
   const std::uint64_t slots = kLaneGeometry.slot_count;
-  return in_flight_ < slots && (writer_.written() + in_flight_ < slots ||
-                                writer_.written() + in_flight_ - writer_.consumed() < slots);
+  const std::uint64_t needed = writer_.written() + in_flight_.size();
+  return in_flight_.size() < slots && (needed < slots || needed - writer_.consumed() < slots);
 }
 
 template <class MayTake>
@@ -203,7 +204,8 @@ bool ExecutorLane::submit_next(std::span<const std::byte> message) {
   // Visible before it can have an effect: what is not counted as taken may be sent elsewhere.
   reader_.advance();
   reader_.publish();
-  ++in_flight_;
+  const std::uint64_t number = taken_++;
+  in_flight_.push_back({number, invoke.id});
   after_.clear();
   for (const Call* other : call->conflicts) {
     if (other->last_run != 0) after_.push_back(other->last_run);
@@ -212,15 +214,18 @@ bool ExecutorLane::submit_next(std::span<const std::byte> message) {
   const bool keeps_order =
       call->conflicts_with_itself || call->run.plan->stateful || call->run.plan->loading;
   if (keeps_order && call->last_run != 0) after_.push_back(call->last_run);
-  call->last_run = runner_.submit(call->run, after_, *this, invoke.id);
+  call->last_run = runner_.submit(call->run, after_, *this, number);
   return true;
 }
 
 void ExecutorLane::run_ended(const RunTask& task) {
-  --in_flight_;
+  const auto ended =
+      std::find_if(in_flight_.begin(), in_flight_.end(),
+                   [&](const Invocation& invocation) { return invocation.number == task.ticket; });
+  LaneAnswer answer{ended->id, 0, 0};
+  in_flight_.erase(ended);
   busy_ns_ += task.load_ns + task.run_ns + task.store_ns;
   std::byte text[kSlotPayloadBytes];
-  LaneAnswer answer{task.ticket, 0, 0};
   std::size_t bytes = sizeof answer;
   if (task.failure) {
     const std::size_t length = std::min(task.failure->message.size(), kLaneTextBytesMax);
@@ -233,6 +238,8 @@ void ExecutorLane::run_ended(const RunTask& task) {
   KAAS_CHECK(writer_.try_write({text, bytes}));  // has_credit() saw to it.
   // Single writer: plain additions. Partner: kaasd, which reads them for the accounts.
   out_view_.header->busy_ns.store(busy_ns_, std::memory_order_relaxed);
+  out_view_.header->oldest.store(in_flight_.empty() ? taken_ : in_flight_.front().number,
+                                 std::memory_order_relaxed);
   out_view_.header->answered.store(writer_.written(), std::memory_order_release);
 }
 

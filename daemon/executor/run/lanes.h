@@ -47,7 +47,9 @@ class ExecutorLane final : public RunSink {
   void bell_rang();
   // Takes nothing more, and hears the bell no longer. The first reason counts.
   void end(Status reason);
-  [[nodiscard]] bool has_ended() const noexcept { return reason_.has_value() && in_flight_ == 0; }
+  [[nodiscard]] bool has_ended() const noexcept {
+    return reason_.has_value() && in_flight_.empty();
+  }
   [[nodiscard]] const Status& reason() const noexcept { return *reason_; }
 
   // Makes what was answered visible to a client that sleeps.
@@ -80,7 +82,13 @@ class ExecutorLane final : public RunSink {
   Call* latest_ = nullptr;  // The call that was named last.
   std::uint32_t latest_number_ = 0;
   std::vector<std::uint64_t> after_;  // Scratch.
-  std::uint64_t in_flight_ = 0;
+  // Invocations under way, in the order in which they were taken.
+  struct Invocation {
+    std::uint64_t number = 0;  // How many were taken before it.
+    std::uint64_t id = 0;
+  };
+  std::vector<Invocation> in_flight_;
+  std::uint64_t taken_ = 0;
   std::uint64_t woken_for_ = 0;  // Answers written when the client's sleep was last looked at.
   std::uint64_t busy_ns_ = 0;
   std::optional<Status> reason_;  // Why nothing more is taken.

@@ -100,10 +100,13 @@ class Placement {
  public:
   enum class Way : std::uint8_t { InPlace, Copied };
 
-  [[nodiscard]] Way next() noexcept {
+  [[nodiscard]] Way next() const noexcept {
     if (decided_) return *decided_;
-    if (++asked_ == kAskedMax) decide();
     return tried_[0] < kIgnored + kTries ? Way::InPlace : Way::Copied;
+  }
+  // A run has begun, whether it can be measured or not.
+  void started() noexcept {
+    if (!decided_ && ++started_ == kStartedMax) decide();
   }
   // A run that had the device for itself took so long.
   void measured(Way way, std::uint64_t ns) noexcept;
@@ -114,12 +117,11 @@ class Placement {
   // The first runs load code and build graphs.
   static constexpr std::uint32_t kIgnored = 4;
   static constexpr std::uint32_t kTries = 8;
-  static constexpr std::uint32_t kAskedMax = 512;
+  static constexpr std::uint32_t kStartedMax = 512;
 
   void decide() noexcept { decided_ = least_ns_[0] <= least_ns_[1] ? Way::InPlace : Way::Copied; }
 
-  std::uint32_t asked_ = 0;
-
+  std::uint32_t started_ = 0;
   std::array<std::uint32_t, 2> tried_{};
   std::array<std::uint64_t, 2> least_ns_{UINT64_MAX, UINT64_MAX};
   std::optional<Way> decided_;

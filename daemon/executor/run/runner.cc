@@ -89,15 +89,16 @@ void ExecutorRunner::submit(const wire::Run& message, const Result<PlanRef>& pla
   go_on(task);
 }
 
-// A task that was taken in, or refused, starts, waits or ends.
+// A task that was taken in, or refused, starts, waits or ends. One that is refused although it waits
+// for others is known to these, and so ends behind them.
 void ExecutorRunner::go_on(RunTask& task) {
   if (!task.failure && task.plan->failure) task.failure = task.plan->failure;
-  if (task.failure) {
+  if (task.failure && task.waits == 0) {
     finish(task);
     start_ready();
     return;
   }
-  if (task.plan->loading) {
+  if (!task.failure && task.plan->loading) {
     task.plan->waiting.push_back(&task);
     ++task.waits;
   }
@@ -187,34 +188,6 @@ Result<void> ExecutorRunner::read_terms(const wire::Run& message, const Executor
   return {};
 }
 
-// Versions without host bytes are pinned now: kaasd counts on their being here at this moment.
-void ExecutorRunner::pin_pending(RunTask& task) {
-  task.parts.resize(task.loads.size());
-  for (std::size_t i = 0; i < task.loads.size(); ++i) {
-    const wire::Location& location = task.loads[i];
-    const std::uint64_t bytes = task.plan->loads[i].bytes();
-    if (location.segment() != 0 || location.version() == 0 ||
-        location.object_offset() > UINT64_MAX - bytes) {
-      continue;
-    }
-    task.parts[i] = parts_.cache.find_parts({location.version(), location.object_offset(), bytes});
-    for (const CachePin& part : task.parts[i]) {
-      if (part->state() == CacheEntry::State::Pending) wait_for(task, part->producer(), true);
-    }
-  }
-}
-
-void ExecutorRunner::expect_outputs(RunTask& task) {
-  task.outputs.resize(task.stores.size());
-  for (std::size_t i = 0; i < task.stores.size(); ++i) {
-    const wire::Location& location = task.stores[i];
-    const std::uint64_t bytes = task.plan->stores[i].bytes();
-    if (location.version() == 0 || location.object_offset() > UINT64_MAX - bytes) continue;
-    task.outputs[i] =
-        parts_.cache.expect({location.version(), location.object_offset(), bytes}, task.run);
-  }
-}
-
 // --- Start ---------------------------------------------------------------------------------------
 
 bool ExecutorRunner::is_brief(const ExecutorPlan& plan) const noexcept {
@@ -270,11 +243,12 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
     return Start::Done;
   }
   prepare_program(task);
-  task.body.program.last =
+  const bool stores_nothing =
       std::all_of(task.body.stores.begin(), task.body.stores.end(), [](const StoreStep& step) {
         return step.moved || (step.staged != nullptr &&
                               step.from == reinterpret_cast<DeviceAddress>(step.staged));
       });
+  task.body.program.last = stores_nothing && task.body.records.empty();
   task.body.program.tag_end = parts_.tag_end;
   return begin(task);
 }
@@ -283,6 +257,7 @@ ExecutorRunner::Start ExecutorRunner::start(RunTask& task, bool alone) {
 ExecutorRunner::Start ExecutorRunner::begin(RunTask& task) {
   task.started = true;
   task.start = ++starts_;
+  task.plan->placement.started();
   if (!parts_.device.limits().synchronous && task.fetches == 0) {
     output_is_mixed_ = output_is_mixed_ || (output_due_ && output_tag_ != task.tag);
     output_tag_ = task.tag;
@@ -344,8 +319,12 @@ ExecutorRunner::Start ExecutorRunner::execute_here(RunTask& task) {
     ++running_;  // For ever: nothing of this process is worth reporting any more.
     return Start::Running;
   }
-  // What an asynchronous device was given before the failure may still use the run's memory.
-  if (task.failure) static_cast<void>(task.body.stream->wait());
+  if (task.failure && !parts_.device.limits().synchronous) {
+    // What the device was given before the failure may still use the run's memory.
+    polled_.push_back(&task);
+    ++running_;
+    return Start::Running;
+  }
   finish(task);
   return Start::Done;
 }
@@ -400,10 +379,10 @@ bool ExecutorRunner::poll_one(std::size_t index) {
   if (!idle && parts_.device.lost()) return false;
   polled_.erase(polled_.begin() + static_cast<std::ptrdiff_t>(index));
   --running_;
-  Result<void> outcome;
-  if (idle) outcome = collect(task);
-  if (!idle) outcome = idle.error();
-  if (!outcome) task.failure = std::move(outcome).error();
+  if (!task.failure) {
+    const Result<void> outcome = idle ? collect(task) : Result<void>(idle.error());
+    if (!outcome) task.failure = outcome.error();
+  }
   finish(task);
   return true;
 }
@@ -433,12 +412,6 @@ void ExecutorRunner::flush_output() {
   const RunTagScope tag(output_is_mixed_ ? RunTag{} : output_tag_, parts_.tag_end);
   parts_.device.flush_output();
   output_due_ = output_is_mixed_ = false;
-}
-
-void ExecutorRunner::acknowledged(std::uint64_t reports) {
-  while (!unacknowledged_.empty() && unacknowledged_.front().reports <= reports) {
-    unacknowledged_.pop_front();
-  }
 }
 
 // --- End -----------------------------------------------------------------------------------------
@@ -484,64 +457,6 @@ void ExecutorRunner::finish(RunTask& task) {
   }
 }
 
-// Loaded versions whose allocation nobody wrote become cached copies.
-void ExecutorRunner::keep_loaded(RunTask& task) {
-  for (std::size_t i = 0; i < task.plan->allocations.size(); ++i) {
-    const auto& load = task.plan->allocations[i].cacheable_load;
-    if (!load || !task.blocks[i]) continue;
-    const wire::Location& location = task.loads[*load];
-    if (location.version() == 0) continue;
-    parts_.cache.insert(
-        {location.version(), location.object_offset(), task.plan->loads[*load].bytes()},
-        task.blocks[i], 0);
-  }
-}
-
-void ExecutorRunner::settle_outputs(RunTask& task) {
-  for (std::size_t i = 0; i < task.stores.size(); ++i) {
-    if (i >= task.outputs.size() || !task.outputs[i]) {
-      // Refused before anyone could wait for it. A failed run has no version to show for.
-      const std::uint64_t version = task.stores[i].version();
-      if (task.failure && version != 0) parts_.cache.fail_version(version);
-      continue;
-    }
-    CacheEntry& entry = *task.outputs[i];
-    if (task.failure) {
-      parts_.cache.fail(entry);
-      continue;
-    }
-    const wire::PlanRange& range = task.plan->stores[i];
-    const bool resident = task.stores[i].segment() == 0;
-    // What went to the host by way of staging memory is still there, and the frame keeps its block.
-    const auto& staging = task.plan->allocations[range.allocation()].staging_offset;
-    if (staging && !resident) {
-      auto copy = std::make_unique<std::byte[]>(range.bytes());
-      std::memcpy(copy.get(), task.frame->staged(*staging) + range.offset(), range.bytes());
-      parts_.cache.settle_on_host(entry, std::move(copy));
-      continue;
-    }
-    if (const BlockRef& block = task.blocks[range.allocation()]) {
-      parts_.cache.settle(entry, block, range.offset(), resident);
-      continue;
-    }
-    // No kernel writes it, and a cached copy served: that is the output, too.
-    const std::size_t load = *task.plan->allocations[range.allocation()].cacheable_load;
-    const CacheEntry& source = *task.pins[load];
-    const std::uint64_t inside = task.loads[load].object_offset() - source.key().offset;
-    parts_.cache.settle(entry, source.block(), source.block_offset() + inside + range.offset(),
-                        resident);
-  }
-}
-
-// Before the report: kaasd seals such a segment then, which needs that nobody maps it writable.
-void ExecutorRunner::forget_once_segments(RunTask& task) {
-  for (const wire::Location& location : task.stores) {
-    if (location.segment() == 0) continue;
-    const auto segment = parts_.segments.find(location.segment());
-    if (segment && (*segment)->terms().once) parts_.segments.detach(location.segment());
-  }
-}
-
 void ExecutorRunner::report(RunTask& task) {
   if (task.sink != nullptr) return task.sink->run_ended(task);
   if (task.fetches != 0) return report_fetched(task);
@@ -558,13 +473,6 @@ void ExecutorRunner::report(RunTask& task) {
   report.way = task.way_taken;
   report.why_stream = task.why_stream;
   parts_.reports.run_done(report, task.failure ? &*task.failure : nullptr);
-}
-
-void ExecutorRunner::hold_stored(RunTask& task) {
-  const std::uint64_t reports = parts_.reports.written() + parts_.reports.waiting();
-  for (CachePin& output : task.outputs) {
-    if (output) unacknowledged_.push_back({reports, std::move(output)});
-  }
 }
 
 // What is of one run, and not of what it was to do.

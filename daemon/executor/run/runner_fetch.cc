@@ -13,8 +13,9 @@ void ExecutorRunner::fetch(const wire::Fetch& message) {
     task.plan = fetch_plan(message.bytes());
     task.loads.emplace_back(message.version(), 0, 0, message.bytes(), 0);
     task.stores.emplace_back(0, 0, 0, message.bytes(), message.segment());
-    pin_pending(task);
-    if (active_.count(task.run) != 0) {
+    if (active_.count(task.run) == 0) {
+      pin_pending(task);
+    } else {
       task.failure = Status{StatusCode::InvalidArgument,
                             "version " + std::to_string(task.fetches) + " is being fetched"};
     }

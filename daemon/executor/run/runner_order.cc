@@ -48,7 +48,10 @@ void ExecutorRunner::pass_on_order(RunTask& task) {
 // Host bytes that the earlier one writes are there when it has ended, not before. Those in a
 // client's device memory are there for whoever follows on the device.
 bool ExecutorRunner::may_follow(const RunTask& task, const RunTask& earlier) const {
-  if (parts_.device.limits().synchronous || is_overwritten_at_end(task, earlier)) return false;
+  if (parts_.device.limits().synchronous) return false;
+  // Where its bytes will be is not known before.
+  if (task.plan->loading || earlier.plan->loading) return false;
+  if (is_overwritten_at_end(task, earlier)) return false;
   for (std::size_t i = 0; i < task.loads.size(); ++i) {
     const wire::Location& load = task.loads[i];
     if (load.segment() == 0) continue;

@@ -51,6 +51,7 @@ struct KernelOptions {
   uint32_t shared_bytes_fixed = 0;
   uint32_t shared_bytes_per_thread = 0;
   bool waits_first = true;
+  bool defers = false;
 
   // Keeps something between calls: never repeated after a failure, and in order.
   [[nodiscard]] constexpr KernelOptions stateful() const { return with_flag(KAAS_STATEFUL); }
@@ -63,6 +64,13 @@ struct KernelOptions {
   [[nodiscard]] constexpr KernelOptions programmatic() const {
     KernelOptions copy = *this;
     copy.waits_first = false;
+    return copy;
+  }
+  // Leaves work behind that is not done when its function returns, but when the kernel has ended:
+  // grids that it launches, copies that it does not wait for.
+  [[nodiscard]] constexpr KernelOptions deferring() const {
+    KernelOptions copy = *this;
+    copy.defers = true;
     return copy;
   }
   // Shared memory that each block needs, whatever the request says.
@@ -340,7 +348,7 @@ class KernelRegistration {
     kaas_kernel_descriptor descriptor = common(name, Entry::signature(), options);
     descriptor.host_blocks = Entry::host_blocks();
     descriptor.device_entry = Entry::template device_entry<WaitsFirst>();
-    descriptor.ending_entry = Entry::template ending_entry<WaitsFirst>();
+    if (!options.defers) descriptor.ending_entry = Entry::template ending_entry<WaitsFirst>();
     if (WaitsFirst && descriptor.device_entry != nullptr) descriptor.flags |= KAAS_WAITS;
     return descriptor;
   }

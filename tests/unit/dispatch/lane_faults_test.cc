@@ -225,6 +225,7 @@ TEST_F(FaultyLaneTest, RunBesideAnInvocationThatNeverEndsIsTriedAgain) {
 
 class LyingLaneTest : public LaneTest {
  protected:
+  explicit LyingLaneTest(const WorldOptions& options = {}) : LaneTest(options) {}
   template <class Create>
   void forge(wire::Report type, Create create) {
     flatbuffers::FlatBufferBuilder b;
@@ -338,7 +339,7 @@ TEST_F(LaneTest, ExecutorDoesNotEndAnothersLane) {
 // What the executor says of its work is believed within bounds.
 class LyingWordsTest : public LyingLaneTest {
  protected:
-  LyingWordsTest() {
+  explicit LyingWordsTest(const WorldOptions& options = {}) : LyingLaneTest(options) {
     const auto id = open(prepare(in_place()));
     step();
     mapping = map_out();  // Nobody can any more once it is granted.
@@ -391,6 +392,54 @@ TEST_F(LyingWordsTest, MoreAnsweredThanTakenEndsIt) {
   look();
   EXPECT_EQ(world.killed.size(), 1u);
   EXPECT_EQ(counted(), before);
+}
+
+TEST_F(LyingWordsTest, OldestThatGoesBackwardsEndsIt) {
+  header->oldest.store(4);
+  look();
+  EXPECT_EQ(world.killed.size(), 1u);
+}
+
+TEST_F(LyingWordsTest, OldestThatWasNeverTakenEndsIt) {
+  header->oldest.store(6);
+  look();
+  EXPECT_EQ(world.killed.size(), 1u);
+}
+
+// A lane in which one hangs, and others come and go.
+class LimitedWordsTest : public LyingWordsTest {
+ protected:
+  static WorldOptions options() {
+    WorldOptions limited;
+    limited.running_limit_ns = kLimitNs;
+    return limited;
+  }
+  LimitedWordsTest() : LyingWordsTest(options()) {}
+};
+
+TEST_F(LimitedWordsTest, OneThatHangsIsFoundThoughOthersAreAnswered) {
+  const std::uint64_t taken = header->consumed.load();
+  header->oldest.store(taken);
+  std::uint64_t passed_ns = 0;
+  for (std::uint64_t others = 0; world.killed.empty() && passed_ns < 3 * kLimitNs; ++others) {
+    header->consumed.store(taken + 1 + others);
+    header->answered.store(taken + others);
+    look();
+    passed_ns += 2'000'000;
+  }
+  EXPECT_EQ(world.killed.size(), 1u);
+  EXPECT_LE(passed_ns, kLimitNs + 10'000'000);
+}
+
+TEST_F(LimitedWordsTest, ManyThatEndInTimeAreLeftAlone) {
+  const std::uint64_t taken = header->consumed.load();
+  for (std::uint64_t others = 0; others < 1'200; ++others) {
+    header->consumed.store(taken + 1 + others);
+    header->answered.store(taken + others);
+    header->oldest.store(taken + others);
+    look();
+  }
+  EXPECT_TRUE(world.killed.empty());
 }
 
 TEST_F(LyingWordsTest, HugeCountsDoNotOverflowTheAccounts) {

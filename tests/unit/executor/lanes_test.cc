@@ -108,6 +108,31 @@ TEST_P(LanesTest, CallsOfDifferentBytesMayOverlap) {
   EXPECT_EQ((*memory_)[0], 2u);
 }
 
+TEST_P(LanesTest, OldestInvocationIsSaidWhateverElseEnds) {
+  if (!GetParam()) GTEST_SKIP() << "each ends before the next is taken";
+  LaneEnd& one = lane(1, 5);
+  load(fill_plan(2, 1, 40));
+  add(one, 2, {.plan = 2, .stores = {at(kMemory, 0)}});
+  const auto oldest = [&] { return one.out.view().header->oldest.load(); };
+  one.invoke(1, 1);
+  harness_.settle();
+  EXPECT_EQ(oldest(), 1u);
+  one.invoke(2, 2);
+  for (std::uint64_t id = 3; id <= 6; ++id) one.invoke(id, 1);
+  one.read();
+  std::vector<std::uint64_t> ended;
+  while (ended.size() < 5) {
+    harness_.loop->step();
+    for (const Answered& answer : one.read()) ended.push_back(answer.id);
+    const bool long_one_ended = std::find(ended.begin(), ended.end(), 2u) != ended.end();
+    if (!long_one_ended) {
+      EXPECT_EQ(oldest(), 1u) << "after " << ended.size() << " answers";
+    }
+  }
+  EXPECT_NE(ended.front(), 2u) << "the short ones are done first";
+  EXPECT_EQ(oldest(), 6u);
+}
+
 // The call copies the word in which the client reads how much was taken.
 TEST_P(LanesTest, WhatIsTakenIsSaidBeforeItCanHaveAnEffect) {
   LaneEnd& one = lane(1);

@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "schema/ipc/lane.h"
-#include "tests/unit/executor/loop_harness.h"
+#include "tests/unit/executor/lanes_fixture.h"
 
 namespace kaas {
 namespace {
@@ -83,9 +83,11 @@ class SlowLibraries final : public LibraryOpener {
 
 class LoadingTest : public testing::Test {
  protected:
-  LoadingTest()
-      : device_(FakeDevice::Options{}), libraries_(device_), loader_(libraries_, device_, nullptr) {
-    harness_.emplace(HarnessOptions{.loader = &loader_}, device_, libraries_);
+  LoadingTest() : LoadingTest(FakeDevice::Options{}) {}
+  explicit LoadingTest(const FakeDevice::Options& options)
+      : device_(options), libraries_(device_), loader_(libraries_, device_, nullptr) {
+    harness_.emplace(HarnessOptions{.memory_bytes = options.memory_bytes, .loader = &loader_},
+                     device_, libraries_);
   }
 
   // Steps until so many reports have come.
@@ -376,6 +378,79 @@ TEST_F(LoadingTest, FinishedLoadingKeepsTheLoopAwake) {
   while (!loader_.has_finished()) std::this_thread::yield();
   EXPECT_FALSE(harness_->loop->announce_sleep());
   EXPECT_EQ(await_reports(1)[0].type, wire::Report::LibraryLoaded);
+}
+
+// --- On a device that works beside the loop ------------------------------------------------------
+
+class AsynchronousLoadingTest : public LoadingTest {
+ protected:
+  AsynchronousLoadingTest()
+      : LoadingTest({.memory_bytes = 8u << 20, .asynchronous = true, .reaches_host = true}) {}
+};
+
+// A call that was added while its plan was being loaded, which then failed.
+TEST_F(AsynchronousLoadingTest, RefusedInvocationEndsBehindThoseItWaitsFor) {
+  harness_->segment(kMemory, Words(64));
+  harness_->load_library(1, "/fast");
+  harness_->load_plan(fill_plan(1, 9, 40));
+  harness_->load_plan(copy_plan(5, 1));
+  for (const SeenReport& report : await_reports(3)) ASSERT_EQ(report.code, StatusCode::Ok);
+  LaneEnd lane(*harness_, 1);
+  lane.start();
+  lane.add(1, {.plan = 1, .stores = {at(kMemory, 0)}});
+  harness_->load_library(2, "/slow");
+  harness_->load_plan(plan_of(2, 2));
+  lane.add(2, {.plan = 2, .loads = {at(kMemory, 0)}, .stores = {at(kMemory, 8)}});
+  for (const SeenReport& report : await_reports(2)) ASSERT_EQ(report.code, StatusCode::Ok);
+  libraries_.let("/slow", {StatusCode::InvalidArgument, "it does not compile"});
+  await_reports(2);
+  lane.invoke(1, 1);
+  lane.invoke(2, 2);
+  harness_->loop->step();
+  // Others, whose runs would get what the refused one has let go of.
+  for (std::uint64_t run = 1; run <= 2; ++run) {
+    harness_->run({.run = run,
+                   .plan = 5,
+                   .tenant = 8,
+                   .loads = {at(kMemory, 32)},
+                   .stores = {at(kMemory, 64 + 8 * run)}});
+  }
+  for (const SeenReport& report : await_reports(2)) EXPECT_EQ(report.code, StatusCode::Ok);
+  std::vector<Answered> answers;
+  while (answers.size() < 2) {
+    harness_->loop->step();
+    for (const Answered& answer : lane.read()) answers.push_back(answer);
+  }
+  EXPECT_EQ(answers[0], (Answered{1}));
+  EXPECT_EQ(answers[1].id, 2u);
+  EXPECT_EQ(answers[1].code, StatusCode::InvalidArgument);
+  EXPECT_EQ(harness_->loop->unfinished_runs(), 0u);
+}
+
+// Where a run's bytes will be is known when its plan is loaded: a small output is taken to its place
+// at its end, when another one may have written there.
+TEST_F(AsynchronousLoadingTest, WriterOfTheSameBytesAwaitsTheEndOfOneThatIsBeingLoaded) {
+  constexpr std::uint64_t kWords = 32'768;
+  harness_->segment(kMemory, Words(kWords));
+  ASSERT_TRUE((*harness_->source.queue.back().outcome)->pin(device_).has_value());
+  harness_->load_library(1, "/fast");
+  TestPlan large = fill_plan(5, 7);
+  large.kernels[0].literals[0] = u64(kWords);
+  large.kernels[0].arguments = {argument(0, kWords * 4, Access::Out)};
+  large.allocations = {kWords * 4};
+  large.stores = {wire::PlanRange(0, kWords * 4, 0, false)};
+  harness_->load_plan(large);
+  for (const SeenReport& report : await_reports(2)) ASSERT_EQ(report.code, StatusCode::Ok);
+  harness_->load_library(2, "/slow");
+  TestPlan small = fill_plan(2, 1);
+  small.kernels[0].library = 2;
+  harness_->load_plan(small);
+  harness_->run({.run = 1, .plan = 2, .stores = {at(kMemory, 0)}});
+  harness_->run({.run = 2, .plan = 5, .stores = {at(kMemory, 0)}, .after = {1}});
+  harness_->loop->step();
+  libraries_.let("/slow");
+  await_reports(4);
+  EXPECT_EQ(device_.follows(), 0u);
 }
 
 }  // namespace

@@ -675,6 +675,25 @@ TEST(RunnerWorkers, LargeRunsAreExecutedByWorkersAndAnsweredOnce) {
   EXPECT_EQ(data, Words(kWords, static_cast<std::uint32_t>(run)));
 }
 
+// What the device has been given before a failure uses the run's memory; nobody else waits for it.
+TEST(RunnerFailures, RunThatCanNotBeEnqueuedHoldsNobodyUp) {
+  LoopHarness harness({.asynchronous = true});
+  harness.load_library();
+  harness.load_plan(add_one_plan(1, 4));
+  harness.settle();
+  Words& data = harness.segment(20, Words(4));
+  harness.pin(20);
+  harness.fake->fail_enqueue(2);  // The launch, behind a copy.
+  harness.run({.run = 1, .loads = {at(20, 0)}, .stores = {at(20, 0)}});
+  harness.loop->step();
+  EXPECT_TRUE(harness.read_reports().empty()) << "the device has not been asked yet";
+  EXPECT_EQ(harness.only_report().code, StatusCode::Internal);
+  harness.run({.run = 2, .loads = {at(20, 0)}, .stores = {at(20, 0)}});
+  EXPECT_EQ(harness.only_report().code, StatusCode::Ok);
+  EXPECT_EQ(harness.fake->left_behind(), 0u);
+  EXPECT_EQ(data, Words(4, 1));
+}
+
 // What the device has been given before a failure uses the run's memory.
 TEST(RunnerWorkers, RunThatCanNotBeEnqueuedIsReportedWhenTheDeviceIsDoneWithIt) {
   ExecutorWorkers workers(1, [] {});

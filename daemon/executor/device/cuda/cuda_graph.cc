@@ -423,7 +423,11 @@ Result<GraphRun> CudaGraph::launch(const KernelProgram& program, CUstream stream
   for (std::uint64_t i = 0; i < times && result == CUDA_SUCCESS; ++i) {
     result = driver.GraphLaunch(exec_, stream);
   }
-  if (result != CUDA_SUCCESS) return device_.failed(result, "launching a graph");
+  if (result != CUDA_SUCCESS) {
+    // What is patched and what is not nobody knows any more.
+    state_.store(State::Failed, std::memory_order_release);
+    return device_.failed(result, "launching a graph");
+  }
   run.iterations = loops_ ? n_iter_ : times * unrolled_;
   if (loops_) run.counted = &host().iterations;
   if (whole_) run.signal = &host().signal;

@@ -317,6 +317,7 @@ Result<void> CudaStream::launch_original(const KernelLaunch& launch, const Kerne
   KAAS_RETURN_IF_ERROR(step(driver_.EventRecord(order_, stream_)));
   KAAS_RETURN_IF_ERROR(step(driver_.StreamWaitEvent(CU_STREAM_LEGACY, order_, 0)));
   const auto call = device_.library_call();
+  Result<void> outcome;
   {
     const RunTagScope tag(program.tag, program.tag_end);
     try {
@@ -324,12 +325,14 @@ Result<void> CudaStream::launch_original(const KernelLaunch& launch, const Kerne
                                       static_cast<int>(launch.shape.block[0]),
                                       static_cast<void**>(launch.params[0]));
     } catch (...) {
-      return Status{StatusCode::KernelFault, named(launch) + " threw an exception"};
+      outcome = Status{StatusCode::KernelFault, named(launch) + " threw an exception"};
     }
   }
+  // In any case: what it has launched uses the run's memory.
   device_.enter_again();
   KAAS_RETURN_IF_ERROR(step(driver_.EventRecord(order_, CU_STREAM_LEGACY)));
-  return step(driver_.StreamWaitEvent(stream_, order_, 0));
+  KAAS_RETURN_IF_ERROR(step(driver_.StreamWaitEvent(stream_, order_, 0)));
+  return outcome;
 }
 
 // --- Time and completion -------------------------------------------------------------------------
