@@ -89,6 +89,28 @@ std::vector<std::string> symbol_names(std::span<const std::byte> file, Elf64_Wor
   return names;
 }
 
+Status damaged(std::span<const std::byte> file, const std::string& what, const std::string& part) {
+  return Status{StatusCode::InvalidArgument, what + " is damaged: " + part + " lies outside its " +
+                                                 std::to_string(file.size()) + " bytes"};
+}
+
+// What a loader maps.
+Result<void> check_segments_inside(std::span<const std::byte> file, const Elf64_Ehdr& header,
+                                   const std::string& what) {
+  for (std::uint32_t i = 0; i < header.e_phnum; ++i) {
+    const std::uint64_t step = std::uint64_t{i} * header.e_phentsize;
+    if (header.e_phentsize < sizeof(Elf64_Phdr) || header.e_phoff > file.size()) {
+      return damaged(file, what, "its table of segments");
+    }
+    const auto one = read_at<Elf64_Phdr>(file, header.e_phoff + step);
+    if (!one) return damaged(file, what, "its table of segments");
+    if (!range_fits(one->p_offset, one->p_filesz, file.size())) {
+      return damaged(file, what, "segment " + std::to_string(i));
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> check_shared_object(std::span<const std::byte> file, const std::string& what) {
@@ -107,7 +129,7 @@ Result<void> check_shared_object(std::span<const std::byte> file, const std::str
                                                    std::to_string(header->e_type) +
                                                    ", not a shared object"};
   }
-  return {};
+  return check_segments_inside(file, *header, what);
 }
 
 bool is_elf(std::span<const std::byte> file) noexcept {
@@ -124,34 +146,18 @@ std::optional<Elf64_Ehdr> elf_header(std::span<const std::byte> file) {
 }
 
 Result<void> check_sections_inside(std::span<const std::byte> file, const std::string& what) {
-  const auto damaged = [&](const std::string& part) {
-    return Status{StatusCode::InvalidArgument, what + " is damaged: " + part +
-                                                   " lies outside its " +
-                                                   std::to_string(file.size()) + " bytes"};
-  };
   const auto header = elf_header(file);
-  if (!header) return damaged("its header");
-  if (header->e_shnum == 0) return damaged("its table of sections");
+  if (!header) return damaged(file, what, "its header");
+  if (header->e_shnum == 0) return damaged(file, what, "its table of sections");
   for (std::uint32_t i = 0; i < header->e_shnum; ++i) {
     const auto one = section(file, *header, i);
-    if (!one) return damaged("its table of sections");
+    if (!one) return damaged(file, what, "its table of sections");
     if (one->sh_type == SHT_NOBITS || one->sh_type == SHT_NULL) continue;
     if (!range_fits(one->sh_offset, one->sh_size, file.size())) {
-      return damaged("section " + std::to_string(i));
+      return damaged(file, what, "section " + std::to_string(i));
     }
   }
-  for (std::uint32_t i = 0; i < header->e_phnum; ++i) {
-    const std::uint64_t step = std::uint64_t{i} * header->e_phentsize;
-    if (header->e_phentsize < sizeof(Elf64_Phdr) || header->e_phoff > file.size()) {
-      return damaged("its table of segments");
-    }
-    const auto one = read_at<Elf64_Phdr>(file, header->e_phoff + step);
-    if (!one) return damaged("its table of segments");
-    if (!range_fits(one->p_offset, one->p_filesz, file.size())) {
-      return damaged("segment " + std::to_string(i));
-    }
-  }
-  return {};
+  return check_segments_inside(file, *header, what);
 }
 
 std::vector<std::string> defined_variables(std::span<const std::byte> file) {

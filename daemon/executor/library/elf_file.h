@@ -15,8 +15,9 @@
 
 namespace kaas {
 
-// Fails with InvalidArgument unless `file` begins like a shared object for this machine; `what`
-// names it in the message.
+// Fails with InvalidArgument unless `file` begins like a shared object for this machine, and all
+// that a loader maps lies inside: it would fault where a file was cut off. `what` names it in the
+// message.
 Result<void> check_shared_object(std::span<const std::byte> file, const std::string& what);
 
 // Whether `file` begins like an ELF file of any kind.

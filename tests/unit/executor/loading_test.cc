@@ -427,8 +427,8 @@ TEST_F(AsynchronousLoadingTest, RefusedInvocationEndsBehindThoseItWaitsFor) {
   EXPECT_EQ(harness_->loop->unfinished_runs(), 0u);
 }
 
-// Where a run's bytes will be is known when its plan is loaded: a small output is taken to its place
-// at its end, when another one may have written there.
+// Where a run's bytes will be is known when its plan is loaded: a small output is taken to its
+// place at its end, when another one may have written there.
 TEST_F(AsynchronousLoadingTest, WriterOfTheSameBytesAwaitsTheEndOfOneThatIsBeingLoaded) {
   constexpr std::uint64_t kWords = 32'768;
   harness_->segment(kMemory, Words(kWords));
