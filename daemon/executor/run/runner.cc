@@ -89,8 +89,8 @@ void ExecutorRunner::submit(const wire::Run& message, const Result<PlanRef>& pla
   go_on(task);
 }
 
-// A task that was taken in, or refused, starts, waits or ends. One that is refused while it waits for
-// others is known to these, and so ends behind them.
+// A task that was taken in, or refused, starts, waits or ends. One that is refused while it waits
+// for others is known to these, and so ends behind them.
 void ExecutorRunner::go_on(RunTask& task) {
   if (!task.failure && task.plan->failure) task.failure = task.plan->failure;
   if (task.failure && task.waits == 0) {
