@@ -366,9 +366,20 @@ class Dispatcher {
   static void lose_residents(ExecutorState& executor, const std::string& cause);
   void end_lost_fetches(ExecutorState& executor);
   bool write_back(ExecutorState& executor);
-  [[nodiscard]] std::vector<VersionRef> residents_of(const Run& run) const;
+  // Resident versions whose bytes a run reads, or writes slices over.
+  struct RunResidents {
+    struct One {
+      VersionRef version;
+      bool is_read = false;
+    };
+    std::vector<One> versions;
+    // Of a device that has them. A version that is read where it is counts among the run's own
+    // memory; else its memory comes on top.
+    std::uint64_t needed_bytes = 0;
+  };
+  [[nodiscard]] RunResidents residents_of(const Run& run) const;
   [[nodiscard]] bool may_run_beside(const ExecutorState& executor, const Run& run,
-                                    const ObjectVersion& resident) const;
+                                    const RunResidents& residents, bool is_read) const;
   [[nodiscard]] std::uint32_t place_of_residents(const Run& run) const;
   std::optional<std::uint32_t> await_residents(const Run& run, std::uint32_t place);
 
@@ -384,7 +395,7 @@ class Dispatcher {
   bool library_loaded(ExecutorState& executor, const wire::LibraryLoaded& report);
   void settle(Run& run, const Status* failure, const wire::RunDone* report);
   Result<void> publish(Run& run, ExecutorState* executor);
-  Result<void> join_slices(Run& run, ExecutorState& executor, std::size_t first,
+  Result<void> join_slices(Run& run, ExecutorState& executor, std::span<const std::size_t> stores,
                            std::vector<Store::Entry>& entries);
   std::span<const AnswerOutput> outputs_of(const Run& run, const ExecutorState* executor);
   void answer_run(Run& run, const Status* failure, const wire::RunDone* report,

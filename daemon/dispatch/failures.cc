@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "daemon/dispatch/dispatcher.h"
+#include "daemon/session/access_index.h"
 #include "schema/ipc/socket.h"
-#include "schema/ipc/untrusted.h"
 
 namespace kaas {
 namespace {
@@ -18,25 +18,35 @@ const char* why_once_only(const Run& run) {
   return run.bound.idempotent ? nullptr : "it overwrites its input in place";
 }
 
-bool overwrites_input(const Run& later, const Run& earlier) {
-  for (const BoundStore& store : later.bound.stores) {
-    if (store.kind != BoundStore::Kind::Segment) continue;
-    for (const BoundLoad& load : earlier.bound.loads) {
-      if (load.segment != nullptr && load.segment->id == store.segment->id &&
-          ranges_overlap(store.offset, store.bytes, load.offset, load.available)) {
-        return true;
-      }
-    }
-  }
-  return false;
-}
-
 // Of runs in flight on one executor: who overwrites what another one reads comes behind it, and may
 // be done already when the other one is to be run again.
 void find_lost_inputs(const std::vector<Run*>& in_flight) {
-  for (const Run* later : in_flight) {
+  std::vector<Run*> runs = in_flight;
+  std::sort(runs.begin(), runs.end(),
+            [](const Run* a, const Run* b) { return a->number < b->number; });
+  AccessIndex inputs;
+  std::vector<SegmentAccess> accesses;
+  for (const Run* run : runs) {
+    accesses.clear();
+    for (const BoundLoad& load : run->bound.loads) {
+      if (load.segment == nullptr) continue;
+      accesses.push_back({load.segment->id, load.offset, load.available, false});
+    }
+    inputs.add(run->number, accesses);
+  }
+  std::vector<std::uint64_t> overwritten;
+  for (const Run* later : runs) {
+    accesses.clear();
+    for (const BoundStore& store : later->bound.stores) {
+      if (store.kind != BoundStore::Kind::Segment) continue;
+      accesses.push_back({store.segment->id, store.offset, store.bytes, true});
+    }
+    overwritten.clear();
+    const bool too_many = inputs.find_conflicts(accesses, overwritten) >= AccessIndex::kStepsMax;
+    std::sort(overwritten.begin(), overwritten.end());
     for (Run* earlier : later->depends_on) {
-      if (earlier->state == Run::State::InFlight && overwrites_input(*later, *earlier)) {
+      if (earlier->state != Run::State::InFlight) continue;
+      if (too_many || std::binary_search(overwritten.begin(), overwritten.end(), earlier->number)) {
         earlier->input_is_lost = true;
       }
     }
@@ -173,7 +183,7 @@ void Dispatcher::executor_down(std::uint32_t id, const std::string& cause) {
   forget_state(identity.domain, identity.place);
   host_.unwatch(executor->link->doorbell_descriptor());
   const bool lanes_were_busy = lose_lanes(*executor, cause);
-  find_lost_inputs({executor->in_flight.begin(), executor->in_flight.end()});
+  find_lost_inputs(executor->in_flight);
   // All are taken back before any is ended or tried again: ending one may start its dependents.
   if (executor->held_back != nullptr) executor->held_back->state = Run::State::Waiting;
   for (Run* run : executor->in_flight) {

@@ -270,6 +270,7 @@ Result<void> Dispatcher::grant(Lane& lane, Run& run) {
   answer(session, *session.rings[run.ring],
          {.id = run.id, .outputs = outputs_of(run, nullptr), .lane = &spec});
   run.answered = true;
+  session.rings[run.ring]->accesses.remove(run.number, run.bound.accesses);
   LaneCall& call = lane.calls[run.lane_call];
   call.plan = run.plan;
   call.bound = std::move(run.bound);

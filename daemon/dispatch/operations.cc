@@ -1,6 +1,8 @@
 // Intake: messages of client rings to operations, and those that kaasd answers itself.
 #include <fcntl.h>
 
+#include <algorithm>
+
 #include "daemon/dispatch/dispatcher.h"
 #include "daemon/intake/decode.h"
 #include "schema/ipc/socket.h"
@@ -194,23 +196,21 @@ bool Dispatcher::stalls_on_pending(RingState& ring, const ScopedKey& key) {
   if (ring.pending.empty()) return false;
   const auto pending = ring.pending.find(pending_name(key.namespace_uid, key.key));
   if (pending == ring.pending.end()) return false;
-  ring.stalled_on = pending->second.run;
+  ring.stalled_on = pending->second.latest.run;
   return true;
 }
 
 bool Dispatcher::stalls_on_writer(RingState& ring, const PutOperation& operation) {
   if (operation.segment == 0) return false;
-  for (auto run = ring.runs.rbegin(); run != ring.runs.rend(); ++run) {
-    for (const SegmentAccess& access : (*run)->bound.accesses) {
-      if (!access.writes || access.segment != operation.segment ||
-          !ranges_overlap(access.offset, access.bytes, operation.offset, operation.bytes)) {
-        continue;
-      }
-      ring.stalled_on = (*run)->number;
-      return true;
-    }
+  const SegmentAccess read{operation.segment, operation.offset, operation.bytes, false};
+  std::vector<std::uint64_t> writers;
+  if (ring.accesses.find_conflicts({&read, 1}, writers) >= AccessIndex::kStepsMax) {
+    ring.stalled_on = ring.runs.back()->number;  // Too many to look through: after each one again.
+    return true;
   }
-  return false;
+  if (writers.empty()) return false;
+  ring.stalled_on = *std::max_element(writers.begin(), writers.end());
+  return true;
 }
 
 // A donation and its put take two ways, so the put may be here first. It waits, but not for ever.
@@ -319,7 +319,7 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
 void Dispatcher::read_when_published(Session& session, RingState& ring, DeferredRead wanted) {
   const auto pending = ring.pending.find(pending_name(wanted.namespace_uid, wanted.key));
   if (pending == ring.pending.end()) return read(session, ring, wanted);
-  Run* writer = runs_.find(pending->second.run);
+  Run* writer = runs_.find(pending->second.latest.run);
   KAAS_CHECK(writer != nullptr);
   writer->reads.push_back(std::move(wanted));
 }

@@ -1,5 +1,8 @@
 // Reports of executors, and settling: what became of a run, published, answered and cleaned up.
 #include <algorithm>
+#include <map>
+#include <string_view>
+#include <utility>
 
 #include "daemon/dispatch/dispatcher.h"
 #include "daemon/dispatch/report_status.h"
@@ -33,6 +36,19 @@ wire::Moments moments_of(const Run& run, const wire::RunDone& report, std::uint6
   return {
       run.accepted_ns,    run.decoded_ns,      run.planned_ns,   run.sent_ns,     there.taken_ns(),
       there.started_ns(), there.launched_ns(), there.ended_ns(), run.reported_ns, now_ns};
+}
+
+// Numbers of the run's stores that are slices, ascending, by namespace and key.
+using SlicesByKey = std::map<std::pair<uid_t, std::string_view>, std::vector<std::size_t>>;
+
+SlicesByKey slices_by_key(const Run& run) {
+  SlicesByKey slices;
+  for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
+    const BoundStore& store = run.bound.stores[i];
+    if (store.kind == BoundStore::Kind::Slice)
+      slices[{store.namespace_uid, store.key}].push_back(i);
+  }
+  return slices;
 }
 
 }  // namespace
@@ -252,10 +268,14 @@ Result<void> Dispatcher::publish(Run& run, ExecutorState* executor) {
   if (run.bound.stores.empty()) return {};
   KAAS_CHECK(executor != nullptr);
   std::vector<Store::Entry> entries;
+  SlicesByKey slices;
   for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
     BoundStore& store = run.bound.stores[i];
     if (store.kind == BoundStore::Kind::Slice) {
-      KAAS_RETURN_IF_ERROR(join_slices(run, *executor, i, entries));
+      // When the first of a key is met.
+      if (slices.empty()) slices = slices_by_key(run);
+      const std::vector<std::size_t>& own = slices.at({store.namespace_uid, store.key});
+      if (own.front() == i) KAAS_RETURN_IF_ERROR(join_slices(run, *executor, own, entries));
       continue;
     }
     if (store.kind != BoundStore::Kind::Version) continue;
@@ -277,21 +297,16 @@ Result<void> Dispatcher::publish(Run& run, ExecutorState* executor) {
   return {};
 }
 
-// Makes the version of a key of which this run wrote slices, when it meets the first of them.
-Result<void> Dispatcher::join_slices(Run& run, ExecutorState& executor, std::size_t first,
+// Makes the version of the key that these stores of the run are slices of.
+Result<void> Dispatcher::join_slices(Run& run, ExecutorState& executor,
+                                     std::span<const std::size_t> stores,
                                      std::vector<Store::Entry>& entries) {
-  const BoundStore& key = run.bound.stores[first];
-  const auto same_key = [&](const BoundStore& other) {
-    return other.kind == BoundStore::Kind::Slice && other.namespace_uid == key.namespace_uid &&
-           other.key == key.key;
-  };
+  const BoundStore& key = run.bound.stores[stores.front()];
   std::vector<OutputSlice> slices;
   std::uint64_t bytes = 0;
   bool replaces = false;  // A slice at 0 makes the object anew.
-  for (std::size_t i = 0; i < run.bound.stores.size(); ++i) {
+  for (const std::size_t i : stores) {
     const BoundStore& store = run.bound.stores[i];
-    if (!same_key(store)) continue;
-    if (i < first) return {};
     OutputSlice slice{store.offset, store.bytes, std::nullopt};
     if (run.outbox_offsets[i] != kNoOutbox) {
       slice.source = executor.link->outbox_bytes(run.outbox_offsets[i], store.bytes);
@@ -385,30 +400,27 @@ void Dispatcher::unlink(Run& run) {
 
 // The run publishes nothing under its keys any more. If it failed, a writer before it may still.
 void Dispatcher::forget_pending(RingState& ring, const Run& run, bool failed) {
-  const auto writes_key = [](const BoundStore& store) {
-    return store.kind == BoundStore::Kind::Version || store.kind == BoundStore::Kind::Slice;
-  };
   for (const BoundStore& store : run.bound.stores) {
-    if (!writes_key(store)) continue;
-    const auto pending = ring.pending.find(pending_name(store.namespace_uid, store.key));
-    if (pending == ring.pending.end() || pending->second.run != run.number) continue;
-    const Run* before = nullptr;
-    const BoundStore* its = nullptr;
-    for (auto earlier = ring.runs.rbegin(); failed && its == nullptr && earlier != ring.runs.rend();
-         ++earlier) {
-      before = *earlier;
-      for (const BoundStore& other : before->bound.stores) {
-        if (writes_key(other) && other.namespace_uid == store.namespace_uid &&
-            other.key == store.key) {
-          its = &other;
-        }
-      }
-    }
-    if (its == nullptr) {
-      ring.pending.erase(pending);
+    if (store.kind != BoundStore::Kind::Version && store.kind != BoundStore::Kind::Slice) continue;
+    const auto found = ring.pending.find(pending_name(store.namespace_uid, store.key));
+    if (found == ring.pending.end()) continue;
+    PendingWrites& writes = found->second;
+    auto& earlier = writes.earlier;
+    const auto own = std::lower_bound(
+        earlier.begin(), earlier.end(), run.number,
+        [](const PendingWrite& write, std::uint64_t number) { return write.run < number; });
+    const bool is_latest = writes.latest.run == run.number;
+    const bool is_listed = own != earlier.end() && own->run == run.number;
+    if (!is_latest && !is_listed) continue;  // Another of its stores went to this key.
+    // What it has published stands: those before it will not be seen any more.
+    const auto last = is_listed ? own + 1 : own;
+    earlier.erase(failed ? own : earlier.begin(), last);
+    if (!is_latest) continue;
+    if (earlier.empty()) {
+      ring.pending.erase(found);
     } else {
-      const bool whole = its->kind == BoundStore::Kind::Version;
-      pending->second = {before->number, whole ? its->version : nullptr};
+      writes.latest = std::move(earlier.back());
+      earlier.pop_back();
     }
   }
 }
@@ -434,6 +446,7 @@ void Dispatcher::finish(Run& run, const Status* failure) {
     --session->runs;
     RingState& ring = *session->rings[run.ring];
     ring.runs.erase(std::find(ring.runs.begin(), ring.runs.end(), &run));
+    ring.accesses.remove(run.number, run.bound.accesses);
     forget_pending(ring, run, failure != nullptr);
     if (ring.stalled_on == run.number) resumable_.emplace_back(session->id, run.ring);
     for (const DeferredRead& wanted : run.reads) {

@@ -139,52 +139,50 @@ void Dispatcher::end_lost_fetches(ExecutorState& executor) {
 
 // --- Runs that need them -------------------------------------------------------------------------
 
-// Resident versions whose bytes the run reads, or writes slices over.
-std::vector<VersionRef> Dispatcher::residents_of(const Run& run) const {
-  std::vector<VersionRef> residents;
+Dispatcher::RunResidents Dispatcher::residents_of(const Run& run) const {
+  RunResidents residents;
   if (!had_residents_) return residents;
-  for (const BoundLoad& load : run.bound.loads) {
-    if (load.version != nullptr && load.version->state() == ObjectVersion::State::Resident) {
-      residents.push_back(load.version);
-    }
+  const PlanTemplate& plan = *run.plan->plan;
+  residents.needed_bytes = plan.working_set_bytes;
+  std::unordered_set<const ObjectVersion*> read;
+  for (std::size_t i = 0; i < run.bound.loads.size(); ++i) {
+    const BoundLoad& load = run.bound.loads[i];
+    if (load.version == nullptr || load.version->state() != ObjectVersion::State::Resident)
+      continue;
+    read.insert(load.version.get());
+    residents.versions.push_back({load.version, true});
+    const TemplateBuffer& buffer = plan.buffers[plan.loads[i]];
+    const bool in_place =
+        !buffer.written && !buffer.shared && load.offset % kDeviceAlignmentBytes == 0;
+    residents.needed_bytes += load.version->bytes() - (in_place ? load.available : 0);
   }
   for (const BoundStore& store : run.bound.stores) {
     if (store.kind != BoundStore::Kind::Slice) continue;
     auto base = store_.lookup(run.uid, store.namespace_uid, store.key);
     if (base.has_value() && (*base)->state() == ObjectVersion::State::Resident) {
-      residents.push_back(*std::move(base));
+      const bool is_read = read.contains(base->get());
+      residents.versions.push_back({*std::move(base), is_read});
     }
   }
   return residents;
 }
 
-// Whether the executor has the version for the run to read, and room for both. The memory of a
-// version that is read where it is counts among the run's own; else it comes on top.
+// Whether the executor has the version for the run to read, and room for both.
 bool Dispatcher::may_run_beside(const ExecutorState& executor, const Run& run,
-                                const ObjectVersion& resident) const {
+                                const RunResidents& residents, bool is_read) const {
   const ExecutorIdentity& identity = executor.link->identity();
-  if (identity.domain != run.domain || !is_active(identity.place)) return false;
-  const PlanTemplate& plan = *run.plan->plan;
-  std::uint64_t needed = plan.working_set_bytes;
-  bool is_read = false;
-  for (std::size_t i = 0; i < run.bound.loads.size(); ++i) {
-    const BoundLoad& load = run.bound.loads[i];
-    if (load.version == nullptr || load.version->state() != ObjectVersion::State::Resident)
-      continue;
-    is_read = is_read || load.version.get() == &resident;
-    const TemplateBuffer& buffer = plan.buffers[plan.loads[i]];
-    const bool in_place =
-        !buffer.written && !buffer.shared && load.offset % kDeviceAlignmentBytes == 0;
-    needed += load.version->bytes() - (in_place ? load.available : 0);
-  }
-  return is_read && needed <= executor.device_bytes;
+  return is_read && identity.domain == run.domain && is_active(identity.place) &&
+         residents.needed_bytes <= executor.device_bytes;
 }
 
 // Where most would be read in place, so far as one can tell by the first; kAnyPlace: nowhere.
 std::uint32_t Dispatcher::place_of_residents(const Run& run) const {
-  for (const VersionRef& version : residents_of(run)) {
+  const RunResidents residents = residents_of(run);
+  for (const auto& [version, is_read] : residents.versions) {
     const ExecutorState& executor = *executors_.at(version->executor());
-    if (may_run_beside(executor, run, *version)) return executor.link->identity().place;
+    if (may_run_beside(executor, run, residents, is_read)) {
+      return executor.link->identity().place;
+    }
   }
   return kAnyPlace;
 }
@@ -193,10 +191,11 @@ std::uint32_t Dispatcher::place_of_residents(const Run& run) const {
 // Nothing: it waits until those that are elsewhere are on the host.
 std::optional<std::uint32_t> Dispatcher::await_residents(const Run& run, std::uint32_t place) {
   bool waits = false;
-  for (const VersionRef& version : residents_of(run)) {
+  const RunResidents residents = residents_of(run);
+  for (const auto& [version, is_read] : residents.versions) {
     const ExecutorState& executor = *executors_.at(version->executor());
     const std::uint32_t its = executor.link->identity().place;
-    if ((place == kAnyPlace || place == its) && may_run_beside(executor, run, *version)) {
+    if ((place == kAnyPlace || place == its) && may_run_beside(executor, run, residents, is_read)) {
       place = its;
       continue;
     }

@@ -4,7 +4,6 @@
 #include "daemon/dispatch/dispatcher.h"
 #include "daemon/plan/bind.h"
 #include "daemon/plan/compile.h"
-#include "schema/ipc/untrusted.h"
 
 namespace kaas {
 namespace {
@@ -19,27 +18,15 @@ class History final : public RingHistory {
     if (ring_.pending.empty()) return {};
     const auto found = ring_.pending.find(pending_name(namespace_uid, key));
     if (found == ring_.pending.end()) return {};
-    return {found->second.run, found->second.version};
+    return {found->second.latest.run, found->second.latest.version};
   }
 
-  // The latest first: behind one that writes all of the bytes come only those that it follows
-  // itself.
-  void conflicts(const SegmentAccess& access, std::vector<std::uint64_t>& runs) const override {
-    for (auto run = ring_.runs.rbegin(); run != ring_.runs.rend(); ++run) {
-      bool overlaps = false;
-      bool covers = false;
-      for (const SegmentAccess& earlier : (*run)->bound.accesses) {
-        if (earlier.segment != access.segment || !(earlier.writes || access.writes) ||
-            !ranges_overlap(earlier.offset, earlier.bytes, access.offset, access.bytes)) {
-          continue;
-        }
-        overlaps = true;
-        covers = covers || (earlier.writes && earlier.offset <= access.offset &&
-                            access.offset - earlier.offset <= earlier.bytes - access.bytes &&
-                            access.bytes <= earlier.bytes);
-      }
-      if (overlaps) runs.push_back((*run)->number);
-      if (covers) return;
+  void conflicts(std::span<const SegmentAccess> accesses,
+                 std::vector<std::uint64_t>& runs) const override {
+    if (ring_.accesses.find_conflicts(accesses, runs) < AccessIndex::kStepsMax) return;
+    // Too many to look through: behind all of them it is behind those, too.
+    for (const Run* run : ring_.runs) {
+      if (!run->bound.accesses.empty()) runs.push_back(run->number);
     }
   }
 
@@ -197,12 +184,15 @@ void Dispatcher::link_dependencies(Run& run) {
 // Makes the run part of its ring's history.
 void Dispatcher::record(RingState& ring, Run& run) {
   ring.runs.push_back(&run);
+  ring.accesses.add(run.number, run.bound.accesses);
   for (const BoundStore& store : run.bound.stores) {
-    if (store.kind == BoundStore::Kind::Version) {
-      ring.pending[pending_name(store.namespace_uid, store.key)] = {run.number, store.version};
-    } else if (store.kind == BoundStore::Kind::Slice) {
-      ring.pending[pending_name(store.namespace_uid, store.key)] = {run.number, nullptr};
+    const bool whole = store.kind == BoundStore::Kind::Version;
+    if (!whole && store.kind != BoundStore::Kind::Slice) continue;
+    PendingWrites& writes = ring.pending[pending_name(store.namespace_uid, store.key)];
+    if (writes.latest.run != 0 && writes.latest.run != run.number) {
+      writes.earlier.push_back(std::move(writes.latest));
     }
+    writes.latest = {run.number, whole ? store.version : nullptr};
   }
 }
 

@@ -1,7 +1,9 @@
 #include "daemon/plan/bind.h"
 
 #include <algorithm>
+#include <boost/container/small_vector.hpp>
 #include <charconv>
+#include <utility>
 
 #include "daemon/plan/memory.h"
 #include "schema/ipc/untrusted.h"
@@ -9,6 +11,9 @@
 
 namespace kaas {
 namespace {
+
+// Of requests with this many buffers nothing is allocated to bind a run.
+constexpr std::size_t kUsualBuffers = 16;
 
 std::string buffer_name(const TemplateBuffer& buffer) {
   return "buffer '" + buffer.name + "'";
@@ -32,9 +37,8 @@ class Binder {
       if (blocked_on_ != 0) return BindOutcome{blocked_on_};
     }
     KAAS_RETURN_IF_ERROR(check_names());
-    for (const SegmentAccess& access : bound_.accesses) {
-      context_.history.conflicts(access, bound_.after);
-    }
+    if (overwrites_input()) bound_.idempotent = false;
+    context_.history.conflicts(bound_.accesses, bound_.after);
     std::sort(bound_.after.begin(), bound_.after.end());
     bound_.after.erase(std::unique(bound_.after.begin(), bound_.after.end()), bound_.after.end());
     return BindOutcome{};
@@ -69,7 +73,7 @@ class Binder {
     store.offset = places_[index].offset;
     switch (place.where) {
       case wire::Where::Store:
-        KAAS_RETURN_IF_ERROR(store_object(index, place, store));
+        KAAS_RETURN_IF_ERROR(store_object(place, store));
         break;
       case wire::Where::Segment:
       case wire::Where::Ipc:
@@ -148,13 +152,13 @@ class Binder {
                                                          what() + " has " + std::to_string(size)};
   }
 
-  Result<void> store_object(std::uint16_t index, const Place& place, BoundStore& store) {
+  Result<void> store_object(const Place& place, BoundStore& store) {
     KAAS_ASSIGN_OR_RETURN(const ScopedKey key, parse_key(place.key, context_.uid));
     KAAS_RETURN_IF_ERROR(context_.store.check_write(context_.uid, key.namespace_uid, key.key));
     const auto pending = context_.history.pending_write(key.namespace_uid, key.key);
     store.namespace_uid = key.namespace_uid;
     store.key = std::string(key.key);
-    if (store.offset != 0 || has_sibling(index, place.key)) {
+    if (store.offset != 0 || has_sibling(place.key)) {
       store.kind = BoundStore::Kind::Slice;
       // Its base is what the ring made before it.
       if (pending.run != 0) blocked_on_ = pending.run;
@@ -171,11 +175,16 @@ class Binder {
   }
 
   // Whether another output of this request goes to the same key.
-  [[nodiscard]] bool has_sibling(std::uint16_t index, const std::string& key) const {
-    return std::any_of(plan_.stores.begin(), plan_.stores.end(), [&](std::uint16_t other) {
-      const Place& place = *places_[other].place;
-      return other != index && place.where == wire::Where::Store && place.key == key;
-    });
+  [[nodiscard]] bool has_sibling(std::string_view key) {
+    if (stored_keys_.empty()) {
+      for (const std::uint16_t store : plan_.stores) {
+        const Place& place = *places_[store].place;
+        if (place.where == wire::Where::Store) stored_keys_.push_back(place.key);
+      }
+      std::sort(stored_keys_.begin(), stored_keys_.end());
+    }
+    const auto first = std::lower_bound(stored_keys_.begin(), stored_keys_.end(), key);
+    return stored_keys_.end() - first > 1 && first[1] == key;
   }
 
   Result<void> store_segment(std::uint16_t index, const Place& place, BoundStore& store) {
@@ -190,15 +199,36 @@ class Binder {
     }
     const auto name = [&] { return buffer_name(buffer) + " in " + name_of(place); };
     KAAS_RETURN_IF_ERROR(check_range(name, store.offset, store.bytes, store.segment->bytes));
-    const SegmentAccess access{store.segment->id, store.offset, store.bytes, true};
-    for (const SegmentAccess& other : bound_.accesses) {
-      if (other.segment == access.segment && !other.writes &&
-          ranges_overlap(other.offset, other.bytes, access.offset, access.bytes)) {
-        bound_.idempotent = false;  // It overwrites its own input.
+    bound_.accesses.push_back({store.segment->id, store.offset, store.bytes, true});
+    return {};
+  }
+
+  // Whether some byte is both read and written in place.
+  [[nodiscard]] bool overwrites_input() const {
+    // Loads come before stores.
+    const auto& accesses = bound_.accesses;
+    if (accesses.empty() || accesses.front().writes || !accesses.back().writes) return false;
+    boost::container::small_vector<SegmentAccess, kUsualBuffers> sorted(accesses.begin(),
+                                                                        accesses.end());
+    std::sort(sorted.begin(), sorted.end(), [](const SegmentAccess& a, const SegmentAccess& b) {
+      return std::pair(a.segment, a.offset) < std::pair(b.segment, b.offset);
+    });
+    // Of those before, by read or written: which reaches farthest.
+    const SegmentAccess* reach[2] = {};
+    for (const SegmentAccess& now : sorted) {
+      if (now.bytes == 0) continue;
+      const SegmentAccess* const other = reach[now.writes ? 0 : 1];
+      if (other != nullptr && other->segment == now.segment &&
+          now.offset - other->offset < other->bytes) {
+        return true;
+      }
+      const SegmentAccess*& own = reach[now.writes ? 1 : 0];
+      if (own == nullptr || own->segment != now.segment ||
+          own->offset + own->bytes < now.offset + now.bytes) {
+        own = &now;
       }
     }
-    bound_.accesses.push_back(access);
-    return {};
+    return false;
   }
 
   static std::string name_of(const Place& place) {
@@ -297,6 +327,8 @@ class Binder {
   const BindContext& context_;
   BoundRun& bound_;
   bool has_handles_ = false;
+  // Of outputs in the store, sorted; made when the first of them is bound.
+  boost::container::small_vector<std::string_view, kUsualBuffers> stored_keys_;
   std::uint64_t blocked_on_ = 0;
 };
 

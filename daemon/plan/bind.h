@@ -39,8 +39,9 @@ class RingHistory {
   };
   [[nodiscard]] virtual PendingWrite pending_write(uid_t namespace_uid,
                                                    std::string_view key) const = 0;
-  // Appends the unsettled runs whose accesses conflict with `access`.
-  virtual void conflicts(const SegmentAccess& access, std::vector<std::uint64_t>& runs) const = 0;
+  // Appends the unsettled runs that a run with these accesses has to follow; some perhaps again.
+  virtual void conflicts(std::span<const SegmentAccess> accesses,
+                         std::vector<std::uint64_t>& runs) const = 0;
 };
 
 // The session's segments for allocations that buffers name by CUDA IPC handle.

@@ -12,6 +12,7 @@
 #include "daemon/flow/run.h"
 #include "daemon/flow/segments.h"
 #include "daemon/flow/template.h"
+#include "daemon/session/access_index.h"
 #include "daemon/session/device_memory.h"
 #include "daemon/session/session_ring.h"
 #include "schema/ipc/handle.h"
@@ -22,6 +23,13 @@ namespace kaas {
 struct PendingWrite {
   std::uint64_t run = 0;
   VersionRef version;  // Null for slices.
+};
+
+// All that unsettled runs of one ring are about to publish under a key, the latest apart: nearly
+// always it is the only one.
+struct PendingWrites {
+  PendingWrite latest;
+  std::vector<PendingWrite> earlier;  // In the order of their runs.
 };
 
 // The name of a key in RingState::pending.
@@ -40,8 +48,9 @@ struct RingState {
       : ring(index, std::move(endpoints)) {}
 
   SessionRing ring;
-  std::vector<Run*> runs;                                 // Unsettled.
-  std::unordered_map<std::string, PendingWrite> pending;  // By "uid/key".
+  std::vector<Run*> runs;                                  // Unsettled; numbers ascend.
+  std::unordered_map<std::string, PendingWrites> pending;  // By "uid/key".
+  AccessIndex accesses;                                    // Of `runs`.
   // A message that can't be handled yet; the ring waits with it.
   std::uint64_t stalled_on = 0;        // A run's number.
   std::uint64_t stalled_token = 0;     // Or a put whose donated descriptor is still on its way ...

@@ -103,8 +103,9 @@ std::string check_devices(const Dispatcher& dispatcher) {
 
 std::string check_ring(const RingState& ring, const Dispatcher& dispatcher) {
   if (ring.stalled_on != 0 && ring.stalled_message.empty()) return "a ring stalls on nothing";
-  for (const auto& [key, write] : ring.pending) {
-    const Run* run = dispatcher.runs().find(write.run);
+  if (ring.runs.empty() && !ring.accesses.empty()) return "a ring without runs knows accesses";
+  for (const auto& [key, writes] : ring.pending) {
+    const Run* run = dispatcher.runs().find(writes.latest.run);
     if (run == nullptr || !has(ring.runs, run)) return "key '" + key + "' is pending on no run";
   }
   for (const Run* run : ring.runs) {

@@ -1,4 +1,6 @@
 // What requests of one ring see of one another.
+#include <algorithm>
+
 #include "tests/unit/dispatch/dispatch_fixture.h"
 
 namespace kaas {
@@ -71,6 +73,52 @@ TEST_F(DispatcherTest, ArenaRangesAreReadAndWrittenInOrder) {
   Words half(16, 0);
   std::fill_n(half.begin(), 8, 5u);
   EXPECT_EQ(words_at(2048), half);
+}
+
+// Room for requests of thousands of buffers, which nobody executes.
+class WideDispatcherTest : public DispatcherTest {
+ protected:
+  static WorldOptions options() {
+    WorldOptions wide;
+    wide.start_executors = false;
+    wide.client_rings = {64, 8u << 20};
+    wide.arena_bytes = 1u << 20;
+    return wide;
+  }
+  WideDispatcherTest() : DispatcherTest(options()) {}
+
+  // Buffers of the arena that overlap one another, each but a little behind the one before.
+  RequestSpec crowded(std::size_t buffers, wire::Access access) {
+    RequestSpec request;
+    for (std::size_t b = 0; b < buffers; ++b) {
+      request.buffers.push_back(
+          segment_buffer("b" + std::to_string(b), 64u << 10, client->arena(), b * 4));
+      request.kernels.push_back(fake_kernel("any", {}, {{static_cast<std::uint16_t>(b), access}}));
+    }
+    return request;
+  }
+  // Of the request with that id.
+  std::vector<std::uint64_t> depends_on(std::uint64_t id) {
+    std::vector<std::uint64_t> ids;
+    dispatcher().runs().for_each([&](const auto& run) {
+      if (run.id != id) return;
+      for (const auto* earlier : run.depends_on) ids.push_back(earlier->id);
+    });
+    std::sort(ids.begin(), ids.end());
+    return ids;
+  }
+};
+
+TEST_F(WideDispatcherTest, RequestFollowsAllBeforeItWhereTooMuchOverlaps) {
+  const auto apart = submit(
+      fill_request(segment_buffer("apart", kBytes, client->arena(), (1u << 20) - kBytes), 1));
+  const auto reader = submit(crowded(4000, wire::Access::In));
+  const auto few = submit(crowded(10, wire::Access::Out));
+  const auto many = submit(crowded(4000, wire::Access::InOut));
+  step();
+  EXPECT_EQ(depends_on(reader), std::vector<std::uint64_t>{});
+  EXPECT_EQ(depends_on(few), std::vector<std::uint64_t>{reader});
+  EXPECT_EQ(depends_on(many), (std::vector<std::uint64_t>{apart, reader, few}));
 }
 
 TEST_F(HeldDispatcherTest, OverlappingArenaRangesWaitForOneAnother) {
