@@ -40,27 +40,16 @@ std::size_t Dispatcher::step() {
   // Handlers may close sessions: walk by number.
   for (auto session = sessions_.begin(); session != sessions_.end();) {
     const std::uint64_t id = session->first;
-    for (std::size_t ring = 0; ring < session->second->rings.size(); ++ring) {
-      moved += take_messages(*session->second, *session->second->rings[ring]);
-      session = sessions_.find(id);
-      if (session == sessions_.end()) break;
-    }
+    moved += take_turn(*session->second);
     session = sessions_.upper_bound(id);
   }
   if (stalled_tokens_ != 0) expire_donations();
-  while (!resumable_.empty()) {
-    const auto [id, ring] = resumable_.back();
-    resumable_.pop_back();
-    if (Session* session = find_session(id)) {
-      resume_stalled(*session, *session->rings[ring]);
-      ++moved;
-    }
-  }
-  if (!deadlines_.empty()) expire();
+  if (!resumable_.empty()) moved += resume_rings();
+  if (!deadlines_.empty() && !expire()) ++moved;
   check_running_limit();
   if (!lanes_.empty()) watch_lanes();
   if (!suspensions_.empty()) check_suspensions();
-  if (pump_due_) pump();
+  if (pump_due_ && !pump()) ++moved;
   if (options_.idle_release_ns != 0) release_idle();
   if (fetches_due_) send_fetches();
   tell_dropped();

@@ -25,6 +25,7 @@
 #include "daemon/dispatch/instances.h"
 #include "daemon/dispatch/lane.h"
 #include "daemon/dispatch/runs.h"
+#include "daemon/dispatch/work.h"
 #include "daemon/intake/submission.h"
 #include "daemon/plan/bind.h"
 #include "daemon/plan/functions.h"
@@ -210,8 +211,10 @@ class Dispatcher {
 
  private:
   // operations.cc: intake.
+  std::size_t take_turn(Session& session);
   std::size_t take_messages(Session& session, RingState& ring);
   bool handle_message(Session& session, RingState& ring, std::span<const std::byte> message);
+  std::size_t resume_rings();
   void resume_stalled(Session& session, RingState& ring);
   void handle(Session&, RingState&, std::uint64_t id, SubmitOperation&);
   void handle(Session&, RingState&, std::uint64_t id, PrepareOperation&);
@@ -289,7 +292,7 @@ class Dispatcher {
 
   // execute.cc: schedule, execute.
   void enqueue_if_ready(Run& run);
-  void pump();
+  bool pump();
   bool pump(std::uint32_t domain, std::vector<PlaceState>& places);
   bool pump_held_back(std::vector<PlaceState>& places);
   bool find_openings(const std::vector<PlaceState>& places);
@@ -411,7 +414,7 @@ class Dispatcher {
   void cancel_at_executor(const Run& run);
   bool cancel_done(const ExecutorState& executor, const wire::CancelDone& report);
   static void tell_cancels(Run& run, bool was_cancelled);
-  void expire();
+  bool expire();
   void check_running_limit();
 
   // dispatcher.cc: sessions, timers, answers.
@@ -450,6 +453,7 @@ class Dispatcher {
   std::vector<std::pair<std::uint64_t, std::uint32_t>> resumable_;  // (session, ring).
   std::uint64_t step_ns_ = 0;                                       // When this step began.
   std::uint64_t taken_ns_ = 0;  // When the message in hand was taken.
+  std::size_t work_ = 0;        // Of what is in hand: work.h.
   bool pump_due_ = false;
   bool fetches_due_ = false;    // Some fetch is not sent yet.
   bool had_residents_ = false;  // Ever: else nobody needs to look for them.

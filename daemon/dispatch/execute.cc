@@ -30,23 +30,30 @@ void Dispatcher::enqueue_if_ready(Run& run) {
   want_executors(run.domain);
 }
 
-void Dispatcher::pump() {
+// False: there is more to send, after the others' turns.
+bool Dispatcher::pump() {
   pump_due_ = false;
+  bool all_looked_at = true;
   for (auto& [domain, places] : domains_) {
+    work_ = 0;
     if (!pump(domain, places)) pump_due_ = true;
+    if (work_ >= kWorkPerTurn) all_looked_at = false;
   }
+  if (!all_looked_at) pump_due_ = true;
   if (!exports_.empty()) pump_exports();
+  return all_looked_at;
 }
 
-// Sends what the policy gives until no executor of the domain has room. False: it must be tried
-// again.
+// Sends what the policy gives until no executor of the domain has room, or it was enough for a
+// turn. False: it must be tried again.
 bool Dispatcher::pump(std::uint32_t domain, std::vector<PlaceState>& places) {
   bool all_sent = pump_held_back(places);
-  while (find_openings(places)) {
+  while (work_ < kWorkPerTurn && find_openings(places)) {
     const auto next = policy_->take({domain, open_places_});
     if (!next) break;
     Run* run = runs_.find(*next);
     KAAS_CHECK(run != nullptr);
+    work_ += counted_work(run->bound.loads.size() + run->bound.stores.size());
     ExecutorState& executor = choose_executor(*run);
     // All are busy: one that was ended because it was not needed is needed now.
     if (executor.in_flight.size() > kAffinityLead) want_idle(domain);

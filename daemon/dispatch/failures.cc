@@ -60,6 +60,7 @@ void Dispatcher::give_up(Run& run, const Status& cause) {
   if (run.state == Run::State::InFlight) {
     answer_run(run, &cause, nullptr, nullptr);
     run.answered = true;
+    work_ += run.bound.stores.size();
     for (const BoundStore& store : run.bound.stores) {
       if (store.version != nullptr) Store::fail(store.version);
     }
@@ -285,8 +286,11 @@ void Dispatcher::executor_failed(std::uint32_t domain, std::uint32_t place_numbe
   }
 }
 
-void Dispatcher::expire() {
+// False: there are more, after the others' turns.
+bool Dispatcher::expire() {
+  work_ = 0;
   while (!deadlines_.empty() && deadlines_.begin()->first <= step_ns_) {
+    if (work_ >= kWorkPerTurn) return false;
     Run* run = runs_.find(deadlines_.begin()->second);
     deadlines_.erase(deadlines_.begin());
     if (run == nullptr || run->answered) continue;
@@ -296,6 +300,7 @@ void Dispatcher::expire() {
                                      "discarded"
                                    : "the deadline passed while the request was queued"});
   }
+  return true;
 }
 
 // A run over the limit ends its executor. The others are tried again, alone, so that the one that

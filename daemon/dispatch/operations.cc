@@ -22,10 +22,28 @@ Result<ScopedKey> Dispatcher::scoped(const std::string& key, std::optional<std::
   return parse_key(key, own_uid);
 }
 
+// Each ring's messages, until there was enough work: then the ring behind it is the next turn's
+// first.
+std::size_t Dispatcher::take_turn(Session& session) {
+  const std::uint64_t id = session.id;
+  const std::size_t rings = session.rings.size();
+  std::size_t taken = 0;
+  session.work = 0;
+  for (std::size_t n = 0; n < rings; ++n) {
+    const std::size_t ring = (session.first_ring + n) % rings;
+    taken += take_messages(session, *session.rings[ring]);
+    if (find_session(id) == nullptr) return taken;
+    if (session.work < kWorkPerTurn) continue;
+    session.first_ring = (ring + 1) % rings;
+    break;
+  }
+  return taken;
+}
+
 std::size_t Dispatcher::take_messages(Session& session, RingState& ring) {
   std::size_t taken = 0;
   const std::uint64_t session_id = session.id;
-  while (taken < kMessagesPerRingStep && !ring.stalled()) {
+  while (taken < kMessagesPerRingStep && session.work < kWorkPerTurn && !ring.stalled()) {
     std::span<const std::byte> message;
     const ReadOutcome outcome = ring.ring.take(buffer_, message);
     if (outcome == ReadOutcome::Empty) break;
@@ -45,6 +63,7 @@ std::size_t Dispatcher::take_messages(Session& session, RingState& ring) {
 bool Dispatcher::handle_message(Session& session, RingState& ring,
                                 std::span<const std::byte> message) {
   taken_ns_ = host_.now_ns();
+  work_ = work_of_reading(message.size());
   auto submission = decode_submission(message);
   if (!submission.has_value()) {
     close_session(session.id, submission.error());
@@ -53,18 +72,40 @@ bool Dispatcher::handle_message(Session& session, RingState& ring,
   const std::uint64_t id = submission->id;
   if (!submission->operation.has_value()) {
     fail(session, ring, id, submission->operation.error());
-    return true;
-  }
-  if (draining()) {
+  } else if (draining()) {
     fail(session, ring, id, Status{StatusCode::Unavailable, "the daemon is shutting down"});
-    return true;
+  } else {
+    std::visit([&](auto& operation) { handle(session, ring, id, operation); },
+               *submission->operation);
   }
-  std::visit([&](auto& operation) { handle(session, ring, id, operation); },
-             *submission->operation);
   if (ring.stalled() && ring.stalled_message.empty()) {
     ring.stalled_message.assign(message.begin(), message.end());
   }
+  session.work += counted_work(work_);
   return true;
+}
+
+// The messages that rings have waited with. They are a turn of their own, so that neither they nor
+// the messages behind others' are left for ever.
+std::size_t Dispatcher::resume_rings() {
+  std::size_t resumed = 0;
+  for (const auto& [id, ring] : resumable_) {
+    if (Session* session = find_session(id)) session->work = 0;
+  }
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> later;
+  for (std::size_t n = 0; n < resumable_.size(); ++n) {  // It may become longer.
+    const auto [id, ring] = resumable_[n];
+    Session* const session = find_session(id);
+    if (session == nullptr) continue;
+    if (session->work >= kWorkPerTurn) {
+      later.emplace_back(id, ring);
+      continue;
+    }
+    resume_stalled(*session, *session->rings[ring]);
+    ++resumed;
+  }
+  resumable_.swap(later);
+  return resumed;
 }
 
 void Dispatcher::resume_stalled(Session& session, RingState& ring) {
@@ -80,6 +121,7 @@ void Dispatcher::resume_stalled(Session& session, RingState& ring) {
 
 Result<CompiledRequest> Dispatcher::compile_cached(std::span<const std::byte> request) {
   if (const CompiledRequest* known = templates_.find(request)) return *known;
+  work_ += work_of_compiling(request.size());
   KAAS_ASSIGN_OR_RETURN(RequestSpec spec, decode_request(request));
   if (!spec.parameters.empty()) {
     return Status{StatusCode::InvalidArgument, "the request has parameters ('" +
@@ -167,8 +209,10 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
 
 void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                         CallOperation& operation) {
+  const std::uint64_t compiled_before = functions_.compiled_parts();
   auto compiled =
       functions_.compiled(session.uid, operation.function, operation.version, operation.parameters);
+  work_ += kPartWork * (functions_.compiled_parts() - compiled_before);
   if (!compiled.has_value()) return fail(session, ring, id, compiled.error());
   const auto started = start({session, ring, id, *std::move(compiled), nullptr, &operation.bindings,
                               &operation.literals, operation.parameters, &operation.options});
@@ -177,6 +221,7 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
 
 void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
                         DeployOperation& operation) {
+  work_ += work_of_compiling(operation.request.size());
   auto request = decode_request(operation.request);
   if (!request.has_value()) return fail(session, ring, id, request.error());
   const auto version = functions_.deploy(session.uid, operation.function, *std::move(request));
@@ -204,7 +249,9 @@ bool Dispatcher::stalls_on_writer(RingState& ring, const PutOperation& operation
   if (operation.segment == 0) return false;
   const SegmentAccess read{operation.segment, operation.offset, operation.bytes, false};
   std::vector<std::uint64_t> writers;
-  if (ring.accesses.find_conflicts({&read, 1}, writers) >= AccessIndex::kStepsMax) {
+  const std::size_t steps = ring.accesses.find_conflicts({&read, 1}, writers);
+  work_ += work_of_searching(steps);
+  if (steps >= AccessIndex::kStepsMax) {
     ring.stalled_on = ring.runs.back()->number;  // Too many to look through: after each one again.
     return true;
   }
@@ -298,6 +345,8 @@ void Dispatcher::handle(Session& session, RingState& ring, std::uint64_t id,
   const auto version = put(session, operation, *key);
   if (!version.has_value()) return fail(session, ring, id, version.error());
   ++session.counters.puts;
+  work_ += work_of_object((*version)->bytes());
+  if (operation.token == 0) work_ += work_of_copying((*version)->bytes());
   answer(session, ring, {.id = id, .version = (*version)->id(), .bytes = (*version)->bytes()});
 }
 

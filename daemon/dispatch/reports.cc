@@ -55,11 +55,14 @@ SlicesByKey slices_by_key(const Run& run) {
 
 std::size_t Dispatcher::take_reports(ExecutorState& executor) {
   std::size_t taken = 0;
-  while (taken < kReportsPerStep && !executor.distrusted) {
+  std::size_t work = 0;
+  while (taken < kReportsPerStep && work < kWorkPerTurn && !executor.distrusted) {
     bool violation = false;
+    work_ = 0;
     const wire::ReportItem* report = executor.link->next_report(violation);
     if (report != nullptr && handle_report(executor, *report)) {
       ++taken;
+      work += counted_work(work_);
       continue;
     }
     if (report == nullptr && !violation) break;
@@ -233,6 +236,7 @@ void Dispatcher::settle(Run& run, const Status* failure, const wire::RunDone* re
   }
   // It may have been queued since its executor ended: by the end of what it waited for.
   if (run.state == Run::State::Queued) policy_->remove(run.number);
+  work_ += run.bound.loads.size() + run.bound.stores.size();
   Status cause;
   if (failure == nullptr && run.kind == Run::Kind::Execute) {
     auto published = publish(run, executor);
@@ -287,6 +291,7 @@ Result<void> Dispatcher::publish(Run& run, ExecutorState* executor) {
     OutputSlice slice{0, store.bytes, std::nullopt};
     if (run.outbox_offsets[i] != kNoOutbox) {
       slice.source = executor->link->outbox_bytes(run.outbox_offsets[i], store.bytes);
+      work_ += work_of_copying(store.bytes);
     }
     KAAS_RETURN_IF_ERROR(store_.settle(store.version, nullptr, {&slice, 1}));
     entries.push_back({store.namespace_uid, store.key, store.version});
@@ -323,6 +328,7 @@ Result<void> Dispatcher::join_slices(Run& run, ExecutorState& executor,
     if (current.has_value()) base = *std::move(current);
     if (base != nullptr) bytes = std::max(bytes, base->bytes());
   }
+  work_ += work_of_object(bytes) + work_of_copying(bytes);
   KAAS_ASSIGN_OR_RETURN(const VersionRef joined,
                         store_.create_output(key.namespace_uid, key.key, bytes));
   KAAS_RETURN_IF_ERROR(store_.settle(joined, base, slices));

@@ -11,7 +11,8 @@ namespace {
 // What the unsettled runs of one ring are about to do.
 class History final : public RingHistory {
  public:
-  History(const RingState& ring) : ring_(ring) {}  // NOLINT: used as a temporary only.
+  // Adds the work of searching to `work`.
+  History(const RingState& ring, std::size_t& work) : ring_(ring), work_(work) {}
 
   [[nodiscard]] PendingWrite pending_write(uid_t namespace_uid,
                                            std::string_view key) const override {
@@ -23,7 +24,9 @@ class History final : public RingHistory {
 
   void conflicts(std::span<const SegmentAccess> accesses,
                  std::vector<std::uint64_t>& runs) const override {
-    if (ring_.accesses.find_conflicts(accesses, runs) < AccessIndex::kStepsMax) return;
+    const std::size_t steps = ring_.accesses.find_conflicts(accesses, runs);
+    work_ += work_of_searching(steps);
+    if (steps < AccessIndex::kStepsMax) return;
     // Too many to look through: behind all of them it is behind those, too.
     for (const Run* run : ring_.runs) {
       if (!run->bound.accesses.empty()) runs.push_back(run->number);
@@ -32,6 +35,7 @@ class History final : public RingHistory {
 
  private:
   const RingState& ring_;
+  std::size_t& work_;
 };
 
 // Device memory that requests of a session name by CUDA IPC handle.
@@ -48,6 +52,11 @@ class Handles final : public DeviceHandles {
   Session& session_;
   SegmentRegistry& registry_;
 };
+
+std::size_t work_of_binding(const PlanTemplate& plan, std::size_t renames) {
+  // Each rename is compared with all buffers.
+  return plan.loads.size() + plan.stores.size() + renames * plan.buffers.size() / 64;
+}
 
 // The session's events that the options name, those to wait for first.
 Result<void> find_events(const Session& session, const RunOptions& options,
@@ -88,8 +97,9 @@ Result<Run*> Dispatcher::new_run(Session& session, RingState& ring) {
 
 // Compiles anew with the run's own places, where renames make or end shared memory.
 Result<std::shared_ptr<PlanInstance>> Dispatcher::rebuild(Start& request) {
-  KAAS_ASSIGN_OR_RETURN(PlanTemplate plan,
-                        compile(*request.compiled.request, request.parameters, *request.bindings));
+  const RequestSpec& spec = *request.compiled.request;
+  work_ += kPartWork * (spec.buffers.size() + spec.kernels.size());
+  KAAS_ASSIGN_OR_RETURN(PlanTemplate plan, compile(spec, request.parameters, *request.bindings));
   auto compiled = std::make_shared<const PlanTemplate>(std::move(plan));
   if (request.instance == nullptr) return instances_.create(compiled, request.session.uid);
   // A prepared plan keeps the library versions that it was prepared with.
@@ -108,6 +118,7 @@ Result<void> Dispatcher::start(Start request) {
   if (renames_need_recompile(*instance->plan, *request.bindings)) {
     KAAS_ASSIGN_OR_RETURN(instance, rebuild(request));
   }
+  work_ += work_of_binding(*instance->plan, request.bindings->size());
   places_.clear();
   for (const TemplateBuffer& buffer : instance->plan->buffers) {
     places_.push_back({&buffer.place, buffer.object_offset});
@@ -119,7 +130,7 @@ Result<void> Dispatcher::start(Start request) {
 
   KAAS_ASSIGN_OR_RETURN(Run* const run, new_run(request.session, request.ring));
   if (run == nullptr) return {};
-  const History history(request.ring);
+  const History history(request.ring, work_);
   Handles handles(request.session, segments_);
   const BindContext context{store_,
                             history,
@@ -143,6 +154,9 @@ Result<void> Dispatcher::start(Start request) {
     if (!outcome.has_value()) return outcome.error();
     request.ring.stalled_on = outcome->blocked_on;
     return {};
+  }
+  for (const BoundStore& store : run->bound.stores) {
+    if (store.version != nullptr) work_ += work_of_object(store.bytes);
   }
   fill(*run, request, std::move(instance), decoded_ns);
   link_dependencies(*run);

@@ -209,6 +209,7 @@ Result<CompiledRequest> FunctionRegistry::compiled(std::uint32_t uid, std::strin
     recent_.splice(recent_.begin(), recent_, cached->second);
     return CompiledRequest{deployed.request, recent_.front().plan};
   }
+  compiled_parts_ += deployed.request->buffers.size() + deployed.request->kernels.size();
   auto compiled = compile(*deployed.request, parameters);
   if (!compiled.has_value()) {
     return named(

@@ -56,6 +56,9 @@ class FunctionRegistry {
   Result<void> undeploy(std::uint32_t uid, std::string_view name, std::uint32_t version);
   Result<void> make_current(std::uint32_t uid, std::string_view name, std::uint32_t version);
 
+  // Buffers and kernels of all that it has compiled, or tried to.
+  [[nodiscard]] std::uint64_t compiled_parts() const noexcept { return compiled_parts_; }
+
   // The template of a call, compiled at most once per (version, parameter values). version 0: the
   // current one. Fails: NotFound as above; what compile() fails with.
   Result<CompiledRequest> compiled(std::uint32_t uid, std::string_view name, std::uint32_t version,
@@ -92,6 +95,7 @@ class FunctionRegistry {
   void forget_compiled(std::uint64_t serial);
 
   std::size_t compiled_max_;
+  std::uint64_t compiled_parts_ = 0;
   std::uint64_t next_serial_ = 1;
   Functions functions_;
   std::list<Compiled> recent_;  // Most recently used first.

@@ -44,7 +44,8 @@ class AccessIndex::Search {
   // True: one of them writes all bytes of the access, so that those before it do not matter.
   bool find_recent(const SegmentAccess& access) {
     std::uint64_t covered_by = 0;
-    for (auto one = index_.recent_.rbegin(); one != index_.recent_.rend(); ++one) {
+    const std::span<const Recent> recent = index_.recent();
+    for (auto one = recent.rbegin(); one != recent.rend(); ++one) {
       if (one->run < covered_by) break;
       ++steps_;
       const SegmentAccess& earlier = one->access;
@@ -116,9 +117,13 @@ AccessIndex::Range AccessIndex::range_of(const SegmentAccess& access) {
 }
 
 void AccessIndex::add(std::uint64_t run, std::span<const SegmentAccess> accesses) {
-  if (recent_.size() + accesses.size() > kRecentMax) {
-    for (const Recent& one : recent_) insert(one.run, one.access);
+  if (recent().size() + accesses.size() > kRecentMax) {
+    for (const Recent& one : recent()) insert(one.run, one.access);
     recent_.clear();
+    recent_begin_ = 0;
+  } else if (recent_begin_ > kRecentMax) {
+    recent_.erase(recent_.begin(), recent_.begin() + static_cast<std::ptrdiff_t>(recent_begin_));
+    recent_begin_ = 0;
   }
   for (const SegmentAccess& access : accesses) {
     if (accesses.size() <= kRecentMax) {
@@ -130,13 +135,22 @@ void AccessIndex::add(std::uint64_t run, std::span<const SegmentAccess> accesses
 }
 
 void AccessIndex::remove(std::uint64_t run, std::span<const SegmentAccess> accesses) {
-  if (!recent_.empty() && recent_.front().run <= run) {
-    std::erase_if(recent_, [run](const Recent& one) { return one.run == run; });
-    return;
-  }
+  if (!recent_.empty() && recent().front().run <= run) return remove_recent(run);
   if (ranges_.empty()) return;
   for (const SegmentAccess& access : accesses) erase(run, access);
   if (ranges_.empty()) memory_.release();
+}
+
+// A run's accesses lie together, and most runs end in their order: then nothing is moved.
+void AccessIndex::remove_recent(std::uint64_t run) {
+  const std::size_t first = recent_begin_;
+  while (recent_begin_ < recent_.size() && recent_[recent_begin_].run == run) ++recent_begin_;
+  if (recent_begin_ == recent_.size()) {
+    recent_.clear();
+    recent_begin_ = 0;
+  } else if (recent_begin_ == first) {
+    std::erase_if(recent_, [run](const Recent& one) { return one.run == run; });
+  }
 }
 
 void AccessIndex::insert(std::uint64_t run, const SegmentAccess& access) {

@@ -32,7 +32,8 @@ class AccessIndex {
   AccessIndex(const AccessIndex&) = delete;
   AccessIndex& operator=(const AccessIndex&) = delete;
 
-  // The accesses of a run, each of at most kBufferBytesMax bytes. Its number is greater than those of all runs before.
+  // The accesses of a run, each of at most kBufferBytesMax bytes. Its number is greater than those
+  // of all runs before.
   void add(std::uint64_t run, std::span<const SegmentAccess> accesses);
   // Takes out what add() was given.
   void remove(std::uint64_t run, std::span<const SegmentAccess> accesses);
@@ -72,11 +73,18 @@ class AccessIndex {
 
   class Search;
 
+  [[nodiscard]] std::span<const Recent> recent() const noexcept {
+    return std::span(recent_).subspan(recent_begin_);
+  }
+  void remove_recent(std::uint64_t run);
   static Range range_of(const SegmentAccess& access);
   void insert(std::uint64_t run, const SegmentAccess& access);
   void erase(std::uint64_t run, const SegmentAccess& access);
 
-  std::vector<Recent> recent_;  // In the order of adding; of later runs than those in ranges_.
+  // In the order of adding; of later runs than those in ranges_. Those before recent_begin_ are
+  // removed.
+  std::vector<Recent> recent_;
+  std::size_t recent_begin_ = 0;
   std::pmr::unsynchronized_pool_resource memory_;  // What one range gave back serves the next.
   std::map<Range, Users, std::less<>,
            std::pmr::polymorphic_allocator<std::pair<const Range, Users>>>

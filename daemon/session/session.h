@@ -96,7 +96,9 @@ struct Session {
   std::unordered_map<std::uint64_t, Donation> donations;
   std::uint64_t next_token = 1;  // Of descriptors that kaasd sends.
   SessionCounters counters;
-  std::size_t runs = 0;  // Under way.
+  std::size_t runs = 0;        // Under way.
+  std::size_t work = 0;        // Of its messages, in this turn: dispatch/work.h.
+  std::size_t first_ring = 0;  // Where its next turn begins.
 };
 
 }  // namespace kaas

@@ -61,16 +61,25 @@ RequestSpec outputs(std::size_t buffers, const std::function<BufferSpec(std::siz
   return request;
 }
 
-// Requests that write a client's memory, accepted by kaasd while none of them ends.
-void accept(benchmark::State& state, std::uint64_t stride) {
+// Each buffer but the last, which a kernel for each writes, is an input.
+RequestSpec inputs(std::size_t buffers, std::uint32_t arena) {
+  RequestSpec request;
+  for (std::size_t b = 0; b <= buffers; ++b) {
+    request.buffers.push_back(segment_buffer("b" + std::to_string(b), kBytes, arena, b * kBytes));
+  }
+  for (std::size_t b = 0; b < buffers; ++b) {
+    request.kernels.push_back(copy_kernel(kBytes / 4, static_cast<std::uint16_t>(b),
+                                          static_cast<std::uint16_t>(buffers)));
+  }
+  return request;
+}
+
+// Requests on a client's memory, accepted by kaasd while none of them ends.
+void accept(benchmark::State& state, const std::function<RequestSpec(std::uint32_t)>& request) {
   const auto buffers = static_cast<std::size_t>(state.range(0));
   for (auto _ : state) {
     state.PauseTiming();
-    auto bench = std::make_unique<Bench>(options(buffers, false), [&](std::uint32_t arena) {
-      return outputs(buffers, [&](std::size_t b) {
-        return segment_buffer("b" + std::to_string(b), kBytes, arena, b * stride);
-      });
-    });
+    auto bench = std::make_unique<Bench>(options(buffers, false), request);
     bench->invoke(kRequests);
     state.ResumeTiming();
     bench->step();
@@ -81,15 +90,39 @@ void accept(benchmark::State& state, std::uint64_t stride) {
   }
   state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations() * kRequests * buffers));
 }
-void accept_same_ranges(benchmark::State& state) {
-  accept(state, kBytes);
+void accept_writers(benchmark::State& state) {
+  const auto buffers = static_cast<std::size_t>(state.range(0));
+  accept(state, [buffers](std::uint32_t arena) {
+    return outputs(buffers, [arena](std::size_t b) {
+      return segment_buffer("b" + std::to_string(b), kBytes, arena, b * kBytes);
+    });
+  });
 }
-BENCHMARK(accept_same_ranges)
-    ->Arg(250)
-    ->Arg(500)
-    ->Arg(1000)
-    ->Arg(2000)
-    ->Unit(benchmark::kMillisecond);
+void accept_readers(benchmark::State& state) {
+  const auto buffers = static_cast<std::size_t>(state.range(0));
+  accept(state, [buffers](std::uint32_t arena) { return inputs(buffers, arena); });
+}
+BENCHMARK(accept_writers)->Arg(500)->Arg(1000)->Arg(2000)->Unit(benchmark::kMillisecond);
+BENCHMARK(accept_readers)->Arg(500)->Arg(1000)->Arg(2000)->Unit(benchmark::kMillisecond);
+
+// What the others wait for: one step, with a ring full of requests of many outputs.
+void step_of_many_outputs(benchmark::State& state) {
+  const auto buffers = static_cast<std::size_t>(state.range(0));
+  for (auto _ : state) {
+    state.PauseTiming();
+    auto bench = std::make_unique<Bench>(options(1, false), [buffers](std::uint32_t) {
+      return outputs(buffers,
+                     [](std::size_t b) { return store_buffer("b" + std::to_string(b), kBytes); });
+    });
+    bench->invoke(64);
+    state.ResumeTiming();
+    bench->world.step();
+    state.PauseTiming();
+    bench.reset();
+    state.ResumeTiming();
+  }
+}
+BENCHMARK(step_of_many_outputs)->Arg(100)->Arg(1000)->Arg(4000)->Unit(benchmark::kMillisecond);
 
 // Outputs of the store, with keys of their own.
 void accept_objects(benchmark::State& state) {

@@ -104,7 +104,7 @@ class HeldDispatcherTest : public DispatcherTest {
     held.start_executors = false;
     return held;
   }
-  HeldDispatcherTest() : DispatcherTest(options()) {}
+  explicit HeldDispatcherTest(const WorldOptions& held = options()) : DispatcherTest(held) {}
   SimExecutor& start() {
     SimExecutor& executor = world.start_executor(client->uid());
     executor.step();
