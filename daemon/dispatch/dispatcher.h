@@ -404,7 +404,7 @@ class Dispatcher {
   void answer_run(Run& run, const Status* failure, const wire::RunDone* report,
                   ExecutorState* executor);
   void finish(Run& run, const Status* failure);
-  static void unlink(Run& run);
+  void unlink(Run& run);
   static void forget_pending(RingState& ring, const Run& run, bool failed);
 
   // failures.cc: what is left when a session or an executor is gone, or time is up.

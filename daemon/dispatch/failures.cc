@@ -144,7 +144,8 @@ void Dispatcher::close_session(std::uint64_t session_id, const Status& reason) {
       }
     }
   }
-  for (Run* run : queued) give_up(*run, reason);
+  // The latest first: nobody waits for it any more, and none becomes ready meanwhile.
+  for (auto run = queued.rbegin(); run != queued.rend(); ++run) give_up(**run, reason);
   end_lanes(reason, [session_id](const Lane& lane) { return lane.session == session_id; });
   fail_exports(reason, [&](const Export& one) { return one.session == session_id; });
   host_.session_closed(session_id, reason);

@@ -1,5 +1,6 @@
 // Reports of executors, and settling: what became of a run, published, answered and cleaned up.
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -36,6 +37,20 @@ wire::Moments moments_of(const Run& run, const wire::RunDone& report, std::uint6
   return {
       run.accepted_ns,    run.decoded_ns,      run.planned_ns,   run.sent_ns,     there.taken_ns(),
       there.started_ns(), there.launched_ns(), there.ended_ns(), run.reported_ns, now_ns};
+}
+
+// Puts `others` in the place of the run. Each once, and both lists ascend by number, as before.
+void replace(std::vector<Run*>& runs, const Run& run, const std::vector<Run*>& others) {
+  const auto by_number = [](const Run* a, const Run* b) { return a->number < b->number; };
+  const auto own = std::lower_bound(runs.begin(), runs.end(), &run, by_number);
+  KAAS_CHECK(own != runs.end() && *own == &run);
+  runs.erase(own);
+  if (others.empty()) return;
+  std::vector<Run*> all;
+  all.reserve(runs.size() + others.size());
+  std::set_union(runs.begin(), runs.end(), others.begin(), others.end(), std::back_inserter(all),
+                 by_number);
+  runs.swap(all);
 }
 
 // Numbers of the run's stores that are slices, ascending, by namespace and key.
@@ -392,15 +407,13 @@ void Dispatcher::answer_run(Run& run, const Status* failure, const wire::RunDone
 // Takes the run out of the graph. One that ends before those it waits for leaves them to those
 // behind it: the order between them stands.
 void Dispatcher::unlink(Run& run) {
-  for (Run* earlier : run.depends_on) std::erase(earlier->dependents, &run);
+  for (Run* earlier : run.depends_on) {
+    replace(earlier->dependents, run, run.dependents);
+    work_ += work_of_searching(earlier->dependents.size());
+  }
   for (Run* dependent : run.dependents) {
-    auto& on = dependent->depends_on;
-    std::erase(on, &run);
-    for (Run* earlier : run.depends_on) {
-      if (std::find(on.begin(), on.end(), earlier) != on.end()) continue;
-      on.push_back(earlier);
-      earlier->dependents.push_back(dependent);
-    }
+    replace(dependent->depends_on, run, run.depends_on);
+    work_ += work_of_searching(dependent->depends_on.size());
   }
 }
 

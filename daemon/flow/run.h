@@ -71,7 +71,7 @@ struct Run {
   RunOptions options;
   std::vector<LiteralOverrideSpec> literals;
 
-  std::vector<Run*> depends_on;  // Unsettled.
+  std::vector<Run*> depends_on;  // Unsettled; numbers ascend, here and in the next.
   std::vector<Run*> dependents;
   std::vector<DeferredRead> reads;
   // Those who asked for its cancellation and wait to hear whether it came in time.

@@ -10,7 +10,8 @@ namespace kaas {
 namespace {
 
 // A queue a (domain, place) and priority, so that taking never looks at runs that can't go.
-// Removed runs stay in their queue until their turn, as entries that `waiting_` does not know.
+// Removed runs stay in their queue, as entries that `waiting_` does not know, until their turn or
+// until there are more of them than of others.
 class FifoPolicy final : public Policy {
  public:
   void add(const Candidate& candidate) override {
@@ -18,7 +19,7 @@ class FifoPolicy final : public Policy {
     const Target target{candidate.domain, candidate.place};
     auto found = queues_.find(target);
     if (found == queues_.end()) {
-      drop_empty();
+      drop_removed();
       found = queues_.try_emplace(target).first;
     }
     const auto queue = found->second.try_emplace(candidate.priority, &memory_).first;
@@ -39,10 +40,16 @@ class FifoPolicy final : public Policy {
     return run;
   }
 
-  bool remove(std::uint64_t run) override { return waiting_.erase(run) == 1; }
+  bool remove(std::uint64_t run) override {
+    if (waiting_.erase(run) == 0) return false;
+    if (++removed_ > waiting_.size() + kRemovedMin) drop_removed();
+    return true;
+  }
   [[nodiscard]] std::size_t waiting() const override { return waiting_.size(); }
 
  private:
+  static constexpr std::size_t kRemovedMin = 64;
+
   struct Entry {
     std::uint64_t order;
     std::uint64_t run;
@@ -59,9 +66,9 @@ class FifoPolicy final : public Policy {
     return found != waiting_.end() && found->second == entry.order;
   }
 
-  // Domains come and go, and queues with them: what is left of the gone ones is dropped when a new
-  // one is made.
-  void drop_empty() {
+  // Domains come and go, and queues with them: what is left of the gone ones is dropped as well.
+  void drop_removed() {
+    removed_ = 0;
     for (auto target = queues_.begin(); target != queues_.end();) {
       auto& by_priority = target->second;
       for (auto one = by_priority.begin(); one != by_priority.end();) {
@@ -82,7 +89,10 @@ class FifoPolicy final : public Policy {
     const auto found = queues_.find(target);
     if (found == queues_.end()) return std::nullopt;
     for (auto& [priority, runs] : found->second) {
-      while (!runs.empty() && !is_waiting(runs.front())) runs.pop_front();
+      while (!runs.empty() && !is_waiting(runs.front())) {
+        runs.pop_front();
+        --removed_;
+      }
       if (!runs.empty()) return Queue{priority, &runs};
     }
     return std::nullopt;
@@ -93,6 +103,7 @@ class FifoPolicy final : public Policy {
   std::map<Target, ByPriority> queues_;
   std::pmr::unordered_map<std::uint64_t, std::uint64_t> waiting_{&memory_};  // Its entry's order.
   std::uint64_t next_order_ = 0;
+  std::size_t removed_ = 0;  // Entries of removed runs in all queues.
 };
 
 }  // namespace

@@ -124,6 +124,33 @@ void step_of_many_outputs(benchmark::State& state) {
 }
 BENCHMARK(step_of_many_outputs)->Arg(100)->Arg(1000)->Arg(4000)->Unit(benchmark::kMillisecond);
 
+// A session's end with so many requests, each of which waits for all before it.
+void end_of_crowded_session(benchmark::State& state) {
+  const auto requests = static_cast<std::size_t>(state.range(0));
+  for (auto _ : state) {
+    state.PauseTiming();
+    WorldOptions crowded = options(requests, false);
+    crowded.client_rings = {2048, 4u << 20};
+    auto bench = std::make_unique<Bench>(crowded, [](std::uint32_t arena) {
+      return fill_request(segment_buffer("b", kBytes, arena, 0), 1);
+    });
+    for (std::size_t n = 0; n < requests; ++n) {
+      const auto request =
+          fill_request(segment_buffer("b", requests * 8, bench->client.arena(), n * 8), 1);
+      KAAS_CHECK(bench->client.send(0, submit_message(2, encode_request(request))));
+    }
+    bench->step();
+    KAAS_CHECK(bench->world.dispatcher().runs().size() == requests + 1);
+    state.ResumeTiming();
+    bench->world.dispatcher().close_session(bench->client.session(),
+                                            Status{StatusCode::Cancelled, "it ends"});
+    state.PauseTiming();
+    bench.reset();
+    state.ResumeTiming();
+  }
+}
+BENCHMARK(end_of_crowded_session)->Arg(250)->Arg(500)->Arg(1000)->Unit(benchmark::kMillisecond);
+
 // Outputs of the store, with keys of their own.
 void accept_objects(benchmark::State& state) {
   const auto buffers = static_cast<std::size_t>(state.range(0));

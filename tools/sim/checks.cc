@@ -9,6 +9,11 @@ bool has(const std::vector<Run*>& runs, const Run* run) {
   return std::find(runs.begin(), runs.end(), run) != runs.end();
 }
 
+bool ascend(const std::vector<Run*>& runs) {
+  return std::is_sorted(runs.begin(), runs.end(),
+                        [](const Run* a, const Run* b) { return a->number < b->number; });
+}
+
 std::string name(const Run& run) {
   return "run " + std::to_string(run.number & (RunTable::kRunsMax - 1)) + " (session " +
          std::to_string(run.session_id) + " id " + std::to_string(run.id) + ")";
@@ -27,6 +32,7 @@ std::string check_run(const Run& run, const Dispatcher& dispatcher) {
     }
     if (!has(later->depends_on, &run)) return name(*later) + " does not wait for " + name(run);
   }
+  if (!ascend(run.depends_on) || !ascend(run.dependents)) return name(run) + " has unsorted runs";
   if (run.state == Run::State::InFlight) {
     const auto executor = dispatcher.executors().find(run.executor);
     if (executor == dispatcher.executors().end() || !has(executor->second->in_flight, &run)) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <memory_resource>
 #include <random>
 #include <vector>
 
@@ -142,6 +143,44 @@ TYPED_TEST_P(PolicyContract, RemovedRunsAreGone) {
   EXPECT_EQ(this->take(), 3u);
 }
 
+// Counts what is allocated through it and not given back.
+class CountingResource final : public std::pmr::memory_resource {
+ public:
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+    bytes_ += bytes;
+    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
+  }
+  void do_deallocate(void* memory, std::size_t bytes, std::size_t alignment) override {
+    bytes_ -= bytes;
+    std::pmr::new_delete_resource()->deallocate(memory, bytes, alignment);
+  }
+  [[nodiscard]] bool do_is_equal(const memory_resource& other) const noexcept override {
+    return this == &other;
+  }
+
+  std::size_t bytes_ = 0;
+};
+
+// Of a policy that takes its memory from a memory resource.
+TYPED_TEST_P(PolicyContract, RemovedRunsTakeNoRoomBehindOneThatWaits) {
+  CountingResource memory;
+  std::pmr::memory_resource* const before = std::pmr::set_default_resource(&memory);
+  this->policy = TypeParam::make();
+  std::pmr::set_default_resource(before);
+  this->add(1);
+  for (std::uint64_t run = 2; run < 100'000; ++run) {
+    this->add(run);
+    ASSERT_TRUE(this->policy->remove(run));
+  }
+  EXPECT_LT(memory.bytes(), 64u << 10);
+  EXPECT_EQ(this->take(), 1u);
+  EXPECT_EQ(this->take(), 0u);
+  this->policy.reset();
+}
+
 // As after the end of an executor: what was bound to it, or to none, comes again, bound anew.
 TYPED_TEST_P(PolicyContract, RemovedRunComesAgainUnderItsNewTermsOnly) {
   this->add(1, 0, 1);
@@ -227,6 +266,7 @@ REGISTER_TYPED_TEST_SUITE_P(PolicyContract, IsMadeByItsName, GivesEachRunOnceInO
                             HigherPrioritiesGoFirst, RunsGoToTheirDomainOnly,
                             RunsOfSeveralOpeningsKeepTheirCommonOrder, BoundRunsGoToTheirPlaceOnly,
                             BoundAndFreeRunsKeepTheirCommonOrder, RemovedRunsAreGone,
+                            RemovedRunsTakeNoRoomBehindOneThatWaits,
                             RemovedRunComesAgainUnderItsNewTermsOnly,
                             RemovedRunThatComesAgainIsLast, RunIsTakenAndComesAgain,
                             AgreesWithThePlainRules);

@@ -121,6 +121,24 @@ TEST_F(WideDispatcherTest, RequestFollowsAllBeforeItWhereTooMuchOverlaps) {
   EXPECT_EQ(depends_on(many), (std::vector<std::uint64_t>{apart, reader, few}));
 }
 
+// Each overlaps all before it and covers none.
+TEST_F(WideDispatcherTest, CancelledRequestsLeaveTheOrderOfTheOthersAsItWas) {
+  std::vector<std::uint64_t> left;
+  std::vector<std::uint64_t> cancelled;
+  for (std::uint64_t n = 0; n < 40; ++n) {
+    const auto id = submit(fill_request(segment_buffer("b", 4096, client->arena(), n * 4), 1));
+    (n * 7 % 3 == 1 ? cancelled : left).push_back(id);
+  }
+  step();
+  std::reverse(cancelled.begin() + 4, cancelled.end());
+  for (const std::uint64_t id : cancelled) cancel(id);
+  step();
+  for (std::size_t n = 0; n < left.size(); ++n) {
+    EXPECT_EQ(depends_on(left[n]),
+              std::vector<std::uint64_t>(left.begin(), left.begin() + static_cast<int>(n)));
+  }
+}
+
 TEST_F(HeldDispatcherTest, OverlappingArenaRangesWaitForOneAnother) {
   const std::uint32_t arena = client->arena();
   submit(fill_request(segment_buffer("a", kBytes, arena, 0), 1));
