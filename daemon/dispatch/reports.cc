@@ -465,7 +465,7 @@ void Dispatcher::finish(Run& run, const Status* failure) {
     --session->runs;
     RingState& ring = *session->rings[run.ring];
     ring.runs.erase(std::find(ring.runs.begin(), ring.runs.end(), &run));
-    ring.accesses.remove(run.number, run.bound.accesses);
+    if (touches_bytes(run)) ring.accesses.remove(run.number, run.bound.accesses);
     forget_pending(ring, run, failure != nullptr);
     if (ring.stalled_on == run.number) resumable_.emplace_back(session->id, run.ring);
     for (const DeferredRead& wanted : run.reads) {

@@ -29,7 +29,7 @@ class History final : public RingHistory {
     if (steps < AccessIndex::kStepsMax) return;
     // Too many to look through: behind all of them it is behind those, too.
     for (const Run* run : ring_.runs) {
-      if (!run->bound.accesses.empty()) runs.push_back(run->number);
+      if (touches_bytes(*run)) runs.push_back(run->number);
     }
   }
 
@@ -198,7 +198,7 @@ void Dispatcher::link_dependencies(Run& run) {
 // Makes the run part of its ring's history.
 void Dispatcher::record(RingState& ring, Run& run) {
   ring.runs.push_back(&run);
-  ring.accesses.add(run.number, run.bound.accesses);
+  if (touches_bytes(run)) ring.accesses.add(run.number, run.bound.accesses);
   for (const BoundStore& store : run.bound.stores) {
     const bool whole = store.kind == BoundStore::Kind::Version;
     if (!whole && store.kind != BoundStore::Kind::Slice) continue;

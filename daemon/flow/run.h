@@ -91,4 +91,9 @@ struct Run {
 
 inline constexpr std::uint64_t kNoOutbox = ~std::uint64_t{0};
 
+// A lane's call is only told to the executor: what comes behind it comes behind those before it.
+[[nodiscard]] inline bool touches_bytes(const Run& run) noexcept {
+  return run.kind != Run::Kind::LaneCall;
+}
+
 }  // namespace kaas

@@ -37,6 +37,29 @@ class FaultyLaneTest : public LaneTest {
   std::uint64_t invocations_ = 0;
 };
 
+// --- Beside requests ---------------------------------------------------------------------------
+
+// What is sent behind the question for a lane of the same bytes, which the executor is only
+// told of.
+TEST_F(FaultyLaneTest, QuestionForItHidesNoEarlierRequest) {
+  const std::uint32_t lane_plan = prepare(in_place());
+  const std::uint32_t write = prepare(fill_request(arena("x"), 7));
+  const std::uint32_t read = prepare(copy_request(arena("x"), arena("out", 64)));
+  send([&](std::uint64_t id) { return invoke_message(id, write); });
+  open(lane_plan);
+  const auto reader = send([&](std::uint64_t id) { return invoke_message(id, read); });
+  for (int i = 0; i < 4; ++i) world.step();  // All are sent, and the executor has done nothing.
+  std::vector<const kaas::Run*> runs;
+  for (const kaas::Run* run : dispatcher().executors().begin()->second->in_flight) {
+    if (run->kind == kaas::Run::Kind::Execute) runs.push_back(run);
+  }
+  ASSERT_EQ(runs.size(), 2u);
+  EXPECT_EQ(runs[1]->bound.after, std::vector{runs[0]->number});
+  settle();
+  EXPECT_EQ(code(reader), StatusCode::Ok);
+  EXPECT_EQ(word(64), 7u);
+}
+
 // --- Descriptors ---------------------------------------------------------------------------------
 
 TEST_F(LaneTest, WithoutDescriptorsItIsRefusedAloneAndLeavesNothing) {
