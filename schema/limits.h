@@ -45,6 +45,8 @@ inline constexpr std::uint64_t kExportGranuleBytes = 2u << 20;
 inline constexpr std::uint64_t kExportBytesDefault = std::uint64_t{4} << 30;
 inline constexpr std::uint32_t kPlansPerSessionMax = 4096;
 inline constexpr std::uint64_t kHelloDeadlineNs = 2'000'000'000;
+// Until a CancelRequest is answered, if the executor says nothing.
+inline constexpr std::uint64_t kCancelAnswerNs = 1'000'000'000;
 inline constexpr std::uint64_t kArenaBytesDefault = 8u << 20;
 inline constexpr std::uint64_t kSegmentBytesMax = std::uint64_t{1} << 40;
 inline constexpr std::size_t kControlMessageBytesMax = 64u << 10;

@@ -84,6 +84,7 @@ class Control {
   void register_event(Asked asked, const wire::RegisterEvent& wanted);
   void donate(Asked asked, const wire::Donate& donated);
   void administer(Asked asked, const wire::ControlRequest& request);
+  void cancel_request(Asked asked, const wire::CancelRequest& wanted);
   void command_session(Asked asked, const wire::ControlRequest& request);
   void list_objects(Asked asked, const wire::ListObjects& wanted);
   void share(Asked asked, const wire::Share& wanted);

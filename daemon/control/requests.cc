@@ -371,6 +371,41 @@ void Control::administer(Asked asked, const wire::ControlRequest& request) {
   }
 }
 
+// Only its executor knows whether a request that was sent there has begun, and it may be in a kernel
+// that never ends: who asks waits for a bounded time.
+void Control::cancel_request(Asked asked, const wire::CancelRequest& wanted) {
+  const Socket socket = asked.connection.socket;
+  const std::uint64_t id = asked.id;
+  const auto is_open = std::make_shared<bool>(true);  // Of this thread alone.
+  const std::string name = std::to_string(wanted.session()) + "." + std::to_string(wanted.ring()) +
+                           "." + std::to_string(wanted.id());
+  const std::uint64_t timer = parts_.events.after(kCancelAnswerNs, [=] {
+    *is_open = false;
+    reply_status(socket, id,
+                 Status{StatusCode::DeadlineExceeded,
+                        "the executor of request " + name + " has not answered within " +
+                            std::to_string(kCancelAnswerNs / 1'000'000) +
+                            " ms: a kernel keeps it busy; the request is dropped if it has not "
+                            "begun by then"});
+  });
+  const auto reply = [=, &events = parts_.events](const Result<void>& cancelled) {
+    events.post([=, &events] {
+      if (!*is_open) return;
+      events.cancel(timer);
+      reply_status(socket, id, cancelled);
+    });
+  };
+  parts_.dispatcher.post([=, caller = caller_of(asked.connection), target = wanted.session(),
+                          ring = wanted.ring(), number = wanted.id()](Dispatcher& d) {
+    const Session* session = d.find_session(target);
+    if (session == nullptr || !caller.may_see(session->uid)) {
+      return reply(
+          Status{StatusCode::NotFound, "no session " + std::to_string(target) + " of yours"});
+    }
+    d.cancel(target, ring, number, reply);
+  });
+}
+
 // Orders that concern one session.
 void Control::command_session(Asked asked, const wire::ControlRequest& request) {
   const Socket socket = asked.connection.socket;
@@ -401,21 +436,8 @@ void Control::command_session(Asked asked, const wire::ControlRequest& request) 
         session->segments.erase(found);
       });
     }
-    case wire::Control::CancelRequest: {
-      const auto& wanted = *request.control_as_CancelRequest();
-      return dispatcher.post([=, target = wanted.session(), ring = wanted.ring(),
-                              number = wanted.id()](Dispatcher& d) {
-        const Session* session = d.find_session(target);
-        if (session == nullptr || !caller.may_see(session->uid)) {
-          reply_status(
-              socket, id,
-              Status{StatusCode::NotFound, "no session " + std::to_string(target) + " of yours"});
-          return;
-        }
-        d.cancel(target, ring, number,
-                 [=](const Result<void>& cancelled) { reply_status(socket, id, cancelled); });
-      });
-    }
+    case wire::Control::CancelRequest:
+      return cancel_request(asked, *request.control_as_CancelRequest());
     case wire::Control::Kick: {
       const std::uint64_t target = request.control_as_Kick()->session();
       return dispatcher.post([=](Dispatcher& d) {

@@ -321,7 +321,8 @@ void Dispatcher::check_suspensions() {
     const Status cause{StatusCode::DeadlineExceeded,
                        "the device still runs " + what_runs_on(suspension.places) + " after " +
                            std::to_string(suspension.within_ns / 1'000'000) +
-                           " ms; it goes on as before"};
+                           " ms; it goes on as before. executor.running_limit_ms ends what hangs, "
+                           "and can be set while kaasd runs"};
     refuse_suspension(std::move(suspension), cause);
   }
 }

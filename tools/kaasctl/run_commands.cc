@@ -9,6 +9,7 @@
 #include "tools/kaasctl/interruption.h"
 #include "tools/kaasctl/reading.h"
 #include "tools/kaasctl/scratch.h"
+#include "tools/kaasctl/session_guard.h"
 #include "tools/kaasctl/text.h"
 #include "tools/kaasctl/transfer.h"
 #include "tools/request_json/request_json.h"
@@ -138,16 +139,16 @@ std::string outcome_text(const Outcome& outcome) {
 
 using Submit = std::function<Future<Reply>(const RunOptions&)>;
 
-// Waits, and drops the request when the user has lost patience.
+// Waits until the user has lost patience. The end of the session then drops what is queued: to
+// cancel the request and wait for the answer could take as long as the kernel that runs.
 Result<Reply> await(Future<Reply> future) {
   while (!future.wait(kLookForSignalEvery)) {
-    if (!interrupted()) continue;
-    if (auto cancelled = future.cancel(); !cancelled.has_value()) {
-      return Status{StatusCode::Cancelled,
-                    "interrupted; the request is no longer queued, its results are not waited for"};
-    }
+    if (interrupted()) break;
   }
-  return future.get();
+  if (future.ready()) return future.get();
+  return Status{StatusCode::Cancelled,
+                "interrupted; a request that is still queued is dropped, the results of one that "
+                "runs are not waited for"};
 }
 
 struct RunSettings {
@@ -200,7 +201,8 @@ Result<Outcome> run_between_files(Console& console, Scratch& scratch, const RunS
 }
 
 // A request that has not ended may still be running, and whatever this session sends would wait for
-// it; and the session may have been ended while the daemon is well.
+// it: the session is ended first, and another one tidies up. And the session may have been ended
+// while the daemon is well.
 void tidy_up(const CommandLine& line, Client& client, const Scratch& scratch, bool has_ended) {
   if (scratch.empty()) return;
   if (has_ended) scratch.remove(client);
@@ -210,6 +212,7 @@ void tidy_up(const CommandLine& line, Client& client, const Scratch& scratch, bo
   if (!alive.has_value() && exit_without_session(alive.error()) == kExitNoDaemon) return;
   CommandLine same_daemon = line;
   same_daemon.socket = client.socket();
+  const Client ended = std::move(client);
   if (auto other = connect(same_daemon, SessionKind::Full); other.has_value()) {
     scratch.remove(*other);
   }
@@ -239,7 +242,14 @@ int run_bound(const CommandLine& line, Console& console, Client& client,
     return kExitUsage;
   }
   catch_interruption();
-  const auto outcome = run_between_files(console, scratch, *settings, make_submit);
+  auto outcome = [&] {
+    const SessionGuard guard(line, client);
+    return run_between_files(console, scratch, *settings, make_submit);
+  }();
+  // The end of the session fails whichever call was under way.
+  if (!outcome.has_value() && interrupted() && !outcome.error().message.starts_with("interrupted")) {
+    outcome = Status{StatusCode::Cancelled, "interrupted"};
+  }
   int code = kExitDone;
   if (outcome.has_value()) {
     show(console, *outcome, writes_standard_output(arguments));

@@ -111,6 +111,48 @@ class EndlessRequestTest(EndlessCase):
             self.assertEqual(running.wait(PATIENCE_SECONDS), 130)
 
 
+class BusyExecutorTest(EndlessCase):
+    """The executor's one thread is in a kernel that never ends: it answers nobody."""
+
+    DAEMON_FLAGS = ()
+    REQUEST = {"kernels": [{"library": "faulty", "kernel": "endless", "grid": 1, "block": 1,
+                            "literals": [{"u32": 0}]}]}
+
+    @classmethod
+    def stop_daemon(cls):
+        cls.daemon.kill()  # What runs would be waited for.
+        cls.daemon.wait(PATIENCE_SECONDS)
+
+    def setUp(self):
+        super().setUp()
+        self.write("kernel.json", json.dumps(self.REQUEST).encode())
+
+    def end(self, running: subprocess.Popen, number: int):
+        began = time.monotonic()
+        running.send_signal(number)
+        self.assertEqual(running.wait(PATIENCE_SECONDS), 130)
+        self.assertLess(time.monotonic() - began, PATIENCE_SECONDS / 2)
+        self.assertIn(b"interrupted", running.stderr.read())
+
+    def test_command_can_be_left_while_its_request_or_another_one_runs(self):
+        with self.start("run", "kernel.json") as running:
+            session = self.wait_until_it_runs(running)
+            # Its plan can't be prepared: what is behind waits with it.
+            with self.start("run", "kernel.json", "--repeat", "2") as behind:
+                self.wait_for_session(behind, lambda client: client["under_way"])
+                self.end(behind, signal.SIGTERM)
+            with self.start(*self.WORDS) as behind:
+                self.wait_for_session(behind, lambda client: client["under_way"])
+                self.end(behind, signal.SIGHUP)
+            self.assert_nothing_is_left()
+            request = self.done_json("ps")["clients"][0]["under_way"][0]
+            message = self.refused(FAILED, "cancel", f"{session}.{request['ring']}.{request['id']}")
+            self.assertIn("has not answered within 1000 ms", message)
+            message = self.refused(FAILED, "suspend", "host", "--within", "0", "--force")
+            self.assertIn("running_limit_ms", message)
+            self.end(running, signal.SIGTERM)
+
+
 class LostDaemonTest(EndlessCase):
 
     @classmethod
