@@ -25,6 +25,7 @@ namespace {
 constexpr std::size_t kChunkBytes = 4u << 20;
 // Smaller ones are not worth a question before they are sent.
 constexpr std::uint64_t kAskFirstBytes = 1u << 20;
+constexpr const char* kAtLeast = "at least ";
 
 Status file_error(const std::string& path, const char* what) {
   const int error = errno;
@@ -60,24 +61,38 @@ Result<Source> open_source(const std::string& path) {
   return source;
 }
 
-// The daemon's own refusal would come after the copy, and the copy is what may be too much for this
-// machine.
-Result<void> check_room(Client& client, std::uint64_t bytes, const std::string& path) {
-  if (bytes < kAskFirstBytes) return {};
-  KAAS_ASSIGN_OR_RETURN(const std::string answer, client.status_json());
-  KAAS_ASSIGN_OR_RETURN(const Json status, parse_answer(answer));
-  const Json& memory = object_at(status, "memory");
-  const std::uint64_t used = natural_at(memory, "used_bytes");
-  const std::uint64_t limit = natural_at(memory, "limit_bytes");
-  if (limit == 0 || (used <= limit && bytes <= limit - used)) return {};
-  return Status{StatusCode::ResourceExhausted, "'" + path + "' has " + std::to_string(bytes) +
-                                                   " bytes, the daemon has room for " +
-                                                   std::to_string(limit > used ? limit - used : 0) +
-                                                   " of its " + std::to_string(limit)};
-}
+// Whether the daemon has room for what is copied. Its own refusal would come after the copy, and
+// the copy is what may be too much for this machine.
+class Room {
+ public:
+  Room(Client& client, const std::string& path) : client_(client), path_(path) {}
+
+  // `how_many` is what the message says before the number: "" for a file, whose size is known. The
+  // daemon is asked only if `bytes` are more than it has said there is room for.
+  Result<void> check(std::uint64_t bytes, const char* how_many) {
+    if (bytes <= known_) return {};
+    KAAS_ASSIGN_OR_RETURN(const std::string answer, client_.status_json());
+    KAAS_ASSIGN_OR_RETURN(const Json status, parse_answer(answer));
+    const Json& memory = object_at(status, "memory");
+    const std::uint64_t used = natural_at(memory, "used_bytes");
+    const std::uint64_t limit = natural_at(memory, "limit_bytes");
+    if (limit == 0) return {};
+    known_ = limit > used ? limit - used : 0;
+    if (bytes <= known_) return {};
+    return Status{StatusCode::ResourceExhausted,
+                  "'" + name_of_source(path_) + "' has " + how_many + std::to_string(bytes) +
+                      " bytes, the daemon has room for " + std::to_string(known_) + " of its " +
+                      std::to_string(limit)};
+  }
+
+ private:
+  Client& client_;
+  const std::string& path_;
+  std::uint64_t known_ = kAskFirstBytes;
+};
 
 Result<std::uint64_t> copy_by_buffer(const Source& source, int to, const std::string& path,
-                                     std::uint64_t done, Progress& progress) {
+                                     std::uint64_t done, Room& room, Progress& progress) {
   const auto buffer = std::make_unique_for_overwrite<char[]>(kChunkBytes);
   for (;;) {
     if (!wait_for_input(source.descriptor)) return interruption();
@@ -85,6 +100,7 @@ Result<std::uint64_t> copy_by_buffer(const Source& source, int to, const std::st
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return file_error(path, "can't read");
     if (got == 0) return done;
+    KAAS_RETURN_IF_ERROR(room.check(done + static_cast<std::uint64_t>(got), kAtLeast));
     for (ssize_t written = 0; written < got;) {
       const ssize_t count =
           ::write(to, buffer.get() + written, static_cast<std::size_t>(got - written));
@@ -97,8 +113,9 @@ Result<std::uint64_t> copy_by_buffer(const Source& source, int to, const std::st
   }
 }
 
-// Copies the whole source into `to`, inside the kernel where it can. Returns the bytes.
-Result<std::uint64_t> copy_into(const Source& source, int to, const std::string& path,
+// Copies the whole source into `to`, inside the kernel where it can. Returns the bytes. A stream
+// has no end that is known, and a file may grow.
+Result<std::uint64_t> copy_into(const Source& source, int to, const std::string& path, Room& room,
                                 Progress& progress) {
   std::uint64_t done = 0;
   while (source.bytes) {
@@ -109,9 +126,10 @@ Result<std::uint64_t> copy_into(const Source& source, int to, const std::string&
     if (moved < 0) return file_error(path, "can't copy");
     if (moved == 0) return done;
     done += static_cast<std::uint64_t>(moved);
+    KAAS_RETURN_IF_ERROR(room.check(done, kAtLeast));
     progress.update(done);
   }
-  return copy_by_buffer(source, to, path, done, progress);
+  return copy_by_buffer(source, to, path, done, room, progress);
 }
 
 }  // namespace
@@ -119,13 +137,14 @@ Result<std::uint64_t> copy_into(const Source& source, int to, const std::string&
 Result<ObjectInfo> put_file(Client& client, const std::string& key, const std::string& path,
                             const Console& console) {
   KAAS_ASSIGN_OR_RETURN(const Source source, open_source(path));
-  KAAS_RETURN_IF_ERROR(check_room(client, source.bytes.value_or(0), path));
+  Room room(client, path);
+  KAAS_RETURN_IF_ERROR(room.check(source.bytes.value_or(0), ""));
   const Descriptor memfd(::memfd_create("kaasctl", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memfd) return file_error(path, "no memory for a copy of");
   std::uint64_t bytes = 0;
   {
     Progress progress(console, "put " + key, source.bytes.value_or(0));
-    KAAS_ASSIGN_OR_RETURN(bytes, copy_into(source, memfd.get(), path, progress));
+    KAAS_ASSIGN_OR_RETURN(bytes, copy_into(source, memfd.get(), path, room, progress));
   }
   if (bytes > kSlabObjectBytesMax) return client.donate(key, memfd.get());
   std::vector<std::byte> small(bytes);

@@ -12,8 +12,9 @@
 
 namespace kaas {
 
-// Stores the bytes of `path` under `key`. A large file is copied once, into memory that is then the
-// daemon's; it is refused before that if the daemon has no room for it.
+// Stores the bytes of `path` under `key`. A large one is copied once, into memory that is then the
+// daemon's. One that the daemon has no room for is refused: a file before it is copied, a stream
+// when it has given more.
 // Fails: InvalidArgument: the file can't be read. Cancelled: interrupted(). What Client::put and
 // donate fail with.
 Result<ObjectInfo> put_file(Client& client, const std::string& key, const std::string& path,

@@ -15,6 +15,8 @@ from daemon_case import (BUILD, DONE, FAILED, KAASCTL, NO_DAEMON, PATIENCE_SECON
 
 class KaasctlTest(DaemonCase):
 
+    DAEMON_FLAGS = ("--store-bytes", "268435456")
+
     # --- The daemon ------------------------------------------------------------------------------
 
     def test_status_and_lists_have_both_outputs(self):
@@ -177,7 +179,33 @@ class KaasctlTest(DaemonCase):
         self.assertIn(str(1 << 42), message)
         self.assertIn("has room for", message)
 
+    def test_stream_beyond_the_budget_is_refused_when_it_has_given_more(self):
+        for words, stdin in ((("/dev/zero",), subprocess.DEVNULL), (("-",), None)):
+            with open("/dev/zero", "rb") as zeros:
+                result = subprocess.run(
+                    [KAASCTL, "kv", "put", "endless", *words], capture_output=True, check=False,
+                    stdin=zeros if stdin is None else stdin, env=self.environment(),
+                    timeout=PATIENCE_SECONDS)
+            self.assertEqual(result.returncode, FAILED)
+            self.assertRegex(result.stderr, rb"has at least \d+ bytes, the daemon has room for")
+
     # --- Requests --------------------------------------------------------------------------------
+
+    def test_buffer_that_no_kernel_uses_is_left_out(self):
+        unused = {"name": "unused", "size": 4}
+        noop = {"library": "std", "kernel": "noop", "grid": 1, "block": 1}
+        request = {"buffers": [unused], "kernels": [noop]}
+        self.done("run", "-", stdin=json.dumps(request).encode())
+        request["buffers"] = [unused, {"name": "end", "size": 4, "data": "hex:01000000"}]
+        request["until"] = "end"
+        self.done("run", "-", stdin=json.dumps(request).encode())
+
+    def test_kernel_without_its_arguments_is_told_what_it_wants(self):
+        saxpy = {"library": "std", "kernel": "saxpy", "grid": 1, "block": 4}
+        noop = {"library": "std", "kernel": "noop", "grid": 1, "block": 1}
+        request = {"buffers": [{"name": "x", "size": 16}], "kernels": [noop, saxpy]}
+        message = self.refused(FAILED, "run", "-", stdin=json.dumps(request).encode())
+        self.assertIn("kernel 1 ('saxpy') gets 0 parameters", message)
 
     def test_inline_and_stored_buffers_of_a_request(self):
         self.done("kv", "put", "result", self.write("one.bin", floats(1, 1, 1, 1)))
