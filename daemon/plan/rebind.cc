@@ -107,7 +107,8 @@ Result<void> check_inline_input(const PlanTemplate& plan, std::uint16_t b, const
   if (buffer.zero_fill && place.data.size() < buffer.bytes) return {};
   return invalid(label_of(plan, b) + " is an inline input with " +
                  std::to_string(place.data.size()) + " bytes of data, needs " +
-                 std::to_string(buffer.bytes));
+                 std::to_string(buffer.bytes) +
+                 "; give its data, or bind it to a place (of kaasctl: NAME=@FILE)");
 }
 
 bool same_place(const Place& a, std::uint64_t a_offset, const Place& b, std::uint64_t b_offset) {

@@ -27,24 +27,41 @@ wire::Dim3 dim3(const std::array<std::uint32_t, 3>& value) {
   return {value[0], value[1], value[2]};
 }
 
-Offset<wire::Literal> encode_literal(FlatBufferBuilder& builder, const LiteralSpec& literal) {
+// The number that an executor knows each buffer by. It knows those alone that have memory: a buffer
+// that no kernel uses has none.
+using BufferNumbers = std::vector<std::uint16_t>;
+
+BufferNumbers number_buffers(const PlanTemplate& plan) {
+  BufferNumbers numbers;
+  std::uint16_t next = 0;
+  for (const TemplateBuffer& buffer : plan.buffers) {
+    numbers.push_back(next);
+    if (buffer.used) ++next;
+  }
+  return numbers;
+}
+
+Offset<wire::Literal> encode_literal(FlatBufferBuilder& builder, const LiteralSpec& literal,
+                                     const BufferNumbers& numbers) {
   if (literal.type != wire::LiteralType::Raw) {
     return wire::CreateLiteral(builder, literal.type, literal.bits);
   }
   const auto raw = builder.CreateVector(reinterpret_cast<const std::uint8_t*>(literal.raw.data()),
                                         literal.raw.size());
   std::vector<wire::AddressSlot> slots;
-  for (const RawSlot& slot : literal.slots) slots.emplace_back(slot.offset, slot.buffer);
+  for (const RawSlot& slot : literal.slots) {
+    slots.emplace_back(slot.offset, numbers[slot.buffer]);
+  }
   const auto slot_vector = builder.CreateVectorOfStructs(slots);
   return wire::CreateLiteral(builder, literal.type, 0, 0, raw, slot_vector);
 }
 
 Offset<wire::PlanKernel> encode_kernel(FlatBufferBuilder& builder, const PlanInstance& plan,
-                                       std::size_t index) {
+                                       std::size_t index, const BufferNumbers& numbers) {
   const TemplateKernel& kernel = plan.plan->kernels[index];
   std::vector<Offset<wire::Literal>> literals;
   for (const LiteralSpec& literal : kernel.literals) {
-    literals.push_back(encode_literal(builder, literal));
+    literals.push_back(encode_literal(builder, literal, numbers));
   }
   std::vector<wire::PlanArgument> arguments;
   for (const TemplateArgument& argument : kernel.arguments) {
@@ -105,13 +122,14 @@ std::vector<wire::PlanRange> ranges(const PlanTemplate& plan,
 
 Offset<wire::LoadPlan> encode_plan(FlatBufferBuilder& builder, const PlanInstance& instance) {
   const PlanTemplate& plan = *instance.plan;
+  const BufferNumbers numbers = number_buffers(plan);
   std::vector<Offset<wire::PlanKernel>> kernels;
   for (std::size_t i = 0; i < plan.kernels.size(); ++i) {
-    kernels.push_back(encode_kernel(builder, instance, i));
+    kernels.push_back(encode_kernel(builder, instance, i, numbers));
   }
   std::vector<wire::PlanBufferAddress> addresses;
   for (const TemplateBuffer& buffer : plan.buffers) {
-    addresses.emplace_back(buffer.allocation_offset, buffer.allocation);
+    if (buffer.used) addresses.emplace_back(buffer.allocation_offset, buffer.allocation);
   }
   const auto kernel_vector = builder.CreateVector(kernels);
   const auto allocations = builder.CreateVector(plan.allocations);
@@ -119,7 +137,7 @@ Offset<wire::LoadPlan> encode_plan(FlatBufferBuilder& builder, const PlanInstanc
   const auto stores = builder.CreateVectorOfStructs(ranges(plan, plan.stores));
   const auto buffers = builder.CreateVectorOfStructs(addresses);
   return wire::CreateLoadPlan(builder, instance.id, kernel_vector, allocations, loads, stores,
-                              buffers, plan.n_iter, plan.until ? int{*plan.until} : -1);
+                              buffers, plan.n_iter, plan.until ? int{numbers[*plan.until]} : -1);
 }
 
 ExecutorLink::ExecutorLink(ExecutorIdentity identity, ExecutorEndpoints endpoints)

@@ -145,7 +145,8 @@ class PlanBuilder {
     }
     plan_->stateful = plan_->stateful || entry->stateful || library->stateful();
 
-    const std::string what = "kernel '" + name + "'";
+    const std::string what =
+        "kernel " + std::to_string(plan_->kernels.size()) + " ('" + name + "')";
     KAAS_RETURN_IF_ERROR(check_variable(message, *entry, what));
     PlannedKernel kernel;
     if (!loaded->function) return loaded->function.error();

@@ -147,7 +147,7 @@ TEST_F(ModuleRequests, TooManyThreadsForAKernelSaysBothNumbers) {
       put("bounded.cu", "__global__ __launch_bounds__(128) void f(int* x) { *x = blockDim.x; }\n");
   EXPECT_EQ(answer(client_->run(number(path, 128))), "128");
   expect_refused(number(path, 256), StatusCode::InvalidArgument,
-                 {"kernel 'f'", "threads of a block is 256, limit 128"});
+                 {"kernel 0 ('f')", "threads of a block is 256, limit 128"});
 }
 
 TEST_F(ModuleRequests, TooMuchSharedMemorySaysBothNumbers) {

@@ -361,7 +361,7 @@ TEST(ModuleLibrary, BufferOfAVariableHasItsSize) {
   harness.load_plan(plan);
   const SeenReport report = harness.only_report();
   EXPECT_EQ(report.code, StatusCode::InvalidArgument);
-  EXPECT_EQ(report.message, "kernel '@table' argument 0 has 48 bytes, the variable has 64");
+  EXPECT_EQ(report.message, "kernel 0 ('@table') argument 0 has 48 bytes, the variable has 64");
 }
 
 // No buffer connects them, and yet they may touch common bytes.

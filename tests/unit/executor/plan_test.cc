@@ -94,7 +94,7 @@ TEST_F(PlanTest, FailureOfALibraryIsThatOfItsPlans) {
 TEST_F(PlanTest, LiteralOfAnotherTypeIsRefused) {
   TestPlan plan = fill_plan();
   plan.kernels[0].literals[1].type = wire::LiteralType::F64;
-  expect_refused(plan, "kernel 'fill' literal 1 is f64, signature wants u32");
+  expect_refused(plan, "kernel 0 ('fill') literal 1 is f64, signature wants u32");
 }
 
 TEST_F(PlanTest, RawLiteralOfAnotherSizeIsRefused) {
@@ -103,7 +103,7 @@ TEST_F(PlanTest, RawLiteralOfAnotherSizeIsRefused) {
   plan.kernels[0].kernel = "store_raw";
   plan.kernels[0].literals = {{wire::LiteralType::Raw, 0, std::vector<std::uint8_t>(12), {}}};
   expect_refused(plan,
-                 "kernel 'store_raw' literal 0 is 12 raw bytes, signature wants 16 raw bytes");
+                 "kernel 0 ('store_raw') literal 0 is 12 raw bytes, signature wants 16 raw bytes");
 }
 
 TEST_F(PlanTest, AddressSlotOutsideItsLiteralIsRefused) {
@@ -112,49 +112,50 @@ TEST_F(PlanTest, AddressSlotOutsideItsLiteralIsRefused) {
   plan.kernels[0].kernel = "store_raw";
   plan.kernels[0].literals = {
       {wire::LiteralType::Raw, 0, std::vector<std::uint8_t>(16), {wire::AddressSlot(9, 0)}}};
-  expect_refused(plan, "kernel 'store_raw' literal 0 slot 0 range [9, 9 + 8) is outside 16 bytes");
+  expect_refused(plan,
+                 "kernel 0 ('store_raw') literal 0 slot 0 range [9, 9 + 8) is outside 16 bytes");
   plan.kernels[0].literals[0].slots = {wire::AddressSlot(0, 1)};
-  expect_refused(plan, "kernel 'store_raw' literal 0 slot 0 names buffer 1 of 1");
+  expect_refused(plan, "kernel 0 ('store_raw') literal 0 slot 0 names buffer 1 of 1");
 }
 
 TEST_F(PlanTest, NumberOfParametersIsChecked) {
   TestPlan plan = fill_plan();
   plan.kernels[0].literals.pop_back();
   expect_refused(plan,
-                 "kernel 'fill' gets 2 parameters (1 literals, 1 buffers), signature wants 3");
+                 "kernel 0 ('fill') gets 2 parameters (1 literals, 1 buffers), signature wants 3");
 }
 
 TEST_F(PlanTest, BufferWhereALiteralBelongsIsRefused) {
   TestPlan plan = fill_plan();
   plan.kernels[0].order = {2, 1, 0};
-  expect_refused(plan, "kernel 'fill' argument 0 is a buffer, signature wants u64");
+  expect_refused(plan, "kernel 0 ('fill') argument 0 is a buffer, signature wants u64");
   plan.kernels[0].order = {0, 1, 1};
-  expect_refused(plan, "kernel 'fill' literal 1 is u32, signature wants an output buffer");
+  expect_refused(plan, "kernel 0 ('fill') literal 1 is u32, signature wants an output buffer");
   plan.kernels[0].order = {0, 1, 3};
-  expect_refused(plan, "kernel 'fill' order names parameter 3 of 3");
+  expect_refused(plan, "kernel 0 ('fill') order names parameter 3 of 3");
 }
 
 TEST_F(PlanTest, DirectionOfArgumentsIsChecked) {
   TestPlan plan = fill_plan();
   plan.kernels[0].arguments[0] = argument(0, 16, Access::In);
   expect_refused(plan,
-                 "kernel 'fill' argument 0 is 'i', but the kernel may write it; "
+                 "kernel 0 ('fill') argument 0 is 'i', but the kernel may write it; "
                  "allowed: o, io, t");
   plan.kernels[0].kernel = "copy";
   plan.kernels[0].literals = {u64(16)};
   plan.kernels[0].arguments = {argument(0, 16, Access::Out), argument(0, 16, Access::Out)};
   expect_refused(plan,
-                 "kernel 'copy' argument 0 is 'o', but the kernel only reads it; "
+                 "kernel 0 ('copy') argument 0 is 'o', but the kernel only reads it; "
                  "allowed: i, io, t");
 }
 
 TEST_F(PlanTest, RangesOutsideTheirAllocationAreRefused) {
   TestPlan plan = fill_plan();
   plan.kernels[0].arguments[0] = argument(0, 16, Access::Out, 4);
-  expect_refused(plan, "kernel 'fill' argument 0 range [4, 4 + 16) is outside 16 bytes");
+  expect_refused(plan, "kernel 0 ('fill') argument 0 range [4, 4 + 16) is outside 16 bytes");
   plan = fill_plan();
   plan.kernels[0].arguments[0] = argument(1, 16, Access::Out);
-  expect_refused(plan, "kernel 'fill' argument 0 names allocation 1 of 1");
+  expect_refused(plan, "kernel 0 ('fill') argument 0 names allocation 1 of 1");
   plan = fill_plan();
   plan.stores = {wire::PlanRange(~std::uint64_t{0} - 3, 8, 0, false)};
   expect_refused(plan,
@@ -168,20 +169,20 @@ TEST_F(PlanTest, RangesOutsideTheirAllocationAreRefused) {
 TEST_F(PlanTest, GridAndBlockHaveLimits) {
   TestPlan plan = fill_plan();
   plan.kernels[0].grid = {0, 1, 1};
-  expect_refused(plan, "kernel 'fill' grid[0] is 0, allowed 1 to 2147483647");
+  expect_refused(plan, "kernel 0 ('fill') grid[0] is 0, allowed 1 to 2147483647");
   plan.kernels[0].grid = {1, 65'536, 1};
-  expect_refused(plan, "kernel 'fill' grid[1] is 65536, allowed 1 to 65535");
+  expect_refused(plan, "kernel 0 ('fill') grid[1] is 65536, allowed 1 to 65535");
   plan.kernels[0].grid = {1, 1, 1};
   plan.kernels[0].block = {1, 1, 65};
-  expect_refused(plan, "kernel 'fill' block[2] is 65, allowed 1 to 64");
+  expect_refused(plan, "kernel 0 ('fill') block[2] is 65, allowed 1 to 64");
   plan.kernels[0].block = {64, 64, 1};
-  expect_refused(plan, "kernel 'fill' threads of a block is 4096, limit 1024");
+  expect_refused(plan, "kernel 0 ('fill') threads of a block is 4096, limit 1024");
   plan.kernels[0].block = {1024, 1, 1};
   plan.kernels[0].grid = {2147483647u, 65'535, 65'535};
-  expect_refused(plan, "kernel 'fill' has more than 2^63 threads");
+  expect_refused(plan, "kernel 0 ('fill') has more than 2^63 threads");
   plan.kernels[0].grid = {1, 1, 1};
   plan.kernels[0].shared_bytes = kSharedBytesMax + 1;
-  expect_refused(plan, "kernel 'fill' shared_bytes is 232449, limit 232448");
+  expect_refused(plan, "kernel 0 ('fill') shared_bytes is 232449, limit 232448");
 }
 
 TEST_F(PlanTest, RepetitionIsChecked) {
@@ -199,7 +200,7 @@ TEST_F(PlanTest, RepetitionIsChecked) {
 TEST_F(PlanTest, KernelsWaitForEarlierOnesOnly) {
   TestPlan plan = fill_plan();
   plan.kernels[0].after = {0};
-  expect_refused(plan, "kernel 'fill' waits for kernel 0, which does not come before it");
+  expect_refused(plan, "kernel 0 ('fill') waits for kernel 0, which does not come before it");
 }
 
 TEST_F(PlanTest, WorkingSetAboveTheLimitIsRefusedWithBothNumbers) {

@@ -110,9 +110,11 @@ TEST(ResolveBindings, InlineInputsNeedAllTheirBytes) {
   request.buffers[0] = inline_buffer("in", 64);
   const PlanTemplate plan = plan_of(request);
   EXPECT_EQ(fault_of(plan, {}),
-            "buffer 0 ('in') is an inline input with 0 bytes of data, needs 64");
+            "buffer 0 ('in') is an inline input with 0 bytes of data, needs 64; "
+            "give its data, or bind it to a place (of kaasctl: NAME=@FILE)");
   EXPECT_EQ(fault_of(plan, {to_inline(0, 63)}),
-            "buffer 0 ('in') is an inline input with 63 bytes of data, needs 64");
+            "buffer 0 ('in') is an inline input with 63 bytes of data, needs 64; "
+            "give its data, or bind it to a place (of kaasctl: NAME=@FILE)");
   EXPECT_EQ(fault_of(plan, {to_inline(0, 64)}), "resolved");
   EXPECT_EQ(fault_of(plan, {to_store(0, "in")}), "resolved");
   request.buffers[0].zero_fill = true;
