@@ -1,12 +1,16 @@
 #include "daemon/config.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pwd.h>
+#include <sys/stat.h>
 #include <toml++/toml.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -14,6 +18,8 @@
 #include <set>
 #include <sstream>
 
+#include "daemon/flow/policies.h"
+#include "schema/ipc/handle.h"
 #include "schema/ipc/socket.h"
 
 namespace kaas {
@@ -30,6 +36,44 @@ Reader text(Field field) {
     config.*field = *value;
     return std::nullopt;
   };
+}
+
+// Of a file or folder. An empty one would silently be the default.
+Reader path_text(std::string Config::*field) {
+  return [field](const toml::node& node, Config& config) -> std::optional<std::string> {
+    const auto value = node.value_exact<std::string>();
+    if (!value || value->empty()) return "a path";
+    config.*field = *value;
+    return std::nullopt;
+  };
+}
+
+constexpr const char* kLogLevels[] = {"trace", "debug",    "info", "warning",
+                                      "error", "critical", "off"};
+
+std::string log_levels_allowed() {
+  std::string allowed;
+  for (const char* level : kLogLevels)
+    allowed += (allowed.empty() ? "" : ", ") + std::string(level);
+  return allowed;
+}
+
+bool is_log_level(const std::string& text) {
+  return std::find(std::begin(kLogLevels), std::end(kLogLevels), text) != std::end(kLogLevels);
+}
+
+std::optional<std::string> read_log_level(const toml::node& node, Config& config) {
+  const auto value = node.value_exact<std::string>();
+  if (!value || !is_log_level(*value)) return log_levels_allowed();
+  config.log_level = *value;
+  return std::nullopt;
+}
+
+std::optional<std::string> read_policy(const toml::node& node, Config& config) {
+  const auto value = node.value_exact<std::string>();
+  if (!value || !is_policy(*value)) return kPolicies;
+  config.policy = *value;
+  return std::nullopt;
 }
 
 // A field that is a number: the same limits for the file and for flags.
@@ -120,6 +164,7 @@ std::optional<std::string> read_domains(const toml::node& node, Config& config) 
   const toml::array* lists = node.as_array();
   if (lists == nullptr) return allowed;
   std::vector<std::vector<std::uint32_t>> domains;
+  std::set<std::int64_t> seen;
   for (const toml::node& entry : *lists) {
     const toml::array* list = entry.as_array();
     if (list == nullptr || list->empty()) return allowed;
@@ -127,6 +172,7 @@ std::optional<std::string> read_domains(const toml::node& node, Config& config) 
     for (const toml::node& uid : *list) {
       const auto value = uid.value_exact<std::int64_t>();
       if (!value || *value < 0 || *value >= 0xffff'ffff) return allowed;
+      if (!seen.insert(*value).second) return std::string(allowed) + ", each uid once";
       domain.push_back(static_cast<std::uint32_t>(*value));
     }
   }
@@ -137,18 +183,18 @@ std::optional<std::string> read_domains(const toml::node& node, Config& config) 
 const std::map<std::string, Reader>& readers() {
   static const std::map<std::string, Reader> table = [] {
     std::map<std::string, Reader> made = {
-        {"socket", text(&Config::socket)},
+        {"socket", path_text(&Config::socket)},
         {"socket_mode", read_mode},
         {"socket_group", text(&Config::socket_group)},
         {"device", text(&Config::device)},
-        {"policy", text(&Config::policy)},
-        {"executor.program", text(&Config::executor_program)},
+        {"policy", read_policy},
+        {"executor.program", path_text(&Config::executor_program)},
         {"executor.prefix", text(&Config::executor_prefix)},
         {"executor.user", text(&Config::executor_user)},
         {"executor.confine", boolean(&Config::executor_confine)},
         {"library.path", read_paths},
-        {"log.file", text(&Config::log_file)},
-        {"log.level", text(&Config::log_level)},
+        {"log.file", path_text(&Config::log_file)},
+        {"log.level", read_log_level},
         {"domain.joined", read_domains},
     };
     for (const NumberField& field : numbers()) made.emplace(field.name, reader_of(field));
@@ -189,6 +235,13 @@ Result<void> read_field(const std::string& path, const std::string& name, const 
                                                  as_written(node) + ", allowed: " + *allowed};
 }
 
+Result<void> check_readable(const std::string& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file) return {};
+  const std::string reason = std::strerror(errno);
+  return Status{StatusCode::InvalidArgument, path + ": can't be read: " + reason};
+}
+
 }  // namespace
 
 Result<void> parse_socket_mode(const std::string& text, Config& config) {
@@ -207,6 +260,7 @@ Result<void> parse_socket_mode(const std::string& text, Config& config) {
 }
 
 Result<void> read_config_file(const std::string& path, Config& config) {
+  KAAS_RETURN_IF_ERROR(check_readable(path));
   toml::table table;
   try {
     table = toml::parse_file(path);
@@ -290,6 +344,14 @@ Result<void> complete_config(Config& config) {
   KAAS_RETURN_IF_ERROR(check_executor_user(config));
   KAAS_RETURN_IF_ERROR(check_domains(config));
   KAAS_RETURN_IF_ERROR(check_numbers(config));
+  if (!is_log_level(config.log_level)) {
+    return Status{StatusCode::InvalidArgument,
+                  "log.level is '" + config.log_level + "', allowed: " + log_levels_allowed()};
+  }
+  if (!is_policy(config.policy)) {
+    return Status{StatusCode::InvalidArgument,
+                  "policy is '" + config.policy + "', allowed: " + kPolicies};
+  }
   if (config.socket.empty()) config.socket = default_socket_paths().front();
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
@@ -309,6 +371,22 @@ Result<void> complete_config(Config& config) {
   const auto prefix = split_words(config.executor_prefix);
   if (prefix.has_value()) return {};
   return Status{StatusCode::InvalidArgument, "executor.prefix: " + prefix.error().message};
+}
+
+Result<void> check_executor_program(const Config& config) {
+  const std::string& program = config.executor_program;
+  struct stat found {};
+  int error = 0;
+  if (::stat(program.c_str(), &found) != 0) {
+    error = errno;
+  } else if (S_ISDIR(found.st_mode)) {
+    error = EISDIR;
+  } else if (::faccessat(AT_FDCWD, program.c_str(), X_OK, AT_EACCESS) != 0) {
+    error = errno;
+  }
+  if (error == 0) return {};
+  return Status{StatusCode::InvalidArgument,
+                "executor.program '" + program + "': " + std::strerror(error)};
 }
 
 std::string config_json(const Config& config) {

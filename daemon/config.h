@@ -55,6 +55,9 @@ Result<void> parse_socket_mode(const std::string& text, Config& config);
 // else $XDG_RUNTIME_DIR/kaas/kaasd.sock, else /run/kaas/kaasd.sock.
 Result<void> complete_config(Config& config);
 
+// executor.program is a file that can be executed. Fails with InvalidArgument.
+Result<void> check_executor_program(const Config& config);
+
 // As shown by `kaasctl status`.
 std::string config_json(const Config& config);
 

@@ -260,7 +260,8 @@ class Flags {
  public:
   explicit Flags(CLI::App& app) : app_(app) {
     app.add_option("--config", config_path, "TOML file; default: none")->check(CLI::ExistingFile);
-    add("--socket", &Config::socket,
+    add_path(
+        "--socket", &Config::socket,
         "Socket; default: $KAAS_SOCKET, $XDG_RUNTIME_DIR/kaas/kaasd.sock, /run/kaas/kaasd.sock");
     mode_option_ = app.add_option("--socket-mode", mode_, "Octal mode of the socket (0600)");
     add("--socket-group", &Config::socket_group, "Group of the socket");
@@ -275,7 +276,7 @@ class Flags {
     add("--device-bytes", &Config::device_bytes, "Device memory of an executor at most");
     add("--reserved-sms", &Config::reserved_sms,
         "Multiprocessors of a GPU that requests of a priority below 0 leave free; 0: none");
-    add("--executor", &Config::executor_program, "The executor's program");
+    add_path("--executor", &Config::executor_program, "The executor's program");
     add("--executor-prefix", &Config::executor_prefix,
         "Command that executors are started under, e.g. 'valgrind -q'");
     add("--executor-user", &Config::executor_user,
@@ -286,7 +287,7 @@ class Flags {
     add("--idle-release", &Config::idle_release_s,
         "Seconds without work after which an executor gives its device back; 0: never");
     add("--library-path", &Config::library_path, "Folder of kernel libraries; may be given again");
-    add("--log-file", &Config::log_file, "Log file; default: stderr");
+    add_path("--log-file", &Config::log_file, "Log file; default: stderr");
     add("--log-level", &Config::log_level, "trace, debug, info, warning, error, critical, off");
     spin_option_ =
         app.add_option("--spin-us", spin_us_, "Time to spin before sleeping; default: measured")
@@ -304,11 +305,19 @@ class Flags {
 
  private:
   template <class Field>
-  void add(const char* name, Field Config::*field, const char* help) {
+  CLI::Option* add(const char* name, Field Config::*field, const char* help) {
     CLI::Option* option = app_.add_option(name, values_.*field, help);
     if constexpr (std::is_arithmetic_v<Field>) option->check(check_text<Field>);
     given_.push_back([this, option, field](Config& config) {
       if (option->count() != 0) config.*field = values_.*field;
+    });
+    return option;
+  }
+
+  // An empty one would silently be the default.
+  void add_path(const char* name, std::string Config::*field, const char* help) {
+    add(name, field, help)->check([](const std::string& text) {
+      return text.empty() ? std::string("is '', allowed: a path") : std::string();
     });
   }
 
@@ -345,6 +354,8 @@ int run(int argc, char** argv) {
   }
   auto config = configure(flags);
   if (!config.has_value()) return fail(config.error());
+  const auto program = check_executor_program(*config);
+  if (!program.has_value()) return fail(program.error());
   raise_descriptor_limit();
   make_untraceable();
   const auto served = serve(*std::move(config), [&flags] { return configure(flags); });

@@ -19,6 +19,22 @@ constexpr int kMessagesPerRound = 32;
 // How long SIGTERM waits for what is under way.
 constexpr std::uint64_t kDrainNs = 10'000'000'000;
 
+// What concerns the rings and the memory of the session that asks.
+bool needs_rings(wire::Control type) {
+  switch (type) {
+    case wire::Control::AddRing:
+    case wire::Control::AddArena:
+    case wire::Control::RegisterRegion:
+    case wire::Control::RegisterDeviceMemory:
+    case wire::Control::RegisterEvent:
+    case wire::Control::Donate:
+    case wire::Control::DropSegment:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 Control::Control(ControlParts parts, Config config, Listener listener)
@@ -129,6 +145,14 @@ bool Control::handle(Connection& connection, const wire::ControlRequest& request
   if (!connection.greeted) {
     if (type != wire::Control::Hello) return false;
     hello(asked, *request.control_as_Hello());
+    return true;
+  }
+  if (!connection.has_rings && needs_rings(type)) {
+    send_failure(
+        *connection.socket, asked.id,
+        Status{StatusCode::InvalidArgument,
+               std::string(wire::EnumNameControl(type)) +
+                   " needs rings and memory, and this session is for administration only"});
     return true;
   }
   switch (type) {

@@ -2,6 +2,7 @@
 
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include <algorithm>
@@ -16,9 +17,20 @@ Result<spdlog::level::level_enum> parse_level(const std::string& level) {
   if (parsed == spdlog::level::off && level != "off") {
     return Status{
         StatusCode::InvalidArgument,
-        "log level is '" + level + "', allowed: trace, debug, info, warning, error, critical, off"};
+        "log.level is '" + level + "', allowed: trace, debug, info, warning, error, critical, off"};
   }
   return parsed;
+}
+
+// A file that is made is not for everybody: what kernels of all users print is in it. Called before
+// there are other threads, which would have the same mask.
+spdlog::sink_ptr open_file(const std::string& file) {
+  struct Mask {
+    mode_t before = ::umask(0027);
+    ~Mask() { ::umask(before); }
+  };
+  const Mask mask;
+  return std::make_shared<spdlog::sinks::basic_file_sink_mt>(file);
 }
 
 std::int64_t wall_clock_ns() {
@@ -37,7 +49,7 @@ Result<std::unique_ptr<LogBook>> LogBook::create(const std::string& file,
     if (file.empty()) {
       sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
     } else {
-      sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(file);
+      sink = open_file(file);
     }
     book->logger_ = std::make_shared<spdlog::logger>("kaasd", std::move(sink));
   } catch (const spdlog::spdlog_ex& failure) {

@@ -142,10 +142,10 @@ void Control::hello(Asked asked, const wire::Hello& hello) {
 
 void Control::add_ring(Asked asked, const wire::AddRing& wanted) {
   Connection& connection = asked.connection;
-  if (!connection.has_rings || connection.rings >= kRingsPerSessionMax) {
+  if (connection.rings >= kRingsPerSessionMax) {
     send_failure(*connection.socket, asked.id,
                  over_limit(StatusCode::ResourceExhausted, "rings of this session",
-                            connection.rings + 1u, connection.has_rings ? kRingsPerSessionMax : 0));
+                            connection.rings + 1u, kRingsPerSessionMax));
     return;
   }
   auto ring = make_ring(parts_.budget, wanted.ring_slots(), parts_.epoch);
@@ -158,7 +158,7 @@ void Control::add_ring(Asked asked, const wire::AddRing& wanted) {
   parts_.dispatcher.post([memory, index, id = asked.id, session_id = connection.id,
                           socket = connection.socket](Dispatcher& dispatcher) {
     Session* session = dispatcher.find_session(session_id);
-    if (session == nullptr) return;
+    if (session == nullptr) return;  // It has ended: its socket says so.
     ReplyFields fields;
     fields.id = id;
     fields.session = session_id;
@@ -205,7 +205,7 @@ void Control::add_segment(Asked asked, Segment segment, bool send_descriptor) {
   parts_.dispatcher.post([added, send_descriptor, id = asked.id, session_id = connection.id,
                           socket = connection.socket](Dispatcher& dispatcher) {
     Session* session = dispatcher.find_session(session_id);
-    if (session == nullptr) return;
+    if (session == nullptr) return;  // It has ended: its socket says so.
     if (session->segments.size() >= kSegmentsPerSessionMax) {
       send_failure(*socket, id, too_many_segments(*session));
       return;
@@ -238,7 +238,7 @@ void Control::register_device_memory(Asked asked, const wire::RegisterDeviceMemo
   parts_.dispatcher.post([memory, id = asked.id, session_id = connection.id,
                           socket = connection.socket](Dispatcher& dispatcher) {
     Session* session = dispatcher.find_session(session_id);
-    if (session == nullptr) return;
+    if (session == nullptr) return;  // It has ended: its socket says so.
     if (session->segments.size() >= kSegmentsPerSessionMax) {
       send_failure(*socket, id, too_many_segments(*session));
       return;
@@ -286,7 +286,7 @@ void Control::donate(Asked asked, const wire::Donate& donated) {
                           id = asked.id, session_id = connection.id,
                           socket = connection.socket](Dispatcher& dispatcher) {
     Session* session = dispatcher.find_session(session_id);
-    if (session == nullptr) return;
+    if (session == nullptr) return;  // It has ended: its socket says so.
     reply_status(socket, id,
                  dispatcher.add_donation(*session, token, {std::move(*descriptor), bytes}));
   });
@@ -371,8 +371,8 @@ void Control::administer(Asked asked, const wire::ControlRequest& request) {
   }
 }
 
-// Only its executor knows whether a request that was sent there has begun, and it may be in a kernel
-// that never ends: who asks waits for a bounded time.
+// Only its executor knows whether a request that was sent there has begun, and it may be in a
+// kernel that never ends: who asks waits for a bounded time.
 void Control::cancel_request(Asked asked, const wire::CancelRequest& wanted) {
   const Socket socket = asked.connection.socket;
   const std::uint64_t id = asked.id;
@@ -418,7 +418,7 @@ void Control::command_session(Asked asked, const wire::ControlRequest& request) 
       const std::uint32_t segment = request.control_as_DropSegment()->segment();
       return dispatcher.post([=](Dispatcher& d) {
         Session* session = d.find_session(own_session);
-        if (session == nullptr) return;
+        if (session == nullptr) return;  // It has ended: its socket says so.
         const auto found = session->segments.find(segment);
         if (found == session->segments.end()) {
           return reply_status(socket, id,

@@ -4,6 +4,7 @@
 #include <memory_resource>
 #include <unordered_map>
 
+#include "daemon/flow/policies.h"
 #include "daemon/schedule/policy.h"
 
 namespace kaas {
@@ -114,7 +115,7 @@ std::unique_ptr<Policy> make_fifo_policy() {
 
 Result<std::unique_ptr<Policy>> make_policy(const std::string& name) {
   if (name == "fifo") return make_fifo_policy();
-  return Status{StatusCode::InvalidArgument, "policy is '" + name + "', allowed: fifo"};
+  return Status{StatusCode::InvalidArgument, "policy is '" + name + "', allowed: " + kPolicies};
 }
 
 }  // namespace kaas

@@ -279,6 +279,26 @@ TEST_F(Clients, OversizedEverythingIsRefusedWithTheLimit) {
   ASSERT_OK(client.put("x", bytes_of(std::vector<float>{1.0f})));
 }
 
+TEST_F(Clients, SessionForAdministrationIsRefusedWhatNeedsMemory) {
+  ClientOptions options;
+  options.socket = daemon_->socket();
+  options.administration_only = true;
+  auto client = Client::connect(options);
+  ASSERT_OK(client);
+  const Descriptor memfd(::memfd_create("kaas-test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  ASSERT_EQ(::ftruncate(memfd.get(), 1 << 20), 0);
+  const std::vector<std::byte> handle(64);
+  const std::vector<Status> refusals = {
+      client->allocate(4096).error(), client->register_region(memfd.get(), 4096, true).error(),
+      client->register_event(handle).error(), client->put("small", handle).error(),
+      client->donate("large", memfd.get()).error()};
+  for (const Status& refusal : refusals) {
+    EXPECT_EQ(refusal.code, StatusCode::InvalidArgument) << refusal.message;
+    EXPECT_NE(refusal.message.find("administration"), std::string::npos) << refusal.message;
+  }
+  EXPECT_OK(client->alive());
+}
+
 TEST_F(Clients, KickedSessionIsToldWhy) {
   Client client = connect();
   Client other = connect();

@@ -1,6 +1,8 @@
 // The daemon itself: signals, restarts, a second one.
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -114,7 +116,11 @@ TEST(DaemonConfig, MistakesNameFieldLineAndWhatIsAllowed) {
       {"[store]\nbytes = -1\n", {":2:", "store.bytes", "-1", "integer from 0"}},
       {"[store]\nbyte = 1\n", {":2:", "store.byte", "unknown field", "store.bytes"}},
       {"socket = \n", {":1:"}},
-      {"policy = \"fastest\"\n", {"policy", "fastest", "fifo"}},
+      {"policy = \"fastest\"\n", {":1:", "'policy'", "fastest", "fifo"}},
+      {"[log]\nlevel = \"loud\"\n", {":2:", "'log.level' is 'loud'", "allowed: trace, debug"}},
+      {"[domain]\njoined = [[1, 2], [2]]\n", {":2:", "domain.joined", "each uid once"}},
+      {"socket = \"\"\n", {":1:", "'socket' is ''", "a path"}},
+      {"[executor]\nprogram = \"\"\n", {":2:", "'executor.program' is ''", "a path"}},
       {"[bogus]\n", {":1:", "unknown field 'bogus'"}},
       {"[device]\n", {":1:", "'device'", "a string"}},
       {"[library]\npath = [\"relative\"]\n", {":2:", "library.path", "absolute"}},
@@ -148,6 +154,12 @@ TEST(DaemonConfig, WrongFlagsAreToldWithWhatIsAllowed) {
       {{"--arenas-ready", "100000"}, "arena.ready is 100000, allowed: an integer from 0 to 1024"},
       {{"--spin-us", "99999999999999999999"}, "--spin-us: is '99999999999999999999'"},
       {{"--executor-confine", "maybe"}, "is 'maybe', allowed: true, false"},
+      {{"--socket", ""}, "--socket: is '', allowed: a path"},
+      {{"--executor", ""}, "--executor: is '', allowed: a path"},
+      {{"--log-file", ""}, "--log-file: is '', allowed: a path"},
+      {{"--config", ""}, "--config: "},
+      {{"--library-path", ""}, "library path has ''"},
+      {{"--config", "/"}, "--config: "},
       {{"--bogus"}, "kaasd: The following argument was not expected: --bogus"},
   };
   for (const auto& [words, said] : mistakes) {
@@ -183,6 +195,38 @@ TEST(DaemonConfig, FlagsWinOverTheFileThatIsReReadToo) {
     EXPECT_NE(status->find(said), std::string::npos) << said << " is not in " << *status;
   }
   EXPECT_EQ(daemon->stop(), 0);
+  std::filesystem::remove(path);
+}
+
+TEST(DaemonLog, FileThatIsMadeIsNotForEverybody) {
+  char folder[] = "/tmp/kaas-test-XXXXXX";
+  ASSERT_NE(::mkdtemp(folder), nullptr);
+  const std::string path = std::string(folder) + "/kaasd.log";
+  const mode_t before = ::umask(0022);
+  const auto daemon = DaemonProcess::start({"--log-file", path});
+  ::umask(before);
+  ASSERT_NE(daemon, nullptr);
+  struct stat info {};
+  ASSERT_EQ(::stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0640u);
+  EXPECT_EQ(daemon->stop(), 0);
+  std::filesystem::remove_all(folder);
+}
+
+TEST(DaemonConfig, UnreadableFileHasAReason) {
+  char path[] = "/tmp/kaas-test-XXXXXX";
+  const int file = ::mkstemp(path);
+  ASSERT_GE(file, 0);
+  ::fchmod(file, 0);
+  ::close(file);
+  DaemonProcess::Options options;
+  options.arguments = {"--config", path};
+  options.wait_until_ready = false;
+  if (::geteuid() == 0) options.run_as = 65534;  // Root reads everything.
+  const auto daemon = DaemonProcess::start(std::move(options));
+  ASSERT_NE(daemon, nullptr);
+  EXPECT_EQ(daemon->wait(), 2);
+  EXPECT_NE(daemon->log().find("can't be read: Permission denied"), std::string::npos);
   std::filesystem::remove(path);
 }
 

@@ -1,7 +1,10 @@
 // Executors that die, hang or are changed under way.
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/e2e_fixture.h"
@@ -212,9 +215,37 @@ TEST_F(RunningLimit, EndlessKernelIsEndedAndOthersAreNot) {
   EXPECT_EQ(floats(neighbour, "x").at(0), 4.0f);
 }
 
-TEST(ExecutorStart, DaemonWithoutAnExecutorSaysSo) {
+TEST(ExecutorStart, DaemonWithoutAnExecutorDoesNotStart) {
+  char path[] = "/tmp/kaas-test-XXXXXX";
+  const int file = ::mkstemp(path);
+  ASSERT_GE(file, 0);
+  ::close(file);
+  const std::vector<std::pair<std::string, std::string>> mistakes = {
+      {"/nonexistent/kaas-executor", "No such file or directory"},
+      {"/tmp", "Is a directory"},
+      {path, "Permission denied"}};
+  for (const auto& [program, reason] : mistakes) {
+    DaemonProcess::Options options;
+    options.arguments = {"--executor", program};
+    options.wait_until_ready = false;
+    const auto daemon = DaemonProcess::start(std::move(options));
+    ASSERT_NE(daemon, nullptr);
+    EXPECT_EQ(daemon->wait(), 2) << program;
+    const std::string said = "executor.program '" + program + "': " + reason;
+    EXPECT_NE(daemon->log().find(said), std::string::npos) << daemon->log();
+  }
+  std::filesystem::remove(path);
+}
+
+TEST(ExecutorStart, DaemonWhoseExecutorDoesNotStartSaysSo) {
+  char path[] = "/tmp/kaas-test-XXXXXX";
+  const int file = ::mkstemp(path);
+  ASSERT_GE(file, 0);
+  ::close(file);
+  std::ofstream(path) << "#!/bin/sh\nexit 3\n";
+  ASSERT_EQ(::chmod(path, 0755), 0);
   DaemonProcess::Options options;
-  options.arguments = {"--executor", "/nonexistent/kaas-executor"};
+  options.arguments = {"--executor", path};
   options.wait_until_ready = false;
   const auto daemon = DaemonProcess::start(std::move(options));
   ASSERT_NE(daemon, nullptr);
@@ -232,13 +263,14 @@ TEST(ExecutorStart, DaemonWithoutAnExecutorSaysSo) {
   const auto outcome = client->run(*builder.build());
   ASSERT_FALSE(outcome.has_value());
   EXPECT_EQ(outcome.error().code, StatusCode::Unavailable);
-  EXPECT_NE(outcome.error().message.find("/nonexistent/kaas-executor"), std::string::npos)
+  EXPECT_NE(outcome.error().message.find("exit status 3"), std::string::npos)
       << outcome.error().message;
   const auto status = client->status_json();
   ASSERT_OK(status);
   EXPECT_EQ(nlohmann::json::parse(*status)["health"], "degraded");
   client.reset();
   EXPECT_EQ(daemon->stop(), 0);
+  std::filesystem::remove(path);
 }
 
 TEST(ExecutorStart, PrefixIsACommandThatExecutorsRunUnder) {

@@ -50,6 +50,16 @@ TEST(Config, NumbersHaveTheSameLimitsWhereverTheyComeFrom) {
   }
 }
 
+TEST(Config, LogLevelAndPolicyAreNamesThatThereAre) {
+  Config config;
+  config.log_level = "loud";
+  EXPECT_EQ(fault_of(config),
+            "log.level is 'loud', allowed: trace, debug, info, warning, error, critical, off");
+  config = {};
+  config.policy = "lifo";
+  EXPECT_EQ(fault_of(config), "policy is 'lifo', allowed: fifo");
+}
+
 TEST(Config, StoreHasRoomForAnArena) {
   Config config;
   config.store_bytes = kArenaBytesDefault;
