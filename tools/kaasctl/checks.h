@@ -7,9 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <vector>
 
-#include "tools/kaasctl/command_line.h"
+#include "tools/kaasctl/console.h"
+#include "tools/kaasctl/reading.h"
 
 namespace kaas {
 
@@ -20,7 +20,21 @@ struct Check {
   std::string text;    // What was found.
   std::string advice;  // What to do; empty when all is well.
 };
-using Checks = std::vector<Check>;
+
+// What was found, told one by one as it is found; with --json, at the end.
+class Checks {
+ public:
+  explicit Checks(Console& console) : console_(console) {}
+
+  void add(const Check& check);
+  void end();
+  [[nodiscard]] bool has_failed() const { return has_failed_; }
+
+ private:
+  Console& console_;
+  Json list_ = Json::array();
+  bool has_failed_ = false;
+};
 
 // NVIDIA GPUs that the driver offers here.
 std::size_t count_gpus();

@@ -46,7 +46,7 @@ CLI::Validator not_empty() {
 }
 
 constexpr const char* kFooter =
-    "Exit status: 0 done, 1 the request failed, 2 wrong usage, 3 no daemon.";
+    "Exit status: 0 done, 1 the request failed, 2 wrong usage, 3 no daemon, 130 interrupted.";
 
 // The grammar. Commands set line.command when they are met.
 class Grammar {
@@ -177,7 +177,8 @@ class Grammar {
     CLI::Option* uid =
         share->add_option("--uid", line_.uid, "A user")->check(whole_number<std::uint32_t>());
     share->add_flag("--everyone", line_.everyone, "Every user")->excludes(uid);
-    CLI::Option* write = share->add_flag("--write", line_.write, "Also write");
+    CLI::Option* write =
+        share->add_flag("--write", line_.write, "Also write, which includes removing the object");
     share->add_flag("--revoke", line_.revoke, "Take it back")->excludes(write);
   }
 

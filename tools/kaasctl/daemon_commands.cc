@@ -26,6 +26,11 @@ std::string bytes(const Json& object, const char* field) {
   return human_bytes(natural_at(object, field));
 }
 
+// Of a device's memory: nothing is known before its executor has told its limit.
+std::string device_bytes(const Json& object, const char* field, const char* limit_field) {
+  return natural_at(object, limit_field) == 0 ? "-" : bytes(object, field);
+}
+
 std::string executor_table(const Json& status) {
   Table table({">EXECUTOR", "DEVICE", ">DOMAIN", ">PID", "STATE", "CONFINED", ">RUNNING",
                ">FINISHED", ">RESTARTS", ">MEMORY", ">OF", ">HITS", ">MISSES", ">EVICTED",
@@ -38,7 +43,8 @@ std::string executor_table(const Json& status) {
                count(executor, "pid"), text_at(executor, "state"),
                confinement.substr(0, confinement.find(':')), count(executor, "in_flight"),
                count(executor, "finished"), count(executor, "restarts"),
-               bytes(executor, "device_used_bytes"), bytes(executor, "device_limit_bytes"),
+               device_bytes(executor, "device_used_bytes", "device_limit_bytes"),
+               device_bytes(executor, "device_limit_bytes", "device_limit_bytes"),
                count(counters, "device_hits"), count(counters, "device_misses"),
                count(counters, "evictions"), count(counters, "launches")});
   }
@@ -50,8 +56,9 @@ std::string device_table(const Json& status) {
                "CAUSE"});
   for (const Json& device : list_at(status, "devices")) {
     table.add({text_at(device, "id"), text_at(device, "name"), text_at(device, "state"),
-               count(device, "in_flight"), count(device, "executors"), bytes(device, "used_bytes"),
-               bytes(device, "limit_bytes"), bytes(device, "exported_bytes"),
+               count(device, "in_flight"), count(device, "executors"),
+               device_bytes(device, "used_bytes", "limit_bytes"),
+               device_bytes(device, "limit_bytes", "limit_bytes"), bytes(device, "exported_bytes"),
                text_at(device, "cause")});
   }
   return table.to_string();

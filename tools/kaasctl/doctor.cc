@@ -38,28 +38,28 @@ constexpr std::uint64_t kFreeBytesWanted = 1u << 30;
 void check_versions(Checks& checks) {
   utsname system{};
   ::uname(&system);
-  checks.push_back({Level::Ok, "versions",
-                    std::string("kaasctl ") + KAAS_VERSION + " on " + system.sysname + " " +
-                        system.release + " (" + system.machine + ")",
-                    ""});
+  checks.add({Level::Ok, "versions",
+              std::string("kaasctl ") + KAAS_VERSION + " on " + system.sysname + " " +
+                  system.release + " (" + system.machine + ")",
+              ""});
 }
 
 void check_shared_memory(Checks& checks) {
   const Descriptor memfd(::memfd_create("kaasctl-doctor", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memfd) {
-    checks.push_back({Level::Fail, "shared memory",
-                      std::string("memfd_create fails: ") + std::strerror(errno),
-                      "allow memfd_create in the sandbox or container of this process"});
+    checks.add({Level::Fail, "shared memory",
+                std::string("memfd_create fails: ") + std::strerror(errno),
+                "allow memfd_create in the sandbox or container of this process"});
     return;
   }
   const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
   if (::fcntl(memfd.get(), F_ADD_SEALS, seals) != 0) {
-    checks.push_back({Level::Fail, "shared memory",
-                      std::string("memfd refuses the seals: ") + std::strerror(errno),
-                      "use a kernel from 5.1 on"});
+    checks.add({Level::Fail, "shared memory",
+                std::string("memfd refuses the seals: ") + std::strerror(errno),
+                "use a kernel from 5.1 on"});
     return;
   }
-  checks.push_back({Level::Ok, "shared memory", "memfd with seals works", ""});
+  checks.add({Level::Ok, "shared memory", "memfd with seals works", ""});
 }
 
 std::string limit_text(rlim_t limit) {
@@ -70,7 +70,7 @@ void check_limits(Checks& checks) {
   rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);
   const bool enough = files.rlim_max >= kDescriptorsWanted;
-  checks.push_back(
+  checks.add(
       {enough ? Level::Ok : Level::Warn, "descriptors",
        "RLIMIT_NOFILE is " + limit_text(files.rlim_cur) + ", at most " + limit_text(files.rlim_max),
        enough ? ""
@@ -79,7 +79,7 @@ void check_limits(Checks& checks) {
   rlimit locked{};
   ::getrlimit(RLIMIT_MEMLOCK, &locked);
   const bool lockable = locked.rlim_max >= kLockedBytesWanted || count_gpus() == 0;
-  checks.push_back(
+  checks.add(
       {lockable ? Level::Ok : Level::Warn, "locked memory",
        "RLIMIT_MEMLOCK is " + (locked.rlim_cur == RLIM_INFINITY ? std::string("unlimited")
                                                                 : human_bytes(locked.rlim_cur)),
@@ -134,13 +134,12 @@ void check_memory(Checks& checks) {
   const auto cgroup = cgroup_left();
   const std::uint64_t free_bytes = std::min(available, cgroup.value_or(available));
   const bool enough = free_bytes >= kFreeBytesWanted;
-  checks.push_back({enough ? Level::Ok : Level::Warn, "memory",
-                    human_bytes(available) + " of " + human_bytes(meminfo("MemTotal:")) +
-                        " available" +
-                        (cgroup ? ", " + human_bytes(*cgroup) + " left in the cgroup" : ""),
-                    enough ? ""
-                           : "the store and its clients share this: free memory, or raise the "
-                             "cgroup's memory.max"});
+  checks.add({enough ? Level::Ok : Level::Warn, "memory",
+              human_bytes(available) + " of " + human_bytes(meminfo("MemTotal:")) + " available" +
+                  (cgroup ? ", " + human_bytes(*cgroup) + " left in the cgroup" : ""),
+              enough ? ""
+                     : "the store and its clients share this: free memory, or raise the "
+                       "cgroup's memory.max"});
 }
 
 void check_processors(Checks& checks) {
@@ -148,11 +147,10 @@ void check_processors(Checks& checks) {
   CPU_ZERO(&set);
   const int usable = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
   const bool enough = usable > 1;
-  checks.push_back({enough ? Level::Ok : Level::Warn, "processors",
-                    std::to_string(usable) + " usable",
-                    enough ? ""
-                           : "client, daemon and executor take turns on one: latencies are "
-                             "those of sleeping"});
+  checks.add({enough ? Level::Ok : Level::Warn, "processors", std::to_string(usable) + " usable",
+              enough ? ""
+                     : "client, daemon and executor take turns on one: latencies are "
+                       "those of sleeping"});
 }
 
 const char* word_of(Level level) {
@@ -174,30 +172,30 @@ std::string coloured(Level level, bool colour) {
   return std::string("\033[") + code + "m" + word + "\033[0m";
 }
 
-void report(const Checks& checks, Console& console) {
-  if (console.json()) {
-    Json list = Json::array();
-    for (const Check& check : checks) {
-      Json entry = {{"level", word_of(check.level)}, {"name", check.name}, {"text", check.text}};
-      if (!check.advice.empty()) entry["advice"] = check.advice;
-      list.push_back(std::move(entry));
-    }
-    console.print(dump({{"checks", std::move(list)}}) + "\n");
+}  // namespace
+
+void Checks::add(const Check& check) {
+  has_failed_ |= check.level == Level::Fail;
+  if (console_.json()) {
+    Json entry = {{"level", word_of(check.level)}, {"name", check.name}, {"text", check.text}};
+    if (!check.advice.empty()) entry["advice"] = check.advice;
+    list_.push_back(std::move(entry));
     return;
   }
-  for (const Check& check : checks) {
-    if (console.quiet() && check.level == Level::Ok) continue;
-    std::string name = check.name;
-    name.resize(std::max<std::size_t>(name.size(), 14), ' ');
-    console.print(coloured(check.level, console.colour()) + "  " + name + "  " +
-                  printable(check.text) + "\n");
-    if (!check.advice.empty()) {
-      console.print(std::string(22, ' ') + "-> " + printable(check.advice) + "\n");
-    }
+  if (console_.quiet() && check.level == Level::Ok) return;
+  std::string name = check.name;
+  name.resize(std::max<std::size_t>(name.size(), 14), ' ');
+  console_.print(coloured(check.level, console_.colour()) + "  " + name + "  " +
+                 printable(check.text) + "\n");
+  if (!check.advice.empty()) {
+    console_.print(std::string(22, ' ') + "-> " + printable(check.advice) + "\n");
   }
+  console_.flush();  // The next one may take a while.
 }
 
-}  // namespace
+void Checks::end() {
+  if (console_.json()) console_.print(dump({{"checks", std::move(list_)}}) + "\n");
+}
 
 std::size_t count_gpus() {
   std::size_t gpus = 0;
@@ -218,20 +216,18 @@ void check_machine(Checks& checks) {
 }
 
 int examine(const CommandLine& line, Console& console) {
-  Checks checks;
+  Checks checks(console);
   check_machine(checks);
   check_sockets(line.socket, checks);
   auto client = connect(line, SessionKind::Administration);
   if (client.has_value()) {
     check_daemon(line, *client, checks);
   } else {
-    checks.push_back({Level::Fail, "daemon", client.error().message, advice_for(client.error())});
+    checks.add({Level::Fail, "daemon", client.error().message, advice_for(client.error())});
   }
-  report(checks, console);
+  checks.end();
   if (!client.has_value()) return exit_without_session(client.error());
-  const bool failed = std::any_of(checks.begin(), checks.end(),
-                                  [](const Check& check) { return check.level == Level::Fail; });
-  return failed ? kExitFailed : kExitDone;
+  return checks.has_failed() ? kExitFailed : kExitDone;
 }
 
 }  // namespace kaas

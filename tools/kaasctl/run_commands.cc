@@ -247,7 +247,8 @@ int run_bound(const CommandLine& line, Console& console, Client& client,
     return run_between_files(console, scratch, *settings, make_submit);
   }();
   // The end of the session fails whichever call was under way.
-  if (!outcome.has_value() && interrupted() && !outcome.error().message.starts_with("interrupted")) {
+  if (!outcome.has_value() && interrupted() &&
+      !outcome.error().message.starts_with("interrupted")) {
     outcome = Status{StatusCode::Cancelled, "interrupted"};
   }
   int code = kExitDone;

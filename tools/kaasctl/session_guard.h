@@ -1,4 +1,4 @@
-// Ends a session when kaasctl is interrupted, so that calls which have no limit of their own return.
+// Ends a session when kaasctl is interrupted, so that calls without a limit of their own return.
 // Threads: one of its own, which waits for the interruption.
 #pragma once
 

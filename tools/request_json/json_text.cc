@@ -128,6 +128,11 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
 }  // namespace
 
 Result<Json> parse_json(std::string_view text) {
+  // To the parser a NUL byte is the end of the text.
+  if (const std::size_t nul = text.find('\0'); nul != text.npos) {
+    return Status{StatusCode::InvalidArgument,
+                  "it is not JSON text: there is a NUL byte at " + place_of(text, nul + 1)};
+  }
   TreeBuilder builder(text);
   if (!Json::sax_parse(text.begin(), text.end(), &builder)) return std::move(builder.failure);
   return std::move(builder.tree);

@@ -2,10 +2,12 @@
 
 import json
 import os
+import socket
 import stat
+import subprocess
 import unittest
 
-from daemon_case import FAILED, NO_DAEMON, DaemonCase, FullDaemonCase
+from daemon_case import FAILED, KAASCTL, NO_DAEMON, DaemonCase, FullDaemonCase
 
 NOBODY = 65534
 
@@ -39,18 +41,36 @@ class DoctorTest(DoctorCase):
         folder = self.path("open")
         os.mkdir(folder)
         os.chmod(folder, 0o777)
-        socket = os.path.join(folder, "kaasd.sock")
-        result = self.ctl("doctor", "--socket", socket, "--json")
+        path = os.path.join(folder, "kaasd.sock")
+        result = self.ctl("doctor", "--socket", path, "--json")
         self.assertEqual(result.returncode, NO_DAEMON)
         failed = [check for check in json.loads(result.stdout)["checks"]
                   if check["level"] == "fail"]
         self.assertEqual([check["name"] for check in failed], ["daemon"])
-        self.assertIn(socket, failed[0]["text"])
+        self.assertIn(path, failed[0]["text"])
         self.assertIn("--socket", failed[0]["advice"])
         self.write("open/kaasd.sock", b"")
-        text = self.ctl("doctor", "--socket", socket).stdout.decode()
+        text = self.ctl("doctor", "--socket", path).stdout.decode()
         self.assertIn("is no socket", text)
         self.assertIn("-> remove it", text)
+
+    def test_socket_that_is_not_there_is_not_well(self):
+        found = self.examined(NO_DAEMON, "--socket", self.path("nothing/kaasd.sock"))
+        self.assertEqual(found["socket"]["level"], "warn")
+        self.assertIn("No such file or directory", found["socket"]["text"])
+        self.assertIn("start kaasd", found["socket"]["advice"])
+
+    def test_findings_are_told_as_they_are_found(self):
+        # A listener that never answers: the command waits for its session.
+        silent = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(silent.close)
+        silent.bind(self.path("silent.sock"))
+        silent.listen()
+        with subprocess.Popen([KAASCTL, "doctor", "--socket", self.path("silent.sock")],
+                              stdout=subprocess.PIPE, env=self.environment()) as doctor:
+            self.assertIn(b"versions", doctor.stdout.readline())
+            self.assertIsNone(doctor.poll())
+            doctor.kill()
 
     def test_suspended_devices_are_to_be_resumed(self):
         self.done("suspend", "all")
@@ -85,6 +105,16 @@ class DoctorTest(DoctorCase):
         found = self.examined(FAILED, user=NOBODY, cwd="/")
         self.assertIn("Permission denied", found["socket"]["text"])
         self.assertIn("folder", found["socket"]["advice"])
+
+
+class FreshDaemonTest(DoctorCase):
+
+    def test_memory_of_an_executor_that_has_told_nothing_is_not_zero(self):
+        self.assertNotRegex(self.done("status"), r"0 B +0 B")
+        self.done("run", "-", stdin=json.dumps({"kernels": [
+            {"library": "std", "kernel": "noop", "grid": 1, "block": 1}]}).encode())
+        self.assertNotRegex(self.done("status"), r"0 B +0 B")
+        self.assertNotIn("0 B of 0 B", self.done("doctor"))
 
 
 class FullDaemonDoctorTest(FullDaemonCase, DoctorCase):

@@ -34,6 +34,13 @@ TEST(JsonText, MalformedTextIsReportedByLineAndColumn) {
   EXPECT_EQ(parse_place("[1,]"), "malformed JSON at line 1, column 4");
 }
 
+TEST(JsonText, NulByteIsNoEndOfTheText) {
+  using std::string_view_literals::operator""sv;
+  EXPECT_EQ(parse_error("\0{}"sv), "it is not JSON text: there is a NUL byte at line 1, column 1");
+  EXPECT_EQ(parse_error("{}\n\0"sv),
+            "it is not JSON text: there is a NUL byte at line 2, column 1");
+}
+
 TEST(JsonText, ColumnsCountCharactersNotBytes) {
   EXPECT_EQ(parse_place("[\"\u00e4\u00f6\u20ac\", x]"), "malformed JSON at line 1, column 9");
 }
