@@ -96,11 +96,12 @@ int main(int argc, char** argv) {
     return run_worker({argv[2], argv[3]}, false);
   }
   if (is_peer && argc >= 4 && argc <= 7) return run_worker({argv + 2, argv + argc}, true);
-  if (argc != 2) {
+  const bool wants_help = argc == 2 && std::strcmp(argv[1], "--help") == 0;
+  if (argc != 2 || argv[1][0] == '-') {
     fail(
         "usage: kaas-bench-client [--worker | --peer] SOCKET "
         "[SPIN_US [WAY [PRIORITY [CHAINS]]]]");
-    return kExitWrongUsage;
+    return wants_help ? 0 : kExitWrongUsage;
   }
   kaas::ClientOptions options;
   options.socket = argv[1];

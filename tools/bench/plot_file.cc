@@ -1,5 +1,7 @@
 #include "tools/bench/plot_file.h"
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -51,8 +53,12 @@ Result<std::string> svg_of_description(const std::string& json) {
 }
 
 Result<void> plot_file(const std::string& from, const std::string& to) {
+  errno = 0;
   std::ifstream file(from);
-  if (!file) return Status{StatusCode::NotFound, from + ": can't be read"};
+  file.peek();  // A folder can be opened, not read.
+  if (!file.is_open() || file.bad()) {
+    return Status{StatusCode::NotFound, from + ": can't be read: " + std::strerror(errno)};
+  }
   const std::string text((std::istreambuf_iterator<char>(file)), {});
   auto svg = svg_of_description(text);
   if (!svg) return Status{svg.error().code, from + ": " + svg.error().message};

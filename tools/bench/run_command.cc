@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <optional>
 #include <random>
 
@@ -33,21 +34,25 @@ Result<std::pair<std::string, std::string>> split(const std::string& text, const
 }
 
 template <class Number>
-Result<Number> parse_number(const std::string& text, const std::string& what) {
+Result<Number> parse_number(const std::string& text, const std::string& what, Number least,
+                            Number most) {
   Number value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) {
-    return Status{StatusCode::InvalidArgument, what + " is '" + text + "', allowed: an integer"};
-  }
-  return value;
+  const bool is_number = error == std::errc() && end == text.data() + text.size();
+  if (is_number && value >= least && value <= most) return value;
+  return Status{StatusCode::InvalidArgument,
+                what + " is '" + text + "', allowed: an integer from " + std::to_string(least) +
+                    " to " + std::to_string(most)};
 }
 
 Result<std::vector<Parameter>> parse_parameters(const std::vector<std::string>& texts) {
   std::vector<Parameter> parameters;
   for (const std::string& text : texts) {
     KAAS_ASSIGN_OR_RETURN(const auto parts, split(text, "parameter"));
-    KAAS_ASSIGN_OR_RETURN(const auto value, parse_number<std::int64_t>(
-                                                parts.second, "parameter '" + parts.first + "'"));
+    using Limits = std::numeric_limits<std::int64_t>;
+    KAAS_ASSIGN_OR_RETURN(const auto value,
+                          parse_number(parts.second, "parameter '" + parts.first + "'",
+                                       Limits::min(), Limits::max()));
     parameters.push_back({parts.first, value});
   }
   return parameters;
@@ -81,13 +86,8 @@ Result<std::vector<Fill>> parse_fills(const std::vector<std::string>& texts) {
   std::vector<Fill> fills;
   for (const std::string& text : texts) {
     KAAS_ASSIGN_OR_RETURN(const auto parts, split(text, "--fill"));
-    const std::string what = "--fill " + parts.first;
-    KAAS_ASSIGN_OR_RETURN(const auto bytes, parse_number<std::uint64_t>(parts.second, what));
-    if (bytes == 0 || bytes > kFillBytesMax) {
-      return Status{StatusCode::InvalidArgument, what + " is " + std::to_string(bytes) +
-                                                     ", allowed: 1 to " +
-                                                     std::to_string(kFillBytesMax) + " bytes"};
-    }
+    KAAS_ASSIGN_OR_RETURN(const auto bytes, parse_number(parts.second, "--fill " + parts.first,
+                                                         std::uint64_t{1}, kFillBytesMax));
     fills.push_back({parts.first, bytes});
   }
   return fills;
@@ -154,6 +154,15 @@ class LoadTarget {
     KAAS_RETURN_IF_ERROR(client_.deploy(function_, parsed->request));
     deployed_ = true;
     return {};
+  }
+
+  // What was no file was taken for a function's name.
+  [[nodiscard]] Status in_words_of_user(Status status) const {
+    if (status.code == StatusCode::NotFound && !deployed_ && function_ == command_.target &&
+        status.message.starts_with("there is no function")) {
+      status.message += "; nor is there a file of this name";
+    }
+    return status;
   }
 
   [[nodiscard]] Result<LoadClient> make(const ClientOptions& options, unsigned number) const {
@@ -339,7 +348,8 @@ Result<RunReport> run_command(const RunCommand& command) {
     const MakeLoadClient make = [&](unsigned number) { return target.make(options, number); };
     // One before all others: an error shows at once, and the library gets loaded.
     KAAS_ASSIGN_OR_RETURN(const LoadClient first, make(0));
-    KAAS_RETURN_IF_ERROR(first.send().get());
+    const auto answer = first.send().get();
+    if (!answer) return target.in_words_of_user(answer.error());
     KAAS_RETURN_IF_ERROR(sweep_clients(command, make, report));
     if (!command.closed_only) KAAS_RETURN_IF_ERROR(sweep_rates(command, make, report));
   }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <chrono>
 #include <cinttypes>
 #include <cstdio>
@@ -20,6 +21,15 @@ void say_epitaph(int signal) {
   static_cast<void>(ignored);
   ::signal(signal, SIG_DFL);
   ::raise(signal);
+}
+
+// SIGTERM and Ctrl-C: the folder of the world is removed before the process ends by the signal.
+std::atomic<bool> stop{false};
+std::atomic<int> stop_signal{0};
+
+void remember_stop(int signal) {
+  stop_signal.store(signal);
+  stop.store(true);
 }
 
 void describe(char* text, std::size_t bytes, const kaas::SimulationOptions& options) {
@@ -62,12 +72,14 @@ int main(int argc, char** argv) {
   for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL})
     ::signal(signal, &say_epitaph);
   ::signal(SIGPIPE, SIG_IGN);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::signal(signal, &remember_stop);
+  options.stop = &stop;
 
   kaas::SimulationResult total;
   const auto begin = std::chrono::steady_clock::now();
   std::uint64_t failures = 0;
   std::uint64_t ran = 0;
-  for (; ran < seeds; ++ran, ++options.seed) {
+  for (; ran < seeds && !stop.load(); ++ran, ++options.seed) {
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
     if (seconds > 0 && elapsed.count() > seconds) break;
     if (!run(options, total)) ++failures;
@@ -77,5 +89,9 @@ int main(int argc, char** argv) {
               " executors died; trace %016" PRIx64 "\n",
               ran, failures, total.sent, total.sessions, total.ok, total.failed,
               total.executor_deaths, total.trace_hash);
+  if (const int signal = stop_signal.load(); signal != 0) {
+    ::signal(signal, SIG_DFL);
+    ::raise(signal);
+  }
   return failures == 0 ? 0 : 1;
 }

@@ -59,7 +59,9 @@ class Simulation {
     }
     for (std::size_t i = 0; i < 2; ++i) connect_honest();
     connect_liar();
-    for (std::uint64_t step = 0; step < options_.steps && failure_.empty(); ++step) turn();
+    for (std::uint64_t step = 0; step < options_.steps && failure_.empty() && !stopped(); ++step) {
+      turn();
+    }
     if (failure_.empty()) finish();
     if (failure_.empty()) close_all();
     result_.failure = failure_;
@@ -71,6 +73,8 @@ class Simulation {
   }
 
  private:
+  [[nodiscard]] bool stopped() const { return options_.stop != nullptr && options_.stop->load(); }
+
   void fail(const std::string& fault) {
     if (failure_.empty() && !fault.empty()) failure_ = fault;
   }

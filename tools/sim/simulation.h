@@ -3,6 +3,7 @@
 // Threads: one.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 
@@ -12,6 +13,9 @@ struct SimulationOptions {
   std::uint64_t seed = 1;
   std::uint64_t steps = 1500;
   bool verbose = false;  // Prints every event.
+  // Not null: once it is true, the turns end and the world is wound up. A signal handler may set
+  // it.
+  const std::atomic<bool>* stop = nullptr;
 };
 
 struct SimulationResult {

@@ -120,6 +120,7 @@ class Run(unittest.TestCase):
         done = bench("run", "no-such-function", "--start", "--clients", "1")
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
         self.assertIn("no-such-function", done.stderr)
+        self.assertIn("nor is there a file of this name", done.stderr)
 
     def test_no_daemon_is_status_3(self):
         done = bench("run", REQUEST, "count=1000", socket="/nonexistent/kaasd.sock")
@@ -169,10 +170,27 @@ class Usage(unittest.TestCase):
                                 (("count=1.5",), "parameter 'count' is '1.5'"),
                                 (("--at", "x"), "--at is 'x', allowed: NAME=VALUE"),
                                 (("--fill", "x"), "--fill is 'x', allowed: NAME=VALUE"),
+                                (("--fill", "x=-1"),
+                                 "--fill x is '-1', allowed: an integer from 1 to 17179869184"),
                                 (("--fill", "x=abc"), "--fill x is 'abc', allowed: an integer"),
-                                (("--fill", "x=0"), "--fill x is 0, allowed: 1 to"),
-                                (("--fill", "x=99999999999999"), "--fill x is 99999999999999")):
+                                (("--fill", "x=0"), "--fill x is '0', allowed: an integer from 1"),
+                                (("--fill", "x=99999999999999"), "--fill x is '99999999999999'")):
             self.assertIn(hint, self.refused("run", "f", *arguments))
+
+    def test_description_that_cannot_be_read_has_a_reason(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for path, reason in ((folder + "/no.json", "No such file or directory"),
+                                 (folder, "Is a directory")):
+                done = bench("plot", path, folder + "/x.svg")
+                self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+                self.assertIn(f"{path}: can't be read: {reason}", done.stderr)
+
+    def test_help_of_the_client_program_is_no_socket(self):
+        program = os.path.join(os.path.dirname(BENCH), "kaas-bench-client")
+        for word, code in (("--help", 0), ("--halp", 2)):
+            done = subprocess.run([program, word], capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, code)
+            self.assertIn("usage: kaas-bench-client", done.stdout)
 
     def test_files_that_cannot_be_written_are_refused_before_anything_is_measured(self):
         path = "/no/such/folder/x"
