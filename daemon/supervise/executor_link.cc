@@ -227,6 +227,7 @@ PushOutcome ExecutorLink::attach(std::span<const std::shared_ptr<const Segment>>
       case SendOutcome::WouldBlock:
         return PushOutcome::Full;
       case SendOutcome::HungUp:
+      case SendOutcome::BadDescriptor:
         return PushOutcome::Down;
     }
     segments_.insert(segment->id);
