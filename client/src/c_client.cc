@@ -102,10 +102,15 @@ void kaas_device_allocation_init(kaas_device_allocation* memory) {
 }
 kaas_code kaas_register_device_memory(kaas_client* client, const kaas_device_allocation* memory,
                                       kaas_region** region, kaas_error* error) {
-  return handed_out(region, error, [&] {
+  return handed_out(region, error, [&]() -> kaas::Result<kaas::Region> {
     const kaas_device_allocation from = kaas::taken(memory, kaas_device_allocation_init);
     kaas::DeviceAllocation to;
-    to.kind = static_cast<kaas::DeviceAllocation::Kind>(from.kind);
+    const auto kind = static_cast<unsigned>(from.kind);
+    if (kind > KAAS_DEVICE_POOL) {
+      return kaas::Status{kaas::StatusCode::InvalidArgument,
+                          "kind is " + std::to_string(kind) + ", none of kaas_device_kind"};
+    }
+    to.kind = static_cast<kaas::DeviceAllocation::Kind>(kind);
     to.handle = kaas::bytes_of(from.handle, from.handle_bytes);
     to.bytes = from.bytes;
     to.gpu = kaas::bytes_of(from.gpu, 16);

@@ -170,6 +170,12 @@ Struct taken(const Struct* given, void (*init)(Struct*)) noexcept {
   return all;
 }
 
+// Of numbers that are counted and not there one is left, 0, which kaasd refuses.
+inline std::vector<std::uint32_t> numbers_of(const std::uint32_t* numbers, std::size_t count) {
+  if (numbers == nullptr) return std::vector<std::uint32_t>(std::min<std::size_t>(count, 1));
+  return {numbers, numbers + count};
+}
+
 inline RunOptions options_of(const kaas_run_options* given) {
   const kaas_run_options from = taken(given, kaas_run_options_init);
   RunOptions options;
@@ -182,12 +188,8 @@ inline RunOptions options_of(const kaas_run_options* given) {
   options.tag = from.tag;
   options.profile = from.profile != 0;
   options.tenant = text_of(from.tenant);
-  if (from.wait_events != nullptr) {
-    options.wait_events.assign(from.wait_events, from.wait_events + from.wait_event_count);
-  }
-  if (from.record_events != nullptr) {
-    options.record_events.assign(from.record_events, from.record_events + from.record_event_count);
-  }
+  options.wait_events = numbers_of(from.wait_events, from.wait_event_count);
+  options.record_events = numbers_of(from.record_events, from.record_event_count);
   return options;
 }
 

@@ -13,8 +13,8 @@ using kaas::text_of;
 
 namespace {
 
-void fail(kaas_builder& builder, StatusCode code, const char* message) noexcept {
-  if (!builder.failure) builder.failure = kaas::Status{code, message};
+void fail(kaas_builder& builder, StatusCode code, std::string message) noexcept {
+  if (!builder.failure) builder.failure = kaas::Status{code, std::move(message)};
 }
 
 // One step of a builder; what goes wrong is kept for kaas_build().
@@ -64,16 +64,56 @@ std::vector<kaas::Parameter> parameters_of(const kaas_parameter* parameters, std
   return values;
 }
 
+constexpr unsigned kAllFlags = KAAS_EPHEMERAL | KAAS_CONSTANT | KAAS_ZERO_FILL | KAAS_RESIDENT;
+
+// What is wrong with the options as a whole; null: nothing. Members of another kind of place are a
+// mistake that would otherwise pass unseen.
+const char* fault_of(const kaas_buffer_options& options) {
+  const bool in_memory = options.buffer != nullptr || options.region != nullptr;
+  unsigned where = 0;  // C lets it be any number.
+  static_assert(sizeof where == sizeof options.where);
+  std::memcpy(&where, &options.where, sizeof where);
+  if (where > KAAS_IPC) return "where is none of kaas_where";
+  if ((options.flags & ~kAllFlags) != 0) return "flags has a bit that means nothing";
+  if (options.where != KAAS_SEGMENT && (in_memory || options.segment != 0)) {
+    return "segment, buffer or region is given, and where is not KAAS_SEGMENT";
+  }
+  if ((options.buffer != nullptr) + (options.region != nullptr) + (options.segment != 0) > 1) {
+    return "more than one of segment, buffer and region is given";
+  }
+  if (options.where != KAAS_INLINE && options.data != nullptr) {
+    return "data is given, and where is not KAAS_INLINE";
+  }
+  if (options.where == KAAS_INLINE && (options.key != nullptr || options.offset != 0)) {
+    return "key or offset is given, and where is KAAS_INLINE";
+  }
+  if ((options.where == KAAS_IPC) != (options.ipc != nullptr)) {
+    return "ipc is to be given with KAAS_IPC, and only then";
+  }
+  return nullptr;
+}
+
 void place(kaas::BufferBuilder& buffer, const kaas_buffer_options& options) {
-  if (options.where == KAAS_SEGMENT) buffer.in_segment(options.segment, options.offset);
+  // Memory may have a key, too, under which an output is stored as well.
+  if (options.where == KAAS_STORE || options.key != nullptr) {
+    buffer.at(text_of(options.key), options.offset);
+  }
+  if (options.where == KAAS_SEGMENT) {
+    if (options.buffer != nullptr) {
+      buffer.in(options.buffer->buffer, options.offset);
+    } else if (options.region != nullptr) {
+      buffer.in(options.region->region, options.offset);
+    } else {
+      buffer.in_segment(options.segment, options.offset);
+    }
+  }
   if (options.where == KAAS_INLINE) {
     buffer.in_message();
     if (options.data != nullptr) buffer.inline_bytes(bytes_of(options.data, options.data_bytes));
   }
-  if (options.where == KAAS_IPC && options.ipc != nullptr) {
-    buffer.device_memory(kaas::ipc_of(*options.ipc));
+  if (options.where == KAAS_IPC) {
+    buffer.device_memory(kaas::ipc_of(*options.ipc)).offset(options.offset);
   }
-  if (options.where == KAAS_STORE) buffer.at(text_of(options.key), options.offset);
   if (options.offset_expression != nullptr) buffer.offset(text_of(options.offset_expression));
   buffer.ephemeral((options.flags & KAAS_EPHEMERAL) != 0)
       .constant((options.flags & KAAS_CONSTANT) != 0)
@@ -130,6 +170,10 @@ void kaas_builder_buffer(kaas_builder* builder, const char* name, uint64_t size,
                          const kaas_buffer_options* given) {
   build_step(builder, [&] {
     const kaas_buffer_options options = kaas::taken(given, kaas_buffer_options_init);
+    if (const char* fault = fault_of(options)) {
+      const std::string what = "buffer '" + std::string(text_of(name)) + "': " + fault;
+      return fail(*builder, StatusCode::InvalidArgument, what);
+    }
     auto buffer = options.size_expression != nullptr
                       ? builder->builder.buffer(text_of(name), text_of(options.size_expression))
                       : builder->builder.buffer(text_of(name), size);
@@ -199,6 +243,12 @@ void kaas_kernel_f64(kaas_builder* builder, double value) {
 }
 void kaas_kernel_expression(kaas_builder* builder, kaas_literal_type type, const char* expression) {
   kernel_step(builder, [&](auto& kernel) {
+    const auto number = static_cast<unsigned>(type);
+    if (number > KAAS_F64) {
+      fail(*builder, StatusCode::InvalidArgument,
+           "type of a literal is " + std::to_string(number) + ", none of kaas_literal_type");
+      return;
+    }
     kernel.literal(static_cast<kaas::LiteralType>(type), text_of(expression));
   });
 }
@@ -302,6 +352,24 @@ void kaas_bind_ipc(kaas_bindings* bindings, const char* buffer, const kaas_ipc_h
   bind_step(bindings, [&](kaas::Bindings& all) {
     all.device_memory(text_of(buffer), kaas::ipc_of(*handle));
   });
+}
+void kaas_bind_i32(kaas_bindings* bindings, uint16_t kernel, uint16_t literal, int32_t value) {
+  bind_step(bindings, [&](kaas::Bindings& all) { all.literal(kernel, literal, value); });
+}
+void kaas_bind_u32(kaas_bindings* bindings, uint16_t kernel, uint16_t literal, uint32_t value) {
+  bind_step(bindings, [&](kaas::Bindings& all) { all.literal(kernel, literal, value); });
+}
+void kaas_bind_i64(kaas_bindings* bindings, uint16_t kernel, uint16_t literal, int64_t value) {
+  bind_step(bindings, [&](kaas::Bindings& all) { all.literal(kernel, literal, value); });
+}
+void kaas_bind_u64(kaas_bindings* bindings, uint16_t kernel, uint16_t literal, uint64_t value) {
+  bind_step(bindings, [&](kaas::Bindings& all) { all.literal(kernel, literal, value); });
+}
+void kaas_bind_f32(kaas_bindings* bindings, uint16_t kernel, uint16_t literal, float value) {
+  bind_step(bindings, [&](kaas::Bindings& all) { all.literal(kernel, literal, value); });
+}
+void kaas_bind_f64(kaas_bindings* bindings, uint16_t kernel, uint16_t literal, double value) {
+  bind_step(bindings, [&](kaas::Bindings& all) { all.literal(kernel, literal, value); });
 }
 void kaas_bind_literal(kaas_bindings* bindings, uint16_t kernel, uint16_t literal, uint64_t bits) {
   bind_step(bindings, [&](kaas::Bindings& all) { all.literal_bits(kernel, literal, bits); });

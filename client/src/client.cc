@@ -18,7 +18,9 @@ Future<T> send(Session& session, Effect effect, Encode encode, std::uint64_t tag
                WhenFull when_full = WhenFull::Wait) {
   auto channel = session.channel();
   if (!channel.has_value()) return Session::future<T>(std::move(channel).error());
-  return Session::future<T>((*channel)->submit(encode(), effect, tag, when_full));
+  Result<EncodedSubmission> message = encode();
+  if (!message.has_value()) return Session::future<T>(std::move(message).error());
+  return Session::future<T>((*channel)->submit(*std::move(message), effect, tag, when_full));
 }
 
 Result<void> without_value(Result<ControlAnswer> answer) {

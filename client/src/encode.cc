@@ -1,6 +1,5 @@
 #include "client/src/encode.h"
 
-#include <algorithm>
 #include <boost/container/small_vector.hpp>
 #include <utility>
 
@@ -72,7 +71,21 @@ Bytes request_bytes(Builder& builder, std::span<const std::byte> request) {
   return write_octets(builder, request);
 }
 
+// Whether the message can say what the options say; the rest is for kaasd to check.
+Result<void> check_options(const RunOptions& options) {
+  if (options.priority >= kPriorityMin && options.priority <= kPriorityMax) return {};
+  return Status{StatusCode::InvalidArgument, "priority is " + std::to_string(options.priority) +
+                                                 ", allowed " + std::to_string(kPriorityMin) +
+                                                 " to " + std::to_string(kPriorityMax)};
+}
+
+Result<void> check_bindings(const BindingsData* data) {
+  if (data == nullptr || !data->failure) return {};
+  return *data->failure;
+}
+
 Offset<wire::RunOptions> write_options(Builder& builder, const RunOptions& options) {
+  if (options == RunOptions()) return {};
   std::uint64_t deadline_ns = 0;
   if (options.deadline) {
     // steady_clock is CLOCK_MONOTONIC. One that is past is still a deadline.
@@ -80,19 +93,13 @@ Offset<wire::RunOptions> write_options(Builder& builder, const RunOptions& optio
     const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
     deadline_ns = ns > 0 ? static_cast<std::uint64_t>(ns) : 1;
   }
-  const bool all_default = options.priority == 0 && deadline_ns == 0 && options.tag == 0 &&
-                           !options.profile && options.tenant.empty() &&
-                           options.wait_events.empty() && options.record_events.empty();
-  if (all_default) return {};
   Offset<flatbuffers::String> tenant;
   if (!options.tenant.empty()) tenant = text(builder, options.tenant);
   Offset<flatbuffers::Vector<std::uint32_t>> waits;
   if (!options.wait_events.empty()) waits = builder.CreateVector(options.wait_events);
   Offset<flatbuffers::Vector<std::uint32_t>> records;
   if (!options.record_events.empty()) records = builder.CreateVector(options.record_events);
-  // What lies outside the field is outside the limits as well: kaasd says so.
-  const int priority = std::clamp(options.priority, -128, 127);
-  return wire::CreateRunOptions(builder, static_cast<std::int8_t>(priority), deadline_ns,
+  return wire::CreateRunOptions(builder, static_cast<std::int8_t>(options.priority), deadline_ns,
                                 options.tag, options.profile, tenant, waits, records);
 }
 
@@ -113,8 +120,9 @@ Offset<wire::Binding> write_binding(Builder& builder, const BufferNames* names,
   const auto ipc = write_ipc(builder, binding.ipc);
   flatbuffers::Optional<std::uint64_t> offset = flatbuffers::nullopt;
   if (binding.offset) offset = *binding.offset;
+  const auto part = wire_part(binding.memory);
   return wire::CreateBinding(builder, index, name, binding.where, binding.segment, offset, key,
-                             data, ipc);
+                             data, ipc, part ? &*part : nullptr);
 }
 
 using BindingVector = Offset<flatbuffers::Vector<Offset<wire::Binding>>>;
@@ -135,8 +143,10 @@ OverrideVector write_overrides(Builder& builder, const BindingsData* data) {
   for (const LiteralOverrideData& literal : data->literals) {
     Bytes raw;
     if (!literal.raw.empty()) raw = write_octets(builder, literal.raw);
-    tables.push_back(
-        wire::CreateLiteralOverride(builder, literal.kernel, literal.literal, literal.bits, raw));
+    flatbuffers::Optional<wire::LiteralType> type = flatbuffers::nullopt;
+    if (literal.type) type = *literal.type;
+    tables.push_back(wire::CreateLiteralOverride(builder, literal.kernel, literal.literal,
+                                                 literal.bits, raw, type));
   }
   return builder.CreateVector(tables);
 }
@@ -165,7 +175,14 @@ BufferNames buffer_names(std::span<const std::byte> request) {
   return names;
 }
 
-EncodedSubmission encode_submit(std::span<const std::byte> request, const RunOptions& options) {
+std::optional<wire::SegmentRange> wire_part(const std::optional<MemoryPart>& memory) noexcept {
+  if (!memory || memory->is_segment) return std::nullopt;
+  return wire::SegmentRange(memory->offset, memory->bytes);
+}
+
+Result<EncodedSubmission> encode_submit(std::span<const std::byte> request,
+                                        const RunOptions& options) {
+  KAAS_RETURN_IF_ERROR(check_options(options));
   Builder& builder = fresh_builder();
   const auto bytes = request_bytes(builder, request);
   const auto run = write_options(builder, options);
@@ -177,20 +194,23 @@ EncodedSubmission encode_prepare(std::span<const std::byte> request) {
   return finish(builder, wire::CreatePrepare(builder, request_bytes(builder, request)));
 }
 
-EncodedSubmission encode_invoke(std::uint32_t plan, const BufferNames& names,
-                                const Bindings& bindings, const RunOptions& options) {
-  Builder& builder = fresh_builder();
+Result<EncodedSubmission> encode_invoke(std::uint32_t plan, const BufferNames& names,
+                                        const Bindings& bindings, const RunOptions& options) {
   const BindingsData* data = BindingsAccess::data(bindings);
+  KAAS_RETURN_IF_ERROR(check_bindings(data));
+  KAAS_RETURN_IF_ERROR(check_options(options));
+  Builder& builder = fresh_builder();
   const auto bound = write_bindings(builder, &names, data);
   const auto overrides = write_overrides(builder, data);
   const auto run = write_options(builder, options);
   return finish(builder, wire::CreateInvoke(builder, plan, bound, overrides, run));
 }
 
-EncodedSubmission encode_open_lane(std::uint32_t plan, const BufferNames& names,
-                                   const Bindings& bindings) {
-  Builder& builder = fresh_builder();
+Result<EncodedSubmission> encode_open_lane(std::uint32_t plan, const BufferNames& names,
+                                           const Bindings& bindings) {
   const BindingsData* data = BindingsAccess::data(bindings);
+  KAAS_RETURN_IF_ERROR(check_bindings(data));
+  Builder& builder = fresh_builder();
   const auto bound = write_bindings(builder, &names, data);
   const auto overrides = write_overrides(builder, data);
   return finish(builder, wire::CreateOpenLane(builder, plan, bound, overrides));
@@ -201,11 +221,13 @@ EncodedSubmission encode_drop_lane_call(std::uint32_t lane, std::uint32_t call) 
   return finish(builder, wire::CreateDropLaneCall(builder, lane, call));
 }
 
-EncodedSubmission encode_call(std::string_view function, std::uint32_t version,
-                              std::span<const Parameter> parameters, const Bindings& bindings,
-                              const RunOptions& options) {
-  Builder& builder = fresh_builder();
+Result<EncodedSubmission> encode_call(std::string_view function, std::uint32_t version,
+                                      std::span<const Parameter> parameters,
+                                      const Bindings& bindings, const RunOptions& options) {
   const BindingsData* data = BindingsAccess::data(bindings);
+  KAAS_RETURN_IF_ERROR(check_bindings(data));
+  KAAS_RETURN_IF_ERROR(check_options(options));
+  Builder& builder = fresh_builder();
   const auto name = text(builder, function);
   std::vector<Offset<wire::NamedInteger>> values;
   for (const Parameter& parameter : parameters) {

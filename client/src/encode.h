@@ -35,16 +35,18 @@ Result<std::vector<std::byte>> encode_request(const RequestData& request);
 BufferNames buffer_names(std::span<const std::byte> request);
 
 // Each of these returns a whole Submission. It is valid until the thread encodes the next one.
-EncodedSubmission encode_submit(std::span<const std::byte> request, const RunOptions& options);
+// InvalidArgument: options or bindings that can't be sent as they are.
+Result<EncodedSubmission> encode_submit(std::span<const std::byte> request,
+                                        const RunOptions& options);
 EncodedSubmission encode_prepare(std::span<const std::byte> request);
-EncodedSubmission encode_invoke(std::uint32_t plan, const BufferNames& names,
-                                const Bindings& bindings, const RunOptions& options);
-EncodedSubmission encode_open_lane(std::uint32_t plan, const BufferNames& names,
-                                   const Bindings& bindings);
+Result<EncodedSubmission> encode_invoke(std::uint32_t plan, const BufferNames& names,
+                                        const Bindings& bindings, const RunOptions& options);
+Result<EncodedSubmission> encode_open_lane(std::uint32_t plan, const BufferNames& names,
+                                           const Bindings& bindings);
 EncodedSubmission encode_drop_lane_call(std::uint32_t lane, std::uint32_t call);
-EncodedSubmission encode_call(std::string_view function, std::uint32_t version,
-                              std::span<const Parameter> parameters, const Bindings& bindings,
-                              const RunOptions& options);
+Result<EncodedSubmission> encode_call(std::string_view function, std::uint32_t version,
+                                      std::span<const Parameter> parameters,
+                                      const Bindings& bindings, const RunOptions& options);
 EncodedSubmission encode_deploy(std::string_view function, std::span<const std::byte> request);
 EncodedSubmission encode_release(std::uint32_t plan);
 EncodedSubmission encode_put(std::string_view key, std::span<const std::byte> bytes);
@@ -58,6 +60,8 @@ EncodedSubmission encode_remove(std::string_view key);
 EncodedSubmission encode_cancel(std::uint64_t id);
 
 // Parts that requests and bindings share.
+// Nothing: kaasd is not told, or knows it by itself.
+std::optional<wire::SegmentRange> wire_part(const std::optional<MemoryPart>& memory) noexcept;
 flatbuffers::Offset<wire::IpcHandle> write_ipc(flatbuffers::FlatBufferBuilder& builder,
                                                const std::optional<IpcHandle>& ipc);
 flatbuffers::Offset<flatbuffers::Vector<std::uint8_t>> write_octets(

@@ -108,9 +108,21 @@ Offset<wire::Buffer> write_buffer(Builder& builder, const BufferData& buffer) {
   Offset<flatbuffers::Vector<std::uint8_t>> data;
   if (!buffer.bytes.empty()) data = write_octets(builder, buffer.bytes);
   const auto ipc = write_ipc(builder, buffer.ipc);
+  // Numbers have been checked here.
+  const bool is_checked = buffer.where != wire::Where::Segment || !buffer.has_expressions();
+  const auto part = is_checked ? std::nullopt : wire_part(buffer.memory);
   return wire::CreateBuffer(builder, name, buffer.size, buffer.offset, size_text, offset_text, key,
                             buffer.ephemeral, buffer.constant, buffer.zero_fill, buffer.resident,
-                            buffer.where, buffer.segment, data, ipc);
+                            buffer.where, buffer.segment, data, ipc, part ? &*part : nullptr);
+}
+
+// Bytes that are not in the memory that the buffer was said to be in.
+Result<void> check_memory(const BufferData& buffer) {
+  const bool is_known = buffer.where == wire::Where::Segment && buffer.memory.has_value();
+  if (!is_known || buffer.has_expressions()) return {};
+  // Of a whole segment kaasd fills what an input lacks.
+  if (buffer.memory->is_segment && buffer.zero_fill) return {};
+  return check_inside(*buffer.memory, buffer.name, buffer.offset, buffer.size);
 }
 
 Result<BufferIndex> number_buffers(const std::vector<BufferData>& buffers) {
@@ -119,6 +131,7 @@ Result<BufferIndex> number_buffers(const std::vector<BufferData>& buffers) {
   }
   BufferIndex index;
   for (const BufferData& buffer : buffers) {
+    KAAS_RETURN_IF_ERROR(check_memory(buffer));
     const auto number = static_cast<std::uint16_t>(index.size());
     if (!index.emplace(buffer.name, number).second) {
       return Status{StatusCode::InvalidArgument, "buffer '" + buffer.name + "' is declared twice"};

@@ -19,6 +19,16 @@ Status status_of(const wire::ControlReply& reply) {
   return Status{reply.code(), std::string(view(reply.message()))};
 }
 
+// What send_message says with BadDescriptor, by errno.
+Status bad_descriptor(std::span<const int> descriptors) {
+  const std::string cause = std::strerror(errno);
+  std::string numbers;
+  for (const int descriptor : descriptors) {
+    numbers += (numbers.empty() ? "" : ", ") + std::to_string(descriptor);
+  }
+  return Status{StatusCode::InvalidArgument, "the descriptor " + numbers + ": " + cause};
+}
+
 }  // namespace
 
 Link::Link(Descriptor socket, std::string path)
@@ -26,21 +36,15 @@ Link::Link(Descriptor socket, std::string path)
       path_(std::move(path)),
       buffer_(std::make_unique_for_overwrite<std::uint64_t[]>(kControlMessageBytesMax / 8)) {}
 
-bool Link::send(std::span<const std::byte> message, std::span<const int> descriptors,
-                std::uint64_t deadline_ns) {
+// WouldBlock: kaasd has made no room by the deadline.
+SendOutcome Link::send(std::span<const std::byte> message, std::span<const int> descriptors,
+                       std::uint64_t deadline_ns) {
   while (!dead()) {
-    switch (send_message(socket_.get(), message, descriptors)) {
-      case SendOutcome::Sent:
-        return true;
-      case SendOutcome::HungUp:
-        return false;
-      case SendOutcome::WouldBlock:
-        break;
-    }
-    if (now_ns() >= deadline_ns) return false;
+    const SendOutcome outcome = send_message(socket_.get(), message, descriptors);
+    if (outcome != SendOutcome::WouldBlock || now_ns() >= deadline_ns) return outcome;
     wait_writable(socket_.get(), kSliceNs);
   }
-  return false;
+  return SendOutcome::HungUp;
 }
 
 Result<ControlAnswer> Link::exchange(std::uint64_t id, std::span<const std::byte> message,
@@ -55,7 +59,9 @@ Result<ControlAnswer> Link::exchange(std::uint64_t id, std::span<const std::byte
     awaited_id_ = id;
     answer_.reset();
   }
-  if (!send(message, descriptors, deadline_ns) && check()) {
+  const SendOutcome sent = send(message, descriptors, deadline_ns);
+  if (sent == SendOutcome::BadDescriptor) return bad_descriptor(descriptors);
+  if (sent != SendOutcome::Sent && check()) {
     return Status{StatusCode::Unavailable, "kaasd at " + path_ + " does not read its socket"};
   }
   for (;;) {
@@ -89,7 +95,7 @@ void Link::send_posted(std::uint64_t id, std::span<const std::byte> message,
     static_cast<void>(exchange(id, message, descriptors, kCallTimeoutNs));
     return;
   }
-  if (send(message, descriptors, now_ns() + kCallTimeoutNs)) return;
+  if (send(message, descriptors, now_ns() + kCallTimeoutNs) == SendOutcome::Sent) return;
   const std::lock_guard lock(mutex_);
   if (unanswered_ > 0) --unanswered_;
 }

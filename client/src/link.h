@@ -39,9 +39,9 @@ class Link {
   Link& operator=(const Link&) = delete;
 
   // Sends one request with copies of `descriptors` and waits for its answer. Fails with the code
-  // of an answer that is not Ok, with Unavailable when the daemon has gone, and with
-  // DeadlineExceeded after `timeout_ns`. `fill` writes the request's table into a builder and
-  // returns its offset.
+  // of an answer that is not Ok, with Unavailable when the daemon has gone, with InvalidArgument
+  // when a descriptor is none, and with DeadlineExceeded after `timeout_ns`. `fill` writes the
+  // request's table into a builder and returns its offset.
   template <class Fill>
   Result<ControlAnswer> call(Fill fill, std::span<const int> descriptors = {},
                              std::uint64_t timeout_ns = kCallTimeoutNs) {
@@ -81,8 +81,8 @@ class Link {
   [[nodiscard]] Status forked_status() const;
 
  private:
-  bool send(std::span<const std::byte> message, std::span<const int> descriptors,
-            std::uint64_t deadline_ns);
+  SendOutcome send(std::span<const std::byte> message, std::span<const int> descriptors,
+                   std::uint64_t deadline_ns);
   Result<ControlAnswer> exchange(std::uint64_t id, std::span<const std::byte> message,
                                  std::span<const int> descriptors, std::uint64_t timeout_ns);
   void send_posted(std::uint64_t id, std::span<const std::byte> message,

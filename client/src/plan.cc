@@ -4,20 +4,13 @@
 
 namespace kaas {
 inline namespace v1 {
-namespace {
-
-bool is_bare(const RunOptions& options) {
-  return options.priority == 0 && !options.deadline && options.tag == 0 && !options.profile &&
-         options.tenant.empty();
-}
-
-}  // namespace
 
 Plan::Impl::Impl(std::shared_ptr<Session> owner, std::uint32_t plan_number, BufferNames buffers)
     : session(std::move(owner)), number(plan_number), names(std::move(buffers)) {
-  const EncodedSubmission message = encode_invoke(number, names, Bindings(), RunOptions());
-  bare_run.assign(message.bytes.begin(), message.bytes.end());
-  bare_run_id_offset = message.id_offset;
+  const auto message = encode_invoke(number, names, Bindings(), RunOptions());
+  KAAS_CHECK(message.has_value());
+  bare_run.assign(message->bytes.begin(), message->bytes.end());
+  bare_run_id_offset = message->id_offset;
 }
 
 Plan::Impl::~Impl() {
@@ -32,15 +25,18 @@ Future<Reply> Plan::Impl::submit(const Bindings& bindings, const RunOptions& opt
                                  WhenFull when_full) const {
   auto channel = session->channel();
   if (!channel.has_value()) return Session::future<Reply>(std::move(channel).error());
-  if (bindings.empty() && is_bare(options) && bare_run.size() <= kSlotPayloadBytes) {
+  const bool is_bare = bindings.empty() && options == RunOptions();
+  if (is_bare && bare_run.size() <= kSlotPayloadBytes) {
     // The plan is shared by threads: the id goes into a copy.
     std::byte message[kSlotPayloadBytes];
     std::memcpy(message, bare_run.data(), bare_run.size());
     return Session::future<Reply>((*channel)->submit(
         {{message, bare_run.size()}, bare_run_id_offset}, Effect::Changes, 0, when_full));
   }
-  return Session::future<Reply>((*channel)->submit(encode_invoke(number, names, bindings, options),
-                                                   Effect::Changes, options.tag, when_full));
+  auto message = encode_invoke(number, names, bindings, options);
+  if (!message.has_value()) return Session::future<Reply>(std::move(message).error());
+  return Session::future<Reply>(
+      (*channel)->submit(*std::move(message), Effect::Changes, options.tag, when_full));
 }
 
 Result<Reply> Plan::run(const Bindings& bindings, const RunOptions& options) const {
@@ -60,13 +56,19 @@ std::uint32_t Plan::id() const noexcept {
 
 BoundPlan::Impl::Impl(std::shared_ptr<const Plan::Impl> of, const Bindings& bindings)
     : plan(std::move(of)) {
-  const StoredSubmission invoke(encode_invoke(plan->number, plan->names, bindings, RunOptions()));
-  const StoredSubmission open(encode_open_lane(plan->number, plan->names, bindings));
-  call = std::make_shared<BoundCall>(invoke, open);
+  const auto encoded = encode_invoke(plan->number, plan->names, bindings, RunOptions());
+  if (!encoded.has_value()) {
+    failure = encoded.error();
+    return;
+  }
+  const StoredSubmission invoke(*encoded);
+  const auto question = encode_open_lane(plan->number, plan->names, bindings);
+  KAAS_CHECK(question.has_value());
+  call = std::make_shared<BoundCall>(invoke, StoredSubmission(*question));
 }
 
 BoundPlan::Impl::~Impl() {
-  const std::uint64_t ticket = call->ticket();
+  const std::uint64_t ticket = call == nullptr ? 0 : call->ticket();
   if (ticket == 0) return;
   auto channel = plan->session->channel();
   if (!channel.has_value()) return;
@@ -79,6 +81,7 @@ BoundPlan::Impl::~Impl() {
 Future<Reply> BoundPlan::Impl::submit(WhenFull when_full) const {
   auto channel = plan->session->channel();
   if (!channel.has_value()) return Session::future<Reply>(std::move(channel).error());
+  if (call == nullptr) return Session::future<Reply>(failure);
   return Session::future<Reply>((*channel)->submit(call, when_full));
 }
 
@@ -100,6 +103,7 @@ Future<Reply> BoundPlan::try_submit() const {
   return impl_->submit(WhenFull::Fail);
 }
 bool BoundPlan::has_lane() const noexcept {
+  if (impl_->call == nullptr) return false;
   auto channel = impl_->plan->session->channel();
   return channel.has_value() && (*channel)->serves(*impl_->call);
 }

@@ -44,7 +44,8 @@ struct BoundPlan::Impl {
   Future<Reply> submit(WhenFull when_full) const;
 
   std::shared_ptr<const Plan::Impl> plan;
-  std::shared_ptr<BoundCall> call;
+  std::shared_ptr<BoundCall> call;  // Null: the bindings can't be sent, because of `failure`.
+  Status failure;
 };
 
 }  // namespace v1

@@ -50,13 +50,18 @@ BufferBuilder& BufferBuilder::offset(std::string_view expression) {
   return *this;
 }
 BufferBuilder& BufferBuilder::in(const Buffer& buffer, std::uint64_t offset) {
-  return in_segment(buffer.segment(), buffer.offset() + offset);
+  in_segment(buffer.segment(), position_in_segment(buffer, offset));
+  data().memory = part_of(buffer);
+  return *this;
 }
 BufferBuilder& BufferBuilder::in(const Region& region, std::uint64_t offset) {
-  return in_segment(region.segment(), offset);
+  in_segment(region.segment(), offset);
+  data().memory = part_of(region);
+  return *this;
 }
 BufferBuilder& BufferBuilder::in_segment(std::uint32_t segment, std::uint64_t offset) {
   data().where = wire::Where::Segment;
+  data().memory.reset();
   data().segment = segment;
   data().offset = offset;
   return *this;

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "client/src/memory_part.h"
 #include "schema/ipc/result.h"
 
 namespace kaas {
@@ -28,8 +29,13 @@ struct BufferData {
   bool resident = false;
   wire::Where where = wire::Where::Store;
   std::uint32_t segment = 0;
+  std::optional<MemoryPart> memory;  // In a segment, where its size is known.
   std::vector<std::byte> bytes;
   std::optional<IpcHandle> ipc;
+
+  [[nodiscard]] bool has_expressions() const noexcept {
+    return !size_expression.empty() || !offset_expression.empty();
+  }
 };
 
 struct LiteralData {
@@ -71,6 +77,7 @@ struct BindingData {
   std::string buffer;
   wire::Where where = wire::Where::Store;
   std::uint32_t segment = 0;
+  std::optional<MemoryPart> memory;  // In a segment, where its size is known.
   std::optional<std::uint64_t> offset;
   std::string key;
   std::vector<std::byte> bytes;
@@ -82,11 +89,13 @@ struct LiteralOverrideData {
   std::uint16_t literal = 0;
   std::uint64_t bits = 0;
   std::vector<std::byte> raw;
+  std::optional<wire::LiteralType> type;  // Nothing: the caller did not tell it.
 };
 
 struct BindingsData {
   std::vector<BindingData> bindings;
   std::vector<LiteralOverrideData> literals;
+  std::optional<Status> failure;  // Of the first step that failed: no run has such bindings.
 };
 
 struct Bindings::Impl : BindingsData {};

@@ -39,9 +39,14 @@ Session::Session(std::shared_ptr<Link> link, const ClientOptions& options)
       serial_(next_serial()),
       spin_ns_(nanoseconds(options.spin)),
       ring_slots_(options.ring_slots),
-      lanes_(options.lanes) {}
+      lanes_(options.lanes),
+      administration_only_(options.administration_only) {}
 
 Result<std::shared_ptr<Session>> Session::connect(const ClientOptions& options) {
+  if (options.name.size() > kClientNameBytesMax) {
+    return over_limit(StatusCode::InvalidArgument, "bytes of the client's name",
+                      options.name.size(), kClientNameBytesMax);
+  }
   const std::vector<std::string> paths =
       options.socket.empty() ? default_socket_paths() : std::vector{options.socket};
   const std::uint64_t deadline_ns = now_ns() + nanoseconds(options.connect_timeout);
@@ -67,6 +72,7 @@ Result<std::shared_ptr<Session>> Session::connect(const ClientOptions& options) 
 }
 
 Result<void> Session::greet(const ClientOptions& options, std::uint64_t deadline_ns) {
+  // A program's name may be longer than kaasd allows; the caller's own has been checked.
   const std::string name = (options.name.empty() ? program_invocation_short_name : options.name)
                                .substr(0, kClientNameBytesMax);
   const std::uint64_t now = now_ns();
@@ -177,8 +183,16 @@ Result<std::shared_ptr<Channel>> Session::channel() {
   return assign_channel(rings);
 }
 
+Result<void> Session::check_serves_requests() const {
+  if (!administration_only_) return {};
+  return Status{StatusCode::InvalidArgument,
+                "this client is administration_only: it has no ring and no shared memory; connect "
+                "another one for requests, objects and memory"};
+}
+
 // Without `rings` the thread is at its end: it uses a channel for this one operation.
 Result<std::shared_ptr<Channel>> Session::assign_channel(ThreadRings* rings) {
+  KAAS_RETURN_IF_ERROR(check_serves_requests());
   std::unique_lock lock(channels_mutex_);
   const auto fewer_threads = [](const Slot& a, const Slot& b) { return a.threads < b.threads; };
   auto free = std::min_element(channels_.begin(), channels_.end(), fewer_threads);
@@ -237,6 +251,7 @@ void Session::give_back(const Channel& channel) noexcept {
 
 Result<Buffer> Session::allocate(std::uint64_t bytes) {
   if (forked()) return link_->forked_status();
+  KAAS_RETURN_IF_ERROR(check_serves_requests());
   if (bytes == 0 || bytes > kSegmentBytesMax) {
     return Status{StatusCode::InvalidArgument, "bytes of a buffer is " + std::to_string(bytes) +
                                                    ", allowed 1 to " +
@@ -298,6 +313,7 @@ void Session::free(const Buffer& buffer) noexcept {
 }
 
 Result<Region> Session::register_region(int descriptor, std::uint64_t bytes, bool writable) {
+  KAAS_RETURN_IF_ERROR(check_serves_requests());
   const int descriptors[] = {descriptor};
   auto answer = call(
       [&](flatbuffers::FlatBufferBuilder& builder) {
@@ -313,6 +329,7 @@ Result<Region> Session::register_region(int descriptor, std::uint64_t bytes, boo
 }
 
 Result<Region> Session::register_device_memory(const DeviceAllocation& memory) {
+  KAAS_RETURN_IF_ERROR(check_serves_requests());
   const std::size_t descriptors = memory.descriptor >= 0 ? 1 : 0;
   auto answer = call(
       [&](flatbuffers::FlatBufferBuilder& builder) {
@@ -334,6 +351,7 @@ Result<Region> Session::register_device_memory(const DeviceAllocation& memory) {
 }
 
 Result<Region> Session::register_event(std::span<const std::byte> handle) {
+  KAAS_RETURN_IF_ERROR(check_serves_requests());
   auto answer = call([&](flatbuffers::FlatBufferBuilder& builder) {
     return wire::CreateRegisterEvent(builder, write_octets(builder, handle));
   });
@@ -370,6 +388,7 @@ void Session::free(const Region& region) noexcept {
 }
 
 Result<std::uint64_t> Session::donate(int descriptor, std::uint64_t bytes) {
+  KAAS_RETURN_IF_ERROR(check_serves_requests());
   static std::atomic<std::uint64_t> next_token{1};
   const std::uint64_t token = next_token.fetch_add(1, std::memory_order_relaxed);
   const int descriptors[] = {descriptor};

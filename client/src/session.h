@@ -97,6 +97,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Result<std::shared_ptr<Channel>> assign_channel(ThreadRings* rings);
   Result<void> add_channel(std::unique_lock<std::mutex>& lock);
   Result<ChannelParts> ask_for_channel();
+  // InvalidArgument where only administration works.
+  [[nodiscard]] Result<void> check_serves_requests() const;
   Result<void> add_arena(std::uint64_t bytes);
   std::optional<Buffer> allocate_locked(std::uint64_t bytes);
   void watch(Channel& channel) noexcept;
@@ -106,6 +108,7 @@ class Session : public std::enable_shared_from_this<Session> {
   const std::uint64_t spin_ns_;
   const std::uint32_t ring_slots_;
   const bool lanes_;
+  const bool administration_only_;
   std::uint64_t id_ = 0;
   std::uint64_t epoch_ = 0;
   std::string daemon_version_;

@@ -423,6 +423,7 @@ Result<std::uint64_t> Dispatcher::send_descriptor(Session& session, int descript
       return Status{StatusCode::ResourceExhausted,
                     "descriptors of earlier gets are still unread in the session's socket"};
     case SendOutcome::HungUp:
+    case SendOutcome::BadDescriptor:
       break;
   }
   return Status{StatusCode::Unavailable, "the session's socket is closed"};

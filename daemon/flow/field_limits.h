@@ -54,8 +54,21 @@ template <class T, class Label>
   return check_between("size", bytes, 1, kBufferBytesMax);
 }
 
-// The last byte has a 64-bit address in its object. Whether the object is that large is for the
-// store to say.
+// What lies outside the part of its segment that the client means.
+[[nodiscard]] inline Status outside_part(const Place& place, std::uint64_t offset,
+                                         std::uint64_t bytes) {
+  const std::string memory = "its memory in segment " + std::to_string(place.segment);
+  if (offset < place.part_offset) {
+    return invalid("offset " + std::to_string(offset) + " is before " + memory +
+                   ", which begins at " + std::to_string(place.part_offset));
+  }
+  return invalid("offset " + std::to_string(offset - place.part_offset) + " + size " +
+                 std::to_string(bytes) + " exceeds the " +
+                 std::to_string(place.part_end - place.part_offset) + " bytes of " + memory);
+}
+
+// The last byte has a 64-bit address in its object, and is in the part of a segment that the client
+// means. Whether the object is that large is for the store to say.
 [[nodiscard]] inline Result<void> check_buffer_end(const Place& place, std::uint64_t offset,
                                                    std::uint64_t bytes) {
   const std::uint64_t base = place.where == wire::Where::Ipc ? place.ipc_base_offset : 0;
@@ -63,7 +76,10 @@ template <class T, class Label>
   if (place.where == wire::Where::Inline && offset != 0) {
     return invalid("is inline and has offset " + std::to_string(offset) + ", allowed 0");
   }
-  if (base <= kLast - offset && base + offset <= kLast - bytes) return {};
+  if (base <= kLast - offset && base + offset <= kLast - bytes) {
+    const bool inside = offset >= place.part_offset && offset + bytes <= place.part_end;
+    return inside ? Result<void>() : outside_part(place, offset, bytes);
+  }
   return invalid("offset " + std::to_string(offset) + " + size " + std::to_string(bytes) +
                  (base > 0 ? " + base_offset " + std::to_string(base) : "") + " exceeds " +
                  std::to_string(kLast));

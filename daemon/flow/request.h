@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -59,7 +60,10 @@ struct Place {
   wire::Where where = wire::Where::Store;
   // Store: the object. Segment and Ipc: empty, or the key that the output is stored under as well.
   std::string key;
-  std::uint32_t segment = 0;          // Segment.
+  std::uint32_t segment = 0;  // Segment.
+  // Segment: the bytes of it that the client means, [part_offset, part_end); by default all.
+  std::uint64_t part_offset = 0;
+  std::uint64_t part_end = std::numeric_limits<std::uint64_t>::max();
   std::vector<std::byte> data;        // Inline input.
   std::vector<std::byte> ipc_handle;  // Ipc: 64 bytes, of an allocation.
   std::uint64_t ipc_base_offset = 0;  // Ipc: where in the allocation offset 0 lies.
@@ -109,6 +113,7 @@ struct LiteralOverrideSpec {
   std::uint16_t literal = 0;
   std::uint64_t bits = 0;
   std::vector<std::byte> raw;
+  std::optional<wire::LiteralType> type = std::nullopt;  // Nothing: the client did not tell it.
 };
 
 struct ParameterValue {

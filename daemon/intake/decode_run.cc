@@ -73,7 +73,14 @@ Result<LiteralOverrideSpec> decode_override(const wire::LiteralOverride& wire,
                                             std::size_t& payload_bytes) {
   KAAS_RETURN_IF_ERROR(check_count("raw bytes", count(wire.raw()), kRawLiteralBytesMax));
   KAAS_RETURN_IF_ERROR(add_payload(payload_bytes, count(wire.raw())));
-  return LiteralOverrideSpec{wire.kernel(), wire.literal(), wire.bits(), to_bytes(wire.raw())};
+  LiteralOverrideSpec decoded{wire.kernel(), wire.literal(), wire.bits(), to_bytes(wire.raw()),
+                              std::nullopt};
+  if (wire.type().has_value()) decoded.type = *wire.type();
+  if (decoded.type > wire::LiteralType::MAX) {
+    return invalid("type is " + std::to_string(static_cast<int>(*decoded.type)) + ", limit " +
+                   std::to_string(static_cast<int>(wire::LiteralType::MAX)));
+  }
+  return decoded;
 }
 
 }  // namespace

@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "daemon/flow/text.h"
 #include "daemon/intake/fields.h"
 
@@ -27,6 +29,19 @@ Result<void> decode_handle(const wire::IpcHandle* ipc, Place& place) {
   return {};
 }
 
+Result<void> decode_part(const wire::SegmentRange* part, Place& place) {
+  if (part == nullptr) return {};
+  constexpr std::uint64_t kLast = std::numeric_limits<std::uint64_t>::max();
+  if (part->bytes() > kLast - part->offset()) {
+    return invalid("part of the segment has offset " + std::to_string(part->offset()) +
+                   " + bytes " + std::to_string(part->bytes()) + ", limit " +
+                   std::to_string(kLast));
+  }
+  place.part_offset = part->offset();
+  place.part_end = part->offset() + part->bytes();
+  return {};
+}
+
 }  // namespace
 
 template <class Named>
@@ -42,6 +57,8 @@ Result<Place> decode_place(const Named& wire) {
   KAAS_RETURN_IF_ERROR(
       check_alone(where != Where::Segment && wire.segment() != 0, "a segment", where));
   KAAS_RETURN_IF_ERROR(
+      check_alone(where != Where::Segment && wire.part() != nullptr, "a part of a segment", where));
+  KAAS_RETURN_IF_ERROR(
       check_alone(where != Where::Inline && count(wire.data()) > 0, "inline data", where));
   KAAS_RETURN_IF_ERROR(
       check_alone(where != Where::Ipc && wire.ipc() != nullptr, "an IPC handle", where));
@@ -54,6 +71,7 @@ Result<Place> decode_place(const Named& wire) {
     return invalid("is in Segment and gives no segment");
   }
   place.segment = wire.segment();
+  KAAS_RETURN_IF_ERROR(decode_part(wire.part(), place));
   if (where == Where::Inline) {
     KAAS_RETURN_IF_ERROR(check_count("inline data bytes", count(wire.data()), kInlineBytesMax));
     place.data = to_bytes(wire.data());

@@ -52,7 +52,7 @@ Result<void> resolve_bindings(const PlanTemplate& plan, std::span<BindingSpec> b
                                           std::span<const BindingSpec> resolved);
 
 // Whether each override names a literal of the template and fits it: raw bytes replace raw bytes of
-// the same size. Fails: InvalidArgument.
+// the same size, and a type that is told is the literal's. Fails: InvalidArgument.
 Result<void> check_overrides(const PlanTemplate& plan,
                              std::span<const LiteralOverrideSpec> overrides);
 

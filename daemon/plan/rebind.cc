@@ -215,7 +215,14 @@ Result<void> check_overrides(const PlanTemplate& plan,
                      std::to_string(given.kernel) + " (" + quoted(kernel.kernel) + "), which has " +
                      std::to_string(kernel.literals.size()) + " literals");
     }
-    const std::size_t raw_bytes = kernel.literals[given.literal].raw.size();
+    const LiteralSpec& literal = kernel.literals[given.literal];
+    if (given.type.has_value() && *given.type != literal.type) {
+      return invalid(label + ": literal " + std::to_string(given.literal) + " of kernel " +
+                     std::to_string(given.kernel) + " (" + quoted(kernel.kernel) + ") is " +
+                     wire::EnumNameLiteralType(*given.type) + ", the request wants " +
+                     wire::EnumNameLiteralType(literal.type));
+    }
+    const std::size_t raw_bytes = literal.raw.size();
     if (given.raw.size() != raw_bytes) {
       return invalid(label + " of kernel " + std::to_string(given.kernel) + " (" +
                      quoted(kernel.kernel) + ") has " + std::to_string(given.raw.size()) +

@@ -245,6 +245,7 @@ PushOutcome ExecutorLink::attach(std::span<const std::shared_ptr<const Segment>>
       case SendOutcome::WouldBlock:
         return PushOutcome::Full;
       case SendOutcome::HungUp:
+      case SendOutcome::BadDescriptor:
         return PushOutcome::Down;
     }
     segments_.insert(segment->id);
@@ -285,8 +286,10 @@ Offset<wire::Run> ExecutorLink::encode_run(const RunMessage& message) {
             ? Offset<flatbuffers::Vector<std::uint8_t>>()
             : builder_.CreateVector(reinterpret_cast<const std::uint8_t*>(literal.raw.data()),
                                     literal.raw.size());
-    overrides.push_back(
-        wire::CreateLiteralOverride(builder_, literal.kernel, literal.literal, literal.bits, raw));
+    flatbuffers::Optional<wire::LiteralType> type = flatbuffers::nullopt;
+    if (literal.type.has_value()) type = *literal.type;
+    overrides.push_back(wire::CreateLiteralOverride(builder_, literal.kernel, literal.literal,
+                                                    literal.bits, raw, type));
   }
   const auto literals = overrides.empty() ? 0 : builder_.CreateVector(overrides);
   const auto after =

@@ -63,7 +63,9 @@ SendOutcome send_message(int socket, std::span<const std::byte> message,
     // ETOOMANYREFS: the receiver has not taken the descriptors that are on their way already.
     const bool full =
         errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ETOOMANYREFS;
-    return full ? SendOutcome::WouldBlock : SendOutcome::HungUp;
+    if (full) return SendOutcome::WouldBlock;
+    const bool refused = !descriptors.empty() && (errno == EBADF || errno == EINVAL);
+    return refused ? SendOutcome::BadDescriptor : SendOutcome::HungUp;
   }
 }
 

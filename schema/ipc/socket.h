@@ -15,7 +15,8 @@
 
 namespace kaas {
 
-enum class SendOutcome { Sent, WouldBlock, HungUp };
+// BadDescriptor: one of the descriptors is none, or can't be sent; errno says why.
+enum class SendOutcome { Sent, WouldBlock, HungUp, BadDescriptor };
 enum class ReceiveOutcome { Message, WouldBlock, HungUp, Violation };
 
 // Sends `message` with copies of `descriptors` (at most kDescriptorsPerMessageMax), which stay the

@@ -73,9 +73,12 @@ flatbuffers::Offset<flatbuffers::Vector<std::uint8_t>> request_in(Builder& build
 
 std::vector<flatbuffers::Offset<wire::Binding>> bindings_in(Builder& builder) {
   const std::vector<std::uint8_t> data(16, 3);
+  const wire::SegmentRange part(64, 1 << 20);
   return {
       wire::CreateBindingDirect(builder, 0, nullptr, wire::Where::Store, 0, 64, "other"),
       wire::CreateBindingDirect(builder, 0, "s", wire::Where::Segment, 19, flatbuffers::nullopt),
+      wire::CreateBindingDirect(builder, 2, nullptr, wire::Where::Segment, 19, 64, nullptr, nullptr,
+                                0, &part),
       wire::CreateBindingDirect(builder, 3, nullptr, wire::Where::Inline, 0, flatbuffers::nullopt,
                                 nullptr, &data)};
 }
@@ -96,8 +99,9 @@ void add_request_operations(std::vector<FuzzSeed>& seeds) {
   const auto bindings = bindings_in(invoke);
   const std::vector<std::uint8_t> raw(24, 1);
   const std::vector<flatbuffers::Offset<wire::LiteralOverride>> literals{
-      wire::CreateLiteralOverrideDirect(invoke, 1, 0, 0, &raw),
-      wire::CreateLiteralOverride(invoke, 1, 1, 42)};
+      wire::CreateLiteralOverrideDirect(invoke, 1, 0, 0, &raw, wire::LiteralType::Raw),
+      wire::CreateLiteralOverride(invoke, 1, 1, 42),
+      wire::CreateLiteralOverride(invoke, 1, 1, 42, 0, wire::LiteralType::U64)};
   seeds.push_back(seed("invoke", invoke, wire::Operation::Invoke,
                        wire::CreateInvokeDirect(invoke, 3, &bindings, &literals)));
   Builder call;

@@ -54,6 +54,11 @@ inline RequestSpec parametric_request() {
   request.buffers[0].bytes.expression = "width * height * 4";
   request.buffers[1].offset.expression = "width % 16";
   request.n_iter.expression = "height";
+  BufferSpec part = segment_buffer("part", 0, 17, 64);
+  part.bytes.expression = "width";
+  part.place.part_offset = 64;
+  part.place.part_end = 64 + 4096;
+  request.buffers.push_back(part);
   return request;
 }
 

@@ -106,9 +106,14 @@ class RequestEncoder {
                          ? 0
                          : wire::CreateIpcHandle(builder_, handle, buffer.place.ipc_base_offset,
                                                  buffer.place.ipc_base_bytes);
+    const Place& place = buffer.place;
+    const wire::SegmentRange part(place.part_offset, place.part_end - place.part_offset);
+    const bool has_part =
+        place.part_offset != Place().part_offset || place.part_end != Place().part_end;
     return wire::CreateBuffer(builder_, name, buffer.bytes.value, buffer.offset.value, size, offset,
                               key, buffer.ephemeral, buffer.constant, buffer.zero_fill,
-                              buffer.resident, buffer.place.where, buffer.place.segment, data, ipc);
+                              buffer.resident, buffer.place.where, buffer.place.segment, data, ipc,
+                              has_part ? &part : nullptr);
   }
 
   flatbuffers::FlatBufferBuilder builder_;

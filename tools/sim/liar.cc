@@ -42,6 +42,8 @@ RequestSpec LyingClient::request() {
       break;
     case 2:
       buffer = segment_buffer("x", 64, static_cast<std::uint32_t>(random_.below(40)));
+      buffer.place.part_offset = buffer.place.segment % 3;
+      buffer.place.part_end = std::uint64_t{4} * buffer.place.segment;
       break;
     case 3:
       buffer = store_buffer("x", random_.bits() >> random_.below(60));

@@ -152,6 +152,8 @@ RequestSpec Program::to_request(std::uint32_t arena) const {
         break;
       case ProgramBuffer::Where::Arena:
         spec = segment_buffer(name, buffer.words * 4, arena, buffer.offset * 4);
+        spec.place.part_offset = spec.offset.value;
+        spec.place.part_end = spec.offset.value + spec.bytes.value;
         break;
       case ProgramBuffer::Where::Inline:
         spec = inline_buffer(name, buffer.words * 4, to_bytes(buffer.data));

@@ -1,7 +1,8 @@
 // The client library: a session with kaasd.
 //
 //   auto client = kaas::Client::connect();
-//   client->put("input", bytes);
+//   auto stored = client->put("input", bytes);
+//   if (!stored.has_value()) std::puts(kaas::to_string(stored.error()).c_str());
 //   auto plan = client->prepare(*request);
 //   auto reply = plan->run();
 //   auto result = client->get("result");
@@ -42,7 +43,7 @@ struct ClientOptions {
   // Where kaasd listens. Empty: $KAAS_SOCKET alone if set, else $XDG_RUNTIME_DIR/kaas/kaasd.sock,
   // then /run/kaas/kaasd.sock.
   std::string socket;
-  std::string name;               // For lists and logs; empty: the program's name.
+  std::string name;               // For lists and logs, 128 bytes; empty: the program's name.
   std::uint64_t arena_bytes = 0;  // Shared memory for allocate(); 0: kaasd's default.
   std::uint32_t ring_slots = 0;   // Messages on their way per thread; 0: kaasd's default.
   std::chrono::nanoseconds connect_timeout = std::chrono::seconds(5);
@@ -50,7 +51,8 @@ struct ClientOptions {
   std::chrono::nanoseconds spin = std::chrono::microseconds(50);
   // Whether bound plans may be granted lanes.
   bool lanes = true;
-  // No ring and no arena: only the calls that say "administration" work. Cheaper to connect.
+  // No ring and no arena: only the calls that say "administration" work, the others fail with
+  // InvalidArgument. Cheaper to connect.
   bool administration_only = false;
 };
 

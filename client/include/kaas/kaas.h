@@ -269,10 +269,14 @@ typedef struct kaas_buffer_options {
   uint64_t offset;
   unsigned flags; /* KAAS_EPHEMERAL and so on. */
   kaas_where where;
-  uint32_t segment; /* KAAS_SEGMENT; see kaas_buffer_segment(). */
+  uint32_t segment; /* KAAS_SEGMENT; only held to lie in it. See `buffer` and `region`. */
   const void* data; /* KAAS_INLINE; copied. NULL: bytes come with each call. */
   size_t data_bytes;
   const kaas_ipc_handle* ipc; /* KAAS_IPC. */
+  /* KAAS_SEGMENT, one of them instead of `segment`: `offset` then counts in it, and what does not
+   * lie in it is refused. */
+  const kaas_buffer* buffer;
+  const kaas_region* region;
 } kaas_buffer_options;
 
 typedef struct kaas_address_slot {
@@ -349,7 +353,20 @@ KAAS_API void kaas_bind_bytes(kaas_bindings* bindings, const char* buffer, const
 KAAS_API void kaas_bind_reply(kaas_bindings* bindings, const char* buffer);
 KAAS_API void kaas_bind_ipc(kaas_bindings* bindings, const char* buffer,
                             const kaas_ipc_handle* handle);
-/* The bit pattern of the new value of a literal, in the low bytes; of the template's type. */
+/* The new value of a literal. The run is refused where the template's is of another type. */
+KAAS_API void kaas_bind_i32(kaas_bindings* bindings, uint16_t kernel, uint16_t literal,
+                            int32_t value);
+KAAS_API void kaas_bind_u32(kaas_bindings* bindings, uint16_t kernel, uint16_t literal,
+                            uint32_t value);
+KAAS_API void kaas_bind_i64(kaas_bindings* bindings, uint16_t kernel, uint16_t literal,
+                            int64_t value);
+KAAS_API void kaas_bind_u64(kaas_bindings* bindings, uint16_t kernel, uint16_t literal,
+                            uint64_t value);
+KAAS_API void kaas_bind_f32(kaas_bindings* bindings, uint16_t kernel, uint16_t literal,
+                            float value);
+KAAS_API void kaas_bind_f64(kaas_bindings* bindings, uint16_t kernel, uint16_t literal,
+                            double value);
+/* Its bit pattern, in the low bytes; of the template's type, which is not checked. */
 KAAS_API void kaas_bind_literal(kaas_bindings* bindings, uint16_t kernel, uint16_t literal,
                                 uint64_t bits);
 KAAS_API void kaas_bind_raw(kaas_bindings* bindings, uint16_t kernel, uint16_t literal,

@@ -7,8 +7,9 @@
 //       .in("x").inout("y");
 //   kaas::Result<kaas::Request> request = builder.build();
 //
-// The builder refuses only what cannot be written down (a name that is not declared, a number that
-// does not fit its field). Everything else is checked by kaasd, which knows store and libraries.
+// The builder refuses what cannot be written down (a name that is not declared, a number that does
+// not fit its field) and bytes beyond a Buffer or Region. Everything else is checked by kaasd,
+// which knows store and libraries.
 // Threads: values; one thread at a time uses one of them.
 #pragma once
 
@@ -35,6 +36,7 @@ struct BufferData;           // Internal.
 struct KernelData;           // Internal.
 struct BindingData;          // Internal.
 struct LiteralOverrideData;  // Internal.
+struct MemoryPart;           // Internal.
 
 struct Dim3 {
   std::uint32_t x = 1;
@@ -90,9 +92,12 @@ class KAAS_API BufferBuilder {
   // As an output with an offset it replaces these bytes of the object, whose rest stays; with none
   // it makes the object anew, of `size` bytes.
   BufferBuilder& at(std::string_view key, std::uint64_t offset = 0);
+  // Where the bytes begin in the object or segment; behind in(), Buffer::offset() is to be added.
   BufferBuilder& offset(std::uint64_t bytes);
   BufferBuilder& offset(std::string_view expression);
-  // Bytes of this session's shared memory, read and written in place.
+  // Bytes of this session's shared memory, read and written in place. What does not lie in the
+  // Buffer or Region is refused: by build(), or by kaasd where an expression gives the size.
+  // in_segment() is only held to lie in the segment.
   BufferBuilder& in(const Buffer& buffer, std::uint64_t offset = 0);
   BufferBuilder& in(const Region& region, std::uint64_t offset = 0);
   BufferBuilder& in_segment(std::uint32_t segment, std::uint64_t offset);
@@ -205,6 +210,8 @@ class KAAS_API Bindings {
 
   Bindings& at(std::string_view buffer, std::string_view key);
   Bindings& at(std::string_view buffer, std::string_view key, std::uint64_t offset);
+  // The run is refused where the template's bytes do not lie in the Buffer or Region. Only
+  // in_segment() is held to lie in the segment alone.
   Bindings& in(std::string_view buffer, const Buffer& memory, std::uint64_t offset = 0);
   Bindings& in(std::string_view buffer, const Region& region, std::uint64_t offset = 0);
   Bindings& in_segment(std::string_view buffer, std::uint32_t segment, std::uint64_t offset);
@@ -212,8 +219,9 @@ class KAAS_API Bindings {
   Bindings& in_message(std::string_view buffer);
   Bindings& device_memory(std::string_view buffer, const IpcHandle& handle);
 
-  // Another value for literal `literal` of kernel `kernel`, both counted from 0. The bits must be
-  // of the template's type.
+  // Another value for literal `literal` of kernel `kernel`, both counted from 0. The run is refused
+  // where the template's literal is of another type. literal_bits() without a type is not checked:
+  // the bits must be of the template's.
   Bindings& literal(std::uint16_t kernel, std::uint16_t literal, std::int32_t value);
   Bindings& literal(std::uint16_t kernel, std::uint16_t literal, std::uint32_t value);
   Bindings& literal(std::uint16_t kernel, std::uint16_t literal, std::int64_t value);
@@ -221,6 +229,8 @@ class KAAS_API Bindings {
   Bindings& literal(std::uint16_t kernel, std::uint16_t literal, float value);
   Bindings& literal(std::uint16_t kernel, std::uint16_t literal, double value);
   Bindings& literal_bits(std::uint16_t kernel, std::uint16_t literal, std::uint64_t bits);
+  Bindings& literal_bits(std::uint16_t kernel, std::uint16_t literal, LiteralType type,
+                         std::uint64_t bits);
   Bindings& raw(std::uint16_t kernel, std::uint16_t literal, std::span<const std::byte> bytes);
 
   [[nodiscard]] bool empty() const noexcept;
@@ -230,6 +240,8 @@ class KAAS_API Bindings {
   friend struct BindingsAccess;
   struct Impl;
   BindingData& bind(std::string_view buffer);
+  Bindings& in_memory(std::string_view buffer, std::uint32_t segment, std::uint64_t offset,
+                      const std::optional<MemoryPart>& memory);
   LiteralOverrideData& replace(std::uint16_t kernel, std::uint16_t literal);
   std::unique_ptr<Impl> impl_;  // Null while empty.
 };
@@ -252,6 +264,8 @@ struct RunOptions {
   // there, before the answer.
   std::vector<std::uint32_t> wait_events;
   std::vector<std::uint32_t> record_events;
+
+  [[nodiscard]] bool operator==(const RunOptions&) const = default;
 };
 
 }  // namespace v1

@@ -557,6 +557,12 @@ Result<void> RunPreparation::override_literals() {
                         std::to_string(literal.kernel) + ", which does not exist"};
     }
     const LiteralSlot& slot = plan_.kernels[literal.kernel].literals[literal.literal];
+    if (literal.type.has_value() && *literal.type != slot.type) {
+      return Status{StatusCode::InvalidArgument,
+                    what + ": literal " + std::to_string(literal.literal) + " of kernel " +
+                        std::to_string(literal.kernel) + " is " + name_of(*literal.type) +
+                        ", the plan wants " + name_of(slot.type)};
+    }
     const bool raw = slot.type == wire::LiteralType::Raw;
     if (literal.raw.size() != (raw ? slot.bytes : 0u)) {
       return Status{StatusCode::InvalidArgument,

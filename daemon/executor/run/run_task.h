@@ -60,6 +60,7 @@ struct RunLiteral {
   std::uint16_t literal = 0;
   std::uint64_t bits = 0;
   std::vector<std::byte> raw;
+  std::optional<wire::LiteralType> type = std::nullopt;  // Nothing: the client did not tell it.
 };
 
 // What execute() works through. It refers to nothing that the main thread changes meanwhile.

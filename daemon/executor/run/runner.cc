@@ -183,6 +183,7 @@ Result<void> ExecutorRunner::read_terms(const wire::Run& message, const Executor
       const auto* bytes = reinterpret_cast<const std::byte*>(literal->raw()->data());
       copy.raw.assign(bytes, bytes + literal->raw()->size());
     }
+    if (literal->type().has_value()) copy.type = *literal->type();
     terms.literals.push_back(std::move(copy));
   }
   return {};

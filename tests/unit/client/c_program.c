@@ -119,6 +119,7 @@ static int use_requests(kaas_client *client) {
   kaas_bind_key(bindings, "x", "elsewhere", &offset);
   kaas_bind_reply(bindings, "y");
   kaas_bind_literal(bindings, 0, 0, 3);
+  kaas_bind_u64(bindings, 0, 0, 3);
   CHECK(kaas_plan_run(plan, bindings, NULL, NULL, &error) == KAAS_OK);
   bound = kaas_plan_bind(plan, bindings);
   CHECK(bound != NULL && !kaas_bound_plan_has_lane(bound));

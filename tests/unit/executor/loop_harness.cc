@@ -173,8 +173,8 @@ Offset<wire::Run> encode(FlatBufferBuilder& b, const TestRun& run) {
   std::vector<Offset<wire::LiteralOverride>> overrides;
   for (const TestOverride& literal : run.literals) {
     const auto raw = literal.raw.empty() ? 0 : b.CreateVector(literal.raw);
-    overrides.push_back(
-        wire::CreateLiteralOverride(b, literal.kernel, literal.literal, literal.bits, raw));
+    overrides.push_back(wire::CreateLiteralOverride(b, literal.kernel, literal.literal,
+                                                    literal.bits, raw, literal.type));
   }
   const auto loads = b.CreateVectorOfStructs(run.loads);
   const auto stores = b.CreateVectorOfStructs(run.stores);

@@ -124,6 +124,7 @@ struct TestOverride {
   std::uint16_t literal = 0;
   std::uint64_t bits = 0;
   std::vector<std::uint8_t> raw{};
+  flatbuffers::Optional<wire::LiteralType> type = flatbuffers::nullopt;
 };
 
 struct TestRun {

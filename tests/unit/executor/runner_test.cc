@@ -266,6 +266,11 @@ TEST_P(RunnerTest, IteratesUntilTheWordIsSet) {
   run({.loads = {at(20, 0)}, .stores = {at(20, 0)}, .literals = {{0, 0, 3, {}}}});
   EXPECT_EQ(words[0], 3u);
   words = {0, 0};
+  run({.loads = {at(20, 0)},
+       .stores = {at(20, 0)},
+       .literals = {{0, 0, 4, {}, wire::LiteralType::U32}}});
+  EXPECT_EQ(words[0], 4u);
+  words = {0, 0};
   run({.loads = {at(20, 0)}, .stores = {at(20, 0)}});
   EXPECT_EQ(words[0], 5u);
 }
@@ -302,6 +307,12 @@ TEST_P(RunnerTest, OverridesAreChecked) {
             "literal override 0 names literal 3 of kernel 0, which does not exist");
   faulty.literals = {{0, 0, 1, {1, 2}}};
   EXPECT_EQ(run(faulty).message, "literal override 0 has 2 raw bytes, literal of u64 takes 0");
+  faulty.literals = {{0, 0, 1, {}, wire::LiteralType::F64}};
+  EXPECT_EQ(run(faulty).message,
+            "literal override 0: literal 0 of kernel 0 is f64, the plan wants u64");
+  faulty.literals = {{0, 0, 1, {}, static_cast<wire::LiteralType>(9)}};
+  EXPECT_EQ(run(faulty).message,
+            "literal override 0: literal 0 of kernel 0 is unknown, the plan wants u64");
   faulty.literals.clear();
   EXPECT_EQ(run(faulty).code, StatusCode::Ok);
 }

@@ -126,6 +126,61 @@ TEST(DecodeBindings, FaultsAreNamed) {
             "binding 0 inline data bytes: 65537, limit 65536");
 }
 
+TEST(DecodeBindings, PartOfASegmentComesBack) {
+  const wire::SegmentRange part(256, 24);
+  auto bindings = decoded_bindings([&](Builder& b) {
+    return wire::CreateBinding(b, 1, 0, Where::Segment, 17, 256, 0, 0, 0, &part);
+  });
+  ASSERT_TRUE(bindings.has_value()) << bindings.error().message;
+  EXPECT_EQ(bindings->at(0).place.part_offset, 256u);
+  EXPECT_EQ(bindings->at(0).place.part_end, 280u);
+  auto whole = decoded_bindings(
+      [&](Builder& b) { return wire::CreateBinding(b, 1, 0, Where::Segment, 17, 256); });
+  EXPECT_EQ(whole->at(0).place.part_offset, 0u);
+  EXPECT_EQ(whole->at(0).place.part_end, ~std::uint64_t{0});
+
+  const wire::SegmentRange endless(256, ~std::uint64_t{0});
+  EXPECT_EQ(decoded_bindings([&](Builder& b) {
+              return wire::CreateBinding(b, 1, 0, Where::Segment, 17, 256, 0, 0, 0, &endless);
+            })
+                .error()
+                .message,
+            "binding 0 part of the segment has offset 256 + bytes 18446744073709551615, limit "
+            "18446744073709551615");
+  EXPECT_EQ(decoded_bindings([&](Builder& b) {
+              return wire::CreateBinding(b, 1, 0, Where::Store, 0, 256, 0, 0, 0, &part);
+            })
+                .error()
+                .message,
+            "binding 0 is in Store and gives a part of a segment, which that kind of place does "
+            "not have");
+}
+
+TEST(DecodeOverrides, TypeComesBackAndMayBeMissing) {
+  Builder builder;
+  const std::vector<flatbuffers::Offset<wire::LiteralOverride>> overrides{
+      wire::CreateLiteralOverride(builder, 0, 0, 5),
+      wire::CreateLiteralOverride(builder, 0, 0, 5, 0, wire::LiteralType::I32),
+      wire::CreateLiteralOverride(builder, 0, 0, 5, 0, wire::LiteralType::Raw)};
+  const auto list = builder.CreateVector(overrides);
+  const auto decoded =
+      decode_literal_overrides(built(builder, wire::CreateInvoke(builder, 1, 0, list))->literals());
+  ASSERT_TRUE(decoded.has_value());
+  EXPECT_EQ(decoded->at(0).type, std::nullopt);
+  EXPECT_EQ(decoded->at(1).type, wire::LiteralType::I32);
+  EXPECT_EQ(decoded->at(2).type, wire::LiteralType::Raw);
+
+  Builder odd;
+  const auto unknown =
+      wire::CreateLiteralOverride(odd, 0, 0, 5, 0, static_cast<wire::LiteralType>(9));
+  const auto odd_list = odd.CreateVector(&unknown, 1);
+  EXPECT_EQ(
+      decode_literal_overrides(built(odd, wire::CreateInvoke(odd, 1, 0, odd_list))->literals())
+          .error()
+          .message,
+      "literal override 0 type is 9, limit 6");
+}
+
 TEST(DecodeOverrides, EveryFieldComesBackAndRawIsBounded) {
   Builder builder;
   const std::vector<std::uint8_t> raw{1, 2, 3};

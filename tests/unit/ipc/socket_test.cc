@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 
 #include "schema/ipc/clock.h"
@@ -120,6 +121,19 @@ TEST_F(SocketTest, HangUpIsSeenAfterTheLastMessage) {
   EXPECT_EQ(receive().message.size(), 5u);
   EXPECT_EQ(receive().outcome, ReceiveOutcome::HungUp);
   EXPECT_EQ(send_message(ours.get(), buffer), SendOutcome::HungUp);  // No SIGPIPE.
+}
+
+TEST_F(SocketTest, DescriptorThatIsNoneIsNotTakenForAHangUp) {
+  const int closed = ::dup(theirs.get());
+  ASSERT_EQ(::close(closed), 0);
+  for (const int none : {-1, closed}) {
+    EXPECT_EQ(send_message(theirs.get(), buffer, {&none, 1}), SendOutcome::BadDescriptor);
+    EXPECT_EQ(errno, EBADF);
+  }
+  EXPECT_EQ(send(5), SendOutcome::Sent);
+  EXPECT_EQ(receive().message.size(), 5u) << "nothing was sent with it";
+  ours = Descriptor();
+  EXPECT_EQ(send(1, 1), SendOutcome::HungUp);
 }
 
 TEST_F(SocketTest, WaitingEndsWithAMessageOrItsTime) {

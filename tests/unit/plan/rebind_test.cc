@@ -189,5 +189,61 @@ TEST(CheckOverrides, FaultsAreNamed) {
             "literal override 0 of kernel 0 ('saxpy') has 15 raw bytes, the literal has 16");
 }
 
+TEST(CheckOverrides, TypeThatIsToldMustBeTheLiterals) {
+  using wire::LiteralType;
+  RequestSpec request = saxpy_request();  // Literals: U64, F32.
+  request.kernels[0].literals.push_back({LiteralType::Raw, 0, "", std::vector<std::byte>(16), {}});
+  const PlanTemplate plan = plan_of(request);
+  const std::vector<LiteralType> types{LiteralType::U64, LiteralType::F32, LiteralType::Raw};
+  for (std::uint16_t literal = 0; literal < types.size(); ++literal) {
+    for (int type = 0; type <= static_cast<int>(LiteralType::MAX); ++type) {
+      LiteralOverrideSpec given{0, literal, 5, {}, static_cast<LiteralType>(type)};
+      if (types[literal] == LiteralType::Raw) given.raw.resize(16);
+      const bool fits = check_overrides(plan, std::span(&given, 1)).has_value();
+      EXPECT_EQ(fits, *given.type == types[literal]) << literal << " " << type;
+    }
+  }
+  const LiteralOverrideSpec wrong{0, 1, 0, {}, LiteralType::F64};
+  EXPECT_EQ(check_overrides(plan, std::span(&wrong, 1)).error().message,
+            "literal override 0: literal 1 of kernel 0 ('saxpy') is F64, the request wants F32");
+}
+
+TEST(ResolveBindings, BytesOutsideThePartOfASegmentAreRefused) {
+  const PlanTemplate plan = plan_of(saxpy_request());  // Buffers of 4096 bytes.
+  const auto fault = [&](std::uint64_t offset) {
+    BindingSpec binding = to_segment(0, 17, offset);
+    binding.place.part_offset = 256;
+    binding.place.part_end = 256 + 5000;
+    auto resolved = resolve_bindings(plan, std::span(&binding, 1));
+    return resolved.has_value() ? "fits" : resolved.error().message;
+  };
+  EXPECT_EQ(fault(256), "fits");
+  EXPECT_EQ(fault(256 + 904), "fits");
+  EXPECT_EQ(fault(256 + 905),
+            "binding 0 of buffer 0 ('x'): offset 905 + size 4096 exceeds the 5000 bytes of its "
+            "memory in segment 17");
+  EXPECT_EQ(fault(255),
+            "binding 0 of buffer 0 ('x'): offset 255 is before its memory in segment 17, which "
+            "begins at 256");
+}
+
+TEST(Compile, BytesThatAnExpressionGivesOutsideThePartOfASegmentAreRefused) {
+  RequestSpec request = saxpy_request();
+  request.parameters = {"n"};
+  request.buffers[0].place = {};
+  request.buffers[0].place.where = Where::Segment;
+  request.buffers[0].place.segment = 17;
+  request.buffers[0].place.part_end = 16;
+  request.buffers[0].bytes = {0, "4 * n"};
+  const auto compiled = [&](std::int64_t n) {
+    const ParameterValue value{"n", n};
+    auto plan = compile(request, std::span(&value, 1));
+    return plan.has_value() ? "fits" : plan.error().message;
+  };
+  EXPECT_EQ(compiled(4), "fits");
+  EXPECT_EQ(compiled(5),
+            "buffer 0 ('x') offset 0 + size 20 exceeds the 16 bytes of its memory in segment 17");
+}
+
 }  // namespace
 }  // namespace kaas
