@@ -189,11 +189,12 @@ class OpenExecutorTest : public LaneBellsTest {
   template <class Count>
   static std::size_t settled(Count count) {
     std::size_t last = count();
-    for (int quiet = 0; quiet < 10;) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    int quiet = 0;
+    EXPECT_TRUE(eventually([&] {
       quiet = count() == last ? quiet + 1 : 0;
       last = count();
-    }
+      return quiet == 100;
+    }));
     return last;
   }
 };
