@@ -36,6 +36,7 @@ void find_lost_inputs(const std::vector<Run*>& in_flight) {
   }
   std::vector<std::uint64_t> overwritten;
   for (const Run* later : runs) {
+    if (!touches_bytes(*later)) continue;
     accesses.clear();
     for (const BoundStore& store : later->bound.stores) {
       if (store.kind != BoundStore::Kind::Segment) continue;

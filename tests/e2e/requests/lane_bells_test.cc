@@ -193,7 +193,7 @@ class OpenExecutorTest : public LaneBellsTest {
     EXPECT_TRUE(eventually([&] {
       quiet = count() == last ? quiet + 1 : 0;
       last = count();
-      return quiet == 100;
+      return quiet == 500;
     }));
     return last;
   }

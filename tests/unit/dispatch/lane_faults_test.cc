@@ -60,6 +60,18 @@ TEST_F(FaultyLaneTest, QuestionForItHidesNoEarlierRequest) {
   EXPECT_EQ(word(64), 7u);
 }
 
+// It has overwritten nothing, so what comes before it can be run again.
+TEST_F(FaultyLaneTest, QuestionForItTakesNobodysInput) {
+  const std::uint32_t lane_plan = prepare(in_place());
+  const std::uint32_t read = prepare(copy_request(arena("x"), arena("out", 64)));
+  const auto reader = send([&](std::uint64_t id) { return invoke_message(id, read); });
+  open(lane_plan);
+  for (int i = 0; i < 4; ++i) world.step();
+  world.end_executor(world.executor().number());
+  settle();
+  EXPECT_EQ(code(reader), StatusCode::Ok) << answer(reader).message;
+}
+
 // --- Descriptors ---------------------------------------------------------------------------------
 
 TEST_F(LaneTest, WithoutDescriptorsItIsRefusedAloneAndLeavesNothing) {
