@@ -123,7 +123,10 @@ class FakeStream final : public DeviceStream {
     waits_for_.push_back({&other, other.added_});
     return {};
   }
-  Result<void> end() override { return {}; }
+  Result<void> end() override {
+    has_last_ = false;
+    return {};
+  }
   Result<void> wait_event(ImportedEvent& event) override { return log(event, "wait"); }
   Result<void> record_event(ImportedEvent& event) override { return log(event, "record"); }
   Result<void> begin(bool, bool background) override {
