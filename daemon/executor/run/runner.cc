@@ -1,7 +1,6 @@
 #include "daemon/executor/run/runner.h"
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 #include <iterator>
 #include <new>
